@@ -1,0 +1,130 @@
+# tandem: disaggregated serving of language models on CPU servers.
+#
+#   make               build the five programs into build/bin
+#   make demo          install what is missing, build, run deploy/demo.yaml end to end, clean up
+#   make check         install what the tests need, build, run every test (also under sanitizers)
+#   make unit          unit tests only, no sanitizers;  make unit T=ring runs those whose path matches
+#   make lint          compiler warnings as errors, clang-tidy, cppcheck, layers and sizes
+#   make bench-kernels each kernel of each tier against the reference kernel and the machine
+#   make install       programs into $(DESTDIR)$(PREFIX)/bin
+#   make clean         remove build/
+#
+# Variables: V=1 shows commands; SAN=1 builds with ASan and UBSan into build/san; TSAN=1 with TSan
+# into build/tsan; CC, CFLAGS, PREFIX as usual.
+
+VERSION := 0.1.0
+ARCH    ?= $(shell uname -m)
+PREFIX  ?= /usr/local
+OUT     ?= build
+CFLAGS  ?= -O2 -g
+Q       := $(if $(V),,@)
+
+ifdef SAN
+BUILD := $(OUT)/san
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+else ifdef TSAN
+BUILD := $(OUT)/tsan
+SANFLAGS := -fsanitize=thread -fno-omit-frame-pointer
+else
+BUILD := $(OUT)
+endif
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+# -ffp-contract=off: compilers disagree on when to fuse; fused operations are written out.
+override CFLAGS += -std=c11 -D_GNU_SOURCE -DTANDEM_VERSION='"$(VERSION)"' $(WARN) -ffp-contract=off \
+	-fno-math-errno -pthread -fstack-protector-strong -Icommon -I$(BUILD)/proto -I. $(SANFLAGS)
+LDLIBS := -lzmq -lprotobuf-c -lyaml -lhwloc -levent -ljansson -lxxhash -lm -pthread
+
+# A kernel file is compiled for the instruction set that its name ends with, and kernels are -O3.
+$(BUILD)/common/kernels/%.o: ISA := -O3
+%_avx2.o:       ISA := -O3 -mavx2 -mfma -mf16c
+%_avx512vnni.o: ISA := -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
+
+PROTOS  := $(wildcard proto/*.proto)
+PB_C    := $(PROTOS:proto/%.proto=$(BUILD)/proto/%.pb-c.c)
+PB_H    := $(PB_C:.c=.h)
+SRCS    := $(sort $(shell find common -name '*.c'))
+ifneq ($(ARCH),x86_64)
+SRCS    := $(filter-out common/kernels/x86/%,$(SRCS))
+endif
+COMMON  := $(SRCS:%.c=$(BUILD)/%.o) $(PB_C:.c=.o)
+LIBCOMMON := $(BUILD)/libcommon.a
+
+# Each program is its folder: main.c, and an archive of the rest that unit tests link too.
+DIRS    := router prefill-node decode-node deploy bench
+PROGRAM_router := tandem-router
+PROGRAM_prefill-node := tandem-prefill
+PROGRAM_decode-node := tandem-decode
+PROGRAM_deploy := tandem
+PROGRAM_bench := tandem-bench
+ARCHIVES := $(foreach d,$(DIRS),$(if $(filter-out %/main.c,$(wildcard $(d)/*.c)),$(BUILD)/lib$(d).a))
+PROGRAMS := $(foreach d,$(DIRS),$(if $(wildcard $(d)/main.c),$(BUILD)/bin/$(PROGRAM_$(d))))
+
+TEST_SRCS := $(sort $(shell find tests/unit -name 'test_*.c'))
+TESTS   := $(TEST_SRCS:tests/unit/%.c=$(BUILD)/tests/%)
+TEST_LIB := $(sort $(wildcard tests/lib/*.c))
+CHECKS  := $(patsubst tests/kernels/%.c,$(BUILD)/tests/%,$(wildcard tests/kernels/bench_*.c))
+
+.PHONY: all demo check unit lint bench-kernels install clean help tests
+.SECONDARY:
+all: $(PROGRAMS)
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+tests: $(TESTS) $(CHECKS)
+demo:
+	$(Q)deploy/install-deps.sh build
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)deploy/demo.sh $(BUILD)/bin
+check:
+	$(Q)deploy/install-deps.sh build check
+	$(Q)tests/check.sh
+unit: $(TESTS)
+	$(Q)tests/run.sh $(BUILD) $(T)
+lint:
+	$(Q)deploy/install-deps.sh build lint
+	$(Q)tests/lint.sh
+bench-kernels: $(CHECKS)
+	$(Q)for b in $(CHECKS); do $$b || exit 1; done
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+clean:
+	rm -rf $(OUT)
+
+$(BUILD)/proto/%.pb-c.c: proto/%.proto
+	@mkdir -p $(@D)
+	@echo "  PROTO $<"
+	$(Q)protoc-c --proto_path=proto --c_out=$(@D) $<
+$(PB_C:.c=.h): %.h: %.c ;
+# Generated code is held to the compiler's defaults, not to our warnings.
+$(BUILD)/proto/%.pb-c.o: $(BUILD)/proto/%.pb-c.c
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CFLAGS) -w -c -o $@ $<
+$(BUILD)/%.o: %.c | $(PB_H)
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+$(LIBCOMMON): $(COMMON)
+	@echo "  AR    $@"
+	$(Q)rm -f $@ && $(AR) rcs $@ $(COMMON)
+define dir_rules
+$(BUILD)/lib$(1).a: $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(1)/main.c,$(wildcard $(1)/*.c)))
+	@echo "  AR    $$@"
+	$(Q)rm -f $$@ && $(AR) rcs $$@ $$^
+$(BUILD)/bin/$(PROGRAM_$(1)): $(BUILD)/$(1)/main.o $(filter $(BUILD)/lib$(1).a,$(ARCHIVES)) $(LIBCOMMON)
+	@mkdir -p $$(@D)
+	@echo "  LD    $$@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
+endef
+$(foreach d,$(DIRS),$(eval $(call dir_rules,$(d))))
+$(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(ARCHIVES) $(LIBCOMMON)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+$(BUILD)/tests/bench_%: $(BUILD)/tests/kernels/bench_%.o $(LIBCOMMON)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,48 @@
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int err_set(struct err *e, int code, const char *fmt, ...)
+{
+    if (e) {
+        va_list ap;
+
+        e->code = code;
+        va_start(ap, fmt);
+        vsnprintf(e->text, sizeof(e->text), fmt, ap);
+        va_end(ap);
+    }
+    return code;
+}
+
+int err_wrap(struct err *e, const char *fmt, ...)
+{
+    char old[sizeof(e->text)];
+    va_list ap;
+    int n;
+
+    if (!e)
+        return ERR_IO;
+    memcpy(old, e->text, sizeof(old));
+    va_start(ap, fmt);
+    n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
+    va_end(ap);
+    if (n >= 0 && (size_t)n < sizeof(e->text))
+        snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", old);
+    return e->code;
+}
+
+const char *err_kind(int code)
+{
+    switch (code) {
+#define X(name, value, text)                                                                       \
+    case name:                                                                                     \
+        return text;
+        ERR_CODES(X)
+#undef X
+    default:
+        return "unknown error";
+    }
+}

@@ -1,0 +1,40 @@
+/* mem: the only place that asks the system for memory.
+ *
+ * Small allocations die on exhaustion, with a message: there is nothing sensible left to do. Pools
+ * that are sized by configuration use mem_map, which reports failure, so that they are refused at
+ * start. Any thread. */
+#ifndef TANDEM_BASE_MEM_H
+#define TANDEM_BASE_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+/* Owned by the caller, freed with mem_free; never NULL. zalloc and calloc clear; size 0 is 1. */
+void *mem_alloc(size_t size);
+void *mem_zalloc(size_t size);
+void *mem_calloc(size_t n, size_t size);
+void *mem_realloc(void *p, size_t size);
+char *mem_strdup(const char *s);
+char *mem_strndup(const char *s, size_t n);
+void *mem_dup(const void *p, size_t size);
+
+/* align: a power of two >= sizeof(void *). Contents undefined. Freed with mem_free. */
+void *mem_aligned(size_t size, size_t align);
+
+/* p from any of the above, or NULL. */
+void mem_free(void *p);
+
+/* An anonymous mapping, page aligned, cleared, not yet resident: the thread that first writes a page
+ * places it on its NUMA domain. */
+struct mem_map {
+    void *data;
+    size_t size; /* bytes asked for, rounded up to 4 KiB */
+};
+
+/* huge: ask for transparent huge pages (advice only). ERR_MEMORY if the system refuses. */
+int mem_map_open(struct mem_map *m, size_t size, bool huge, struct err *e);
+void mem_map_close(struct mem_map *m); /* also of a zeroed struct; leaves it zeroed */
+
+#endif

@@ -1,0 +1,27 @@
+/* cpu: which kernel tier this machine can run. A tier is one numeric path: every node of a tier
+ * computes the same bits. Pure queries; any thread. */
+#ifndef TANDEM_HOST_CPU_H
+#define TANDEM_HOST_CPU_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+/* In ascending order of speed on a machine that has them all. */
+enum cpu_tier {
+    CPU_REF,        /* plain C, any machine: the definition */
+    CPU_AVX2,       /* AVX2, FMA, F16C */
+    CPU_AVX512VNNI, /* AVX-512 F, BW, VL, DQ, VNNI */
+    CPU_TIER_COUNT
+};
+
+const char *cpu_tier_name(enum cpu_tier tier); /* "ref", "avx2", "avx512vnni" */
+
+/* This processor and operating system can run the tier (cpuid and the enabled register state). */
+bool cpu_tier_available(enum cpu_tier tier);
+
+/* name: a tier's name, or "auto" for the best available. ERR_ARG for a name that is no tier (the
+ * sentence lists them), ERR_UNSUPPORTED for one this machine cannot run. */
+int cpu_tier_choose(enum cpu_tier *tier, const char *name, struct err *e);
+
+#endif

@@ -1,0 +1,44 @@
+/* panels: a weight matrix W[n_out][n_in] in the packed form that kernels read directly ("P16").
+ *
+ * A panel is 16 output rows by all of n_in, contiguous, so a range of panels is a range of bytes that
+ * one thread packs, owns and reads. Everything is in 64-byte lines in which dword lane n is row n:
+ *   F32   line = 16 rows x 1 k
+ *   F16   line = 16 rows x 2 k: 16 halves of k even, then 16 of k odd
+ *   BF16  line = 16 rows x 2 k, lane n = k even low half, k odd high half
+ *   Q8_0  a block of 32 k: 8 lines (16 rows x 4 k, bytes w XOR 0x80, so unsigned) and the 16 f16
+ *         scales (32 bytes)                                                     = 544 bytes
+ *   Q4_0  a block of 32 k: 4 lines (16 rows x 8 k: byte 4n+i, low nibble k = i, high nibble k = 4+i)
+ *         and the 16 f16 scales                                                 = 288 bytes
+ * How blocks and their scales interleave is panels.c's business and is documented there. Rows past
+ * n_out are zero with zero scales; n_in is padded to the line (floats) with zeros. */
+#ifndef TANDEM_KERNELS_PANELS_H
+#define TANDEM_KERNELS_PANELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/dtype.h"
+
+#define PANEL_ROWS 16
+
+struct panels {
+    enum dtype type;
+    uint32_t n_out, n_in;
+    uint32_t n_panels;
+    size_t panel_bytes; /* a multiple of 64 */
+    uint8_t *data;      /* 64-byte aligned, n_panels * panel_bytes; not owned */
+};
+
+/* Describes the packed form; data stays NULL. type is supported, n_in a multiple of its block. */
+void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in);
+
+/* n_panels * panel_bytes */
+size_t panels_bytes(const struct panels *p);
+
+/* Packs panels p0 <= p < p1 from rows in the file's layout (row r at rows + r * row_bytes). */
+void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1);
+
+/* out[n_in] = row r, exactly as dtype_row_to_f32 of the file's row: the embedding lookup. */
+void panels_row(float *out, const struct panels *p, uint32_t row);
+
+#endif

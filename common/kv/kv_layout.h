@@ -1,0 +1,44 @@
+/* kv_layout: where things are in a KV page.
+ *
+ * A page holds 32 consecutive tokens of one sequence, all layers and kv heads:
+ *   page = [layer][kv head]{ K [head_dim][32 tokens] | V [32 tokens][v_stride] }
+ * K is transposed so that a SIMD lane is a token; V's rows are padded to 16 values (v_stride), so
+ * that a lane is a dimension. Elements are f16 or f32 (element_bytes). On the wire KV is canonical,
+ * [kv head][token][head_dim], K then V; kv_wire.h converts. Plain data, no state. */
+#ifndef TANDEM_KV_KV_LAYOUT_H
+#define TANDEM_KV_KV_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define KV_PAGE_TOKENS 32
+
+enum kv_type { KV_F16, KV_F32, KV_TYPE_COUNT };
+
+struct kv_layout {
+    enum kv_type type;
+    uint32_t n_layer, n_kv_head, head_dim;
+    uint32_t v_stride;      /* head_dim rounded up to 16, elements */
+    uint32_t element_bytes; /* 2 or 4 */
+    size_t v_offset;        /* bytes from a head's K to its V */
+    size_t head_bytes;      /* K and V of one head, a multiple of 64 */
+    size_t layer_bytes;     /* n_kv_head * head_bytes */
+    size_t page_bytes;      /* n_layer * layer_bytes */
+};
+
+void kv_layout_init(struct kv_layout *l, enum kv_type type, uint32_t n_layer, uint32_t n_kv_head,
+                    uint32_t head_dim);
+
+/* Byte offset in a page of the K of (layer, head); its V is v_offset further. */
+static inline size_t kv_layout_k(const struct kv_layout *l, uint32_t layer, uint32_t head)
+{
+    return layer * l->layer_bytes + head * l->head_bytes;
+}
+
+/* Pages that n tokens need. */
+static inline uint32_t kv_layout_pages(uint32_t tokens)
+{
+    return (uint32_t)(((uint64_t)tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS);
+}
+
+#endif
