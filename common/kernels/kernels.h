@@ -30,11 +30,15 @@ struct act_q8 {
     uint32_t k_pad;
 };
 
+/* The smallest amax of a block that is not zero to it: 127 / amax is finite down to here. */
+#define QUANTIZE_MIN 0x1p-120f
+
 struct kernels {
     enum cpu_tier tier;
 
-    /* One row: amax = max |x| of a block; d = amax / 127; id = amax ? 127 / amax : 0;
-     * q = round-to-nearest-even(x * id). x[k], any k; writes k_pad values of row `row` of a. */
+    /* One row: amax = max |x| of a block; d = amax / 127; id = 127 / amax;
+     * q = round-to-nearest-even(x * id). Where amax < QUANTIZE_MIN or is not finite, q = 0; d stays,
+     * so that a NaN or infinity reaches y. x[k], any k; writes the k_pad values of row `row` of a. */
     void (*quantize)(struct act_q8 *a, uint32_t row, const float *x, size_t k);
 
     /* y[m][r] = sum over k of W[r][k] x[m][k], for the rows r of panels p0 <= p < p1 that exist.
@@ -72,11 +76,12 @@ struct kernels {
                      const float *k, const float *v);
 
     /* Attention of `group` query heads that share kv head `head`, over one segment: tokens
-     * first <= t < first + n of a sequence whose pages are pages[t / 32]; first is a multiple of 32.
+     * first <= t < first + n of a sequence whose pages are pages[t / 32]; first is a multiple of 32
+     * and n > 0.
      *   q[g] is at q + g * head_dim; out: o[g][head_dim] not normalised, mx[g], sum[g].
      * For pages ascending, from mx = -inf, sum = 0, o = 0, with c tokens of the page in range:
      *   s[t] = scale * (acc over i ascending of fma(k[i][t], q[i], acc))      t < c
-     *   new = max(mx, max s[t]);  corr = exp(mx - new), 0 for the first page
+     *   new = max(mx, max s[t]) + 0 (a zero is +0);  corr = exp(mx - new), 0 for the first page
      *   p[t] = exp(s[t] - new), 0 for t >= c
      *   sum = fma(sum, corr, P), P: u[j] = p[j] + p[j + 16], then u[j] += u[j + 8], += 4, += 2, += 1
      *   o[i] = o[i] * corr; then for t ascending, t < c: o[i] = fma(p[t], v[t][i], o[i]) */
