@@ -1,0 +1,14 @@
+#include "kernels/kernels.h"
+
+#include "kernels/tiers.h"
+
+static const struct kernels tables[CPU_TIER_COUNT] = {
+    [CPU_REF] = KERNELS_TABLE(CPU_REF, ref),
+};
+
+const struct kernels *kernels_get(enum cpu_tier tier)
+{
+    if (!tables[tier].quantize || !cpu_tier_available(tier))
+        return NULL;
+    return &tables[tier];
+}

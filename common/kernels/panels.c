@@ -1,0 +1,162 @@
+#include "kernels/panels.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "kernels/panel_layout.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF rows are read in place");
+
+void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
+{
+    *p = (struct panels){.type = type, .n_out = n_out, .n_in = n_in};
+    p->n_panels = (n_out + PANEL_ROWS - 1) / PANEL_ROWS;
+    switch (type) {
+    case DTYPE_F32:
+        p->panel_bytes = (size_t)n_in * PANEL_LINE;
+        break;
+    case DTYPE_F16:
+    case DTYPE_BF16:
+        p->panel_bytes = ((size_t)n_in + 1) / 2 * PANEL_LINE;
+        break;
+    case DTYPE_Q8_0:
+    case DTYPE_Q4_0:
+        ASSERT(n_in % QK == 0);
+        p->panel_bytes = ((size_t)n_in / QK + 1) / 2 * PANEL_LINE +
+                         n_in / QK * panel_block_bytes(type);
+        break;
+    default:
+        UNREACHABLE();
+    }
+}
+
+size_t panels_bytes(const struct panels *p) { return p->n_panels * p->panel_bytes; }
+
+/* Index of (row n, k) in a panel of 16-bit floats. */
+static size_t half_at(enum dtype type, size_t n, size_t k)
+{
+    size_t line = k / 2 * (PANEL_LINE / 2);
+
+    return line + (type == DTYPE_F16 ? k % 2 * PANEL_ROWS + n : 2 * n + k % 2);
+}
+
+/* Byte of (row n, k) among a block's lines of Q8_0. */
+static size_t q8_at(size_t n, size_t k) { return k / 4 * PANEL_LINE + 4 * n + k % 4; }
+
+/* The same of Q4_0; k % 8 < 4 is the low nibble. */
+static size_t q4_at(size_t n, size_t k) { return k / 8 * PANEL_LINE + 4 * n + k % 4; }
+
+static void pack_f32(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
+{
+    for (size_t k = 0; k < n_in; k++)
+        memcpy(panel + k * PANEL_LINE + 4 * n, row + 4 * k, 4);
+}
+
+static void pack_half(uint8_t *panel, enum dtype type, const uint8_t *row, size_t n, size_t n_in)
+{
+    for (size_t k = 0; k < n_in; k++)
+        memcpy(panel + 2 * half_at(type, n, k), row + 2 * k, 2);
+}
+
+static void pack_q8(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
+{
+    for (size_t b = 0; b < n_in / QK; b++) {
+        uint8_t *lines = panel + panel_lines_at(DTYPE_Q8_0, b);
+        struct block_q8_0 block = {0};
+
+        if (row)
+            memcpy(&block, row + b * sizeof(block), sizeof(block));
+        memcpy(panel + panel_scales_at(DTYPE_Q8_0, b) + 2 * n, &block.d, 2);
+        for (size_t k = 0; k < QK; k++)
+            lines[q8_at(n, k)] = (uint8_t)block.qs[k] ^ 0x80;
+    }
+}
+
+static void pack_q4(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
+{
+    for (size_t b = 0; b < n_in / QK; b++) {
+        uint8_t *lines = panel + panel_lines_at(DTYPE_Q4_0, b);
+        struct block_q4_0 block;
+        uint8_t w[QK];
+
+        memset(&block, 0, sizeof(block));
+        if (row)
+            memcpy(&block, row + b * sizeof(block), sizeof(block));
+        else
+            memset(block.qs, 0x88, sizeof(block.qs));
+        memcpy(panel + panel_scales_at(DTYPE_Q4_0, b) + 2 * n, &block.d, 2);
+        for (size_t k = 0; k < QK / 2; k++) {
+            w[k] = block.qs[k] & 15;
+            w[k + QK / 2] = block.qs[k] >> 4;
+        }
+        for (size_t k = 0; k < QK; k += 8)
+            for (size_t i = 0; i < 4; i++)
+                lines[q4_at(n, k + i)] = (uint8_t)(w[k + i] | w[k + 4 + i] << 4);
+    }
+}
+
+void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
+{
+    const struct dtype_info *info = dtype_info(p->type);
+    size_t row_bytes = p->n_in / info->block_elems * (size_t)info->block_bytes;
+
+    for (uint32_t i = p0; i < p1; i++) {
+        uint8_t *panel = p->data + i * p->panel_bytes;
+
+        memset(panel, 0, p->panel_bytes);
+        for (uint32_t n = 0; n < PANEL_ROWS; n++) {
+            uint32_t r = i * PANEL_ROWS + n;
+            const uint8_t *row = r < p->n_out ? (const uint8_t *)rows + r * row_bytes : NULL;
+
+            if (p->type == DTYPE_Q8_0)
+                pack_q8(panel, row, n, p->n_in);
+            else if (p->type == DTYPE_Q4_0)
+                pack_q4(panel, row, n, p->n_in);
+            else if (row && p->type == DTYPE_F32)
+                pack_f32(panel, row, n, p->n_in);
+            else if (row)
+                pack_half(panel, p->type, row, n, p->n_in);
+        }
+    }
+}
+
+static uint16_t load_half(const uint8_t *p)
+{
+    uint16_t h;
+
+    memcpy(&h, p, 2);
+    return h;
+}
+
+/* The quantised weight (row n, k), without its scale. */
+static int weight_int(const uint8_t *panel, enum dtype type, size_t n, size_t k)
+{
+    const uint8_t *lines = panel + panel_lines_at(type, k / QK);
+
+    if (type == DTYPE_Q8_0)
+        return lines[q8_at(n, k % QK)] - 128;
+    return (lines[q4_at(n, k % QK)] >> (k & 4) & 15) - 8;
+}
+
+void panels_row(float *out, const struct panels *p, uint32_t row)
+{
+    const uint8_t *panel = panel_at(p, row / PANEL_ROWS);
+    size_t n = row % PANEL_ROWS;
+
+    for (size_t k = 0; k < p->n_in; k++) {
+        switch (p->type) {
+        case DTYPE_F32:
+            memcpy(out + k, panel + k * PANEL_LINE + 4 * n, 4);
+            break;
+        case DTYPE_F16:
+            out[k] = dtype_f16_to_f32(load_half(panel + 2 * half_at(p->type, n, k)));
+            break;
+        case DTYPE_BF16:
+            out[k] = dtype_bf16_to_f32(load_half(panel + 2 * half_at(p->type, n, k)));
+            break;
+        default:
+            out[k] = dtype_f16_to_f32(load_half(panel + panel_scales_at(p->type, k / QK) + 2 * n)) *
+                     (float)weight_int(panel, p->type, n, k);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+/* tiers: the functions of every tier, for kernels.c and the files that define them.
+ *
+ * Each tier defines the same functions with its own suffix; what they do is in kernels.h. A file of a
+ * tier holds no data and no function without the suffix, and takes nothing from headers but static
+ * inline functions, so that no instruction of a tier can run on a machine without it. */
+#ifndef TANDEM_KERNELS_TIERS_H
+#define TANDEM_KERNELS_TIERS_H
+
+#include "kernels/kernels.h"
+
+#define KERNELS_DECLARE(tier)                                                                      \
+    void quantize_##tier(struct act_q8 *a, uint32_t row, const float *x, size_t k);                \
+    void matmul_f_##tier(float *y, size_t y_stride, const struct panels *w, const float *x,        \
+                         size_t x_stride, uint32_t m, uint32_t p0, uint32_t p1);                   \
+    void matmul_q_##tier(float *y, size_t y_stride, const struct panels *w,                        \
+                         const struct act_q8 *x, uint32_t m, uint32_t p0, uint32_t p1);            \
+    void rms_norm_##tier(float *y, const float *x, const float *w, size_t n, float eps);           \
+    void rope_##tier(float *x, const float *cs, uint32_t n_head, uint32_t head_dim,                \
+                     uint32_t n_rot);                                                              \
+    void silu_mul_##tier(float *y, const float *gate, const float *up, size_t n);                  \
+    void add_##tier(float *y, const float *x, size_t n);                                           \
+    void axpy_##tier(float *y, float a, const float *x, size_t n);                                 \
+    void kv_store_##tier(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,   \
+                         const float *k, const float *v);                                          \
+    void attention_##tier(float *o, float *mx, float *sum, const float *q, uint8_t *const *pages,  \
+                          const struct kv_layout *l, uint32_t layer, uint32_t head,                \
+                          uint32_t group, uint32_t first, uint32_t n, float scale);                \
+    void attention_merge_##tier(float *oa, float *ma, float *sa, const float *ob, float mb,        \
+                                float sb, uint32_t head_dim)
+
+#define KERNELS_TABLE(id, tier_)                                                                   \
+    {                                                                                              \
+        .tier = id, .quantize = quantize_##tier_, .matmul_f = matmul_f_##tier_,                    \
+        .matmul_q = matmul_q_##tier_, .rms_norm = rms_norm_##tier_, .rope = rope_##tier_,          \
+        .silu_mul = silu_mul_##tier_, .add = add_##tier_, .axpy = axpy_##tier_,                    \
+        .kv_store = kv_store_##tier_, .attention = attention_##tier_,                              \
+        .attention_merge = attention_merge_##tier_                                                 \
+    }
+
+KERNELS_DECLARE(ref);
+#ifdef __x86_64__
+KERNELS_DECLARE(avx2);
+KERNELS_DECLARE(avx512vnni);
+#endif
+
+#endif
