@@ -1,0 +1,108 @@
+#include "host/cpu.h"
+
+#include <string.h>
+
+#include "base/str.h"
+
+static const char *const tier_names[CPU_TIER_COUNT] = {"ref", "avx2", "avx512vnni"};
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <stdint.h>
+
+/* XCR0 bits: the operating system saves these registers at a context switch (Intel SDM vol. 1, 13.3). */
+#define XCR0_AVX 0x6u     /* XMM, YMM */
+#define XCR0_AVX512 0xe6u /* and opmask, upper ZMM, ZMM16-31 */
+
+struct features {
+    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx;
+    uint64_t xcr0;
+};
+
+static struct features features_read(void)
+{
+    struct features f = {0};
+    uint32_t a, b, c, d;
+
+    if (!__get_cpuid(1, &a, &b, &c, &d))
+        return f;
+    f.leaf1_ecx = c;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        f.leaf7_ebx = b;
+        f.leaf7_ecx = c;
+    }
+    if (f.leaf1_ecx & bit_OSXSAVE) {
+        uint32_t lo, hi;
+
+        __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+        f.xcr0 = (uint64_t)hi << 32 | lo;
+    }
+    return f;
+}
+
+bool cpu_tier_available(enum cpu_tier tier)
+{
+    const uint32_t avx2_1c = bit_AVX | bit_FMA | bit_F16C;
+    const uint32_t avx512_7b = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
+    struct features f = features_read();
+    bool avx2 = (f.leaf1_ecx & avx2_1c) == avx2_1c && (f.leaf7_ebx & bit_AVX2) &&
+                (f.xcr0 & XCR0_AVX) == XCR0_AVX;
+
+    switch (tier) {
+    case CPU_REF:
+        return true;
+    case CPU_AVX2:
+        return avx2;
+    case CPU_AVX512VNNI:
+        return avx2 && (f.leaf7_ebx & avx512_7b) == avx512_7b && (f.leaf7_ecx & bit_AVX512VNNI) &&
+               (f.xcr0 & XCR0_AVX512) == XCR0_AVX512;
+    default:
+        return false;
+    }
+}
+#else
+bool cpu_tier_available(enum cpu_tier tier)
+{
+    return tier == CPU_REF;
+}
+#endif
+
+const char *cpu_tier_name(enum cpu_tier tier)
+{
+    return (unsigned)tier < CPU_TIER_COUNT ? tier_names[tier] : "?";
+}
+
+static enum cpu_tier best_tier(void)
+{
+    enum cpu_tier best = CPU_REF;
+
+    for (unsigned t = 0; t < CPU_TIER_COUNT; t++)
+        if (cpu_tier_available((enum cpu_tier)t))
+            best = (enum cpu_tier)t;
+    return best;
+}
+
+int cpu_tier_choose(enum cpu_tier *tier, const char *name, struct err *e)
+{
+    struct str list = {0};
+    int rc;
+
+    if (strcmp(name, "auto") == 0) {
+        *tier = best_tier();
+        return ERR_OK;
+    }
+    for (unsigned t = 0; t < CPU_TIER_COUNT; t++) {
+        if (strcmp(name, tier_names[t]) != 0)
+            continue;
+        if (!cpu_tier_available((enum cpu_tier)t))
+            return err_set(e, ERR_UNSUPPORTED, "cpu: this machine cannot run tier %s, its best is %s",
+                           name, tier_names[best_tier()]);
+        *tier = (enum cpu_tier)t;
+        return ERR_OK;
+    }
+    for (unsigned t = 0; t < CPU_TIER_COUNT; t++)
+        str_addf(&list, ", %s", tier_names[t]);
+    rc = err_set(e, ERR_ARG, "cpu: no tier is called \"%s\": auto%s", name, str_text(&list));
+    str_fini(&list);
+    return rc;
+}

@@ -1,0 +1,263 @@
+/* DESIGN. Three passes over plain arrays:
+ *   count   how many nodes of each kind
+ *   assign  each node to the domain that has fewest, domains taken round robin over the hosts
+ *   divide  each domain's cores among its nodes, in proportion to their weights */
+#include "host/place.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+
+struct slot { /* a domain while nodes are assigned */
+    uint32_t host, domain;
+    uint32_t n_prefill, n_decode;
+};
+
+struct plan {
+    const struct topo *const *hosts;
+    struct place_policy policy; /* with the counts filled in */
+    struct slot *slots;
+    size_t n_slots;
+    uint64_t weight[PLACE_DECODE + 1]; /* a node's share of a divided domain, by kind */
+};
+
+static const struct topo_domain *slot_domain(const struct plan *plan, const struct slot *slot)
+{
+    return &plan->hosts[slot->host]->domains[slot->domain];
+}
+
+/* First domain of each host, then second of each, and so on. */
+static void slots_list(struct plan *plan, size_t n_hosts)
+{
+    size_t total = 0;
+    uint32_t deepest = 0;
+
+    for (size_t h = 0; h < n_hosts; h++) {
+        total += plan->hosts[h]->n_domains;
+        deepest = u32_max(deepest, plan->hosts[h]->n_domains);
+    }
+    plan->slots = mem_calloc(total, sizeof(*plan->slots));
+    for (uint32_t d = 0; d < deepest; d++)
+        for (size_t h = 0; h < n_hosts; h++)
+            if (d < plan->hosts[h]->n_domains)
+                plan->slots[plan->n_slots++] = (struct slot){.host = (uint32_t)h, .domain = d};
+}
+
+/* round(n * a / b), at least 1. */
+static uint32_t scaled(uint64_t n, uint64_t a, uint64_t b)
+{
+    uint64_t q = (2 * n * a + b) / (2 * b);
+
+    return q < 1 ? 1 : q > UINT32_MAX ? UINT32_MAX : (uint32_t)q;
+}
+
+static int count(struct plan *plan, struct err *e)
+{
+    struct place_policy *p = &plan->policy;
+    bool automatic = p->prefill == 0 && p->decode == 0;
+    uint64_t n = plan->n_slots;
+
+    if (!automatic && (p->prefill == 0 || p->decode == 0))
+        return err_set(e, ERR_ARG, "place: ratio %u:%u: both sides must be at least 1", p->prefill,
+                       p->decode);
+    if (automatic)
+        p->prefill = p->decode = 1;
+    if (p->n_prefill > PLACE_NODES_MAX || p->n_decode > PLACE_NODES_MAX)
+        goto too_many;
+    if (p->n_prefill == 0 && p->n_decode == 0) {
+        p->n_prefill = scaled(n, p->prefill, (uint64_t)p->prefill + p->decode);
+        p->n_prefill = u32_max(1, u32_min(p->n_prefill, (uint32_t)n - 1));
+        p->n_decode = u32_max(1, (uint32_t)n - p->n_prefill);
+    } else if (p->n_prefill == 0) {
+        p->n_prefill = scaled(p->n_decode, p->prefill, p->decode);
+    } else if (p->n_decode == 0) {
+        p->n_decode = scaled(p->n_prefill, p->decode, p->prefill);
+    }
+    if ((uint64_t)p->n_prefill + p->n_decode > PLACE_NODES_MAX)
+        goto too_many;
+    /* A kind's share is divided among its nodes: P / n_prefill to D / n_decode, as integers. */
+    plan->weight[PLACE_PREFILL] = automatic ? 1 : (uint64_t)p->prefill * p->n_decode;
+    plan->weight[PLACE_DECODE] = automatic ? 1 : (uint64_t)p->decode * p->n_prefill;
+    return ERR_OK;
+too_many:
+    return err_set(e, ERR_ARG, "place: %u prefill and %u decode nodes are over the limit of %u",
+                   p->n_prefill, p->n_decode, PLACE_NODES_MAX);
+}
+
+static void assign(struct plan *plan)
+{
+    uint32_t total = plan->policy.n_prefill + plan->policy.n_decode;
+
+    /* Taking the slots in turn is taking the one with fewest nodes, the first of those. */
+    for (uint32_t i = 0; i < total; i++) {
+        struct slot *slot = &plan->slots[i % plan->n_slots];
+
+        if (i < plan->policy.n_prefill)
+            slot->n_prefill++;
+        else
+            slot->n_decode++;
+    }
+}
+
+static int memory_check(const struct plan *plan, const struct slot *slot, struct err *e)
+{
+    const struct topo_domain *domain = slot_domain(plan, slot);
+    const struct place_policy *p = &plan->policy;
+    double weights = (double)p->weight_bytes * (slot->n_prefill + slot->n_decode);
+    double kv = (double)p->kv_bytes * slot->n_decode;
+    const double gib = 1073741824.0;
+
+    if (domain->memory_bytes == 0 || weights + kv <= (double)domain->memory_bytes)
+        return ERR_OK;
+    return err_set(e, ERR_LIMIT,
+                   "place: NUMA node %u of %s has %.2f GiB, its %u prefill and %u decode nodes need "
+                   "%.2f GiB of weights and %.2f GiB of KV",
+                   domain->os_index, plan->hosts[slot->host]->host,
+                   (double)domain->memory_bytes / gib, slot->n_prefill, slot->n_decode,
+                   weights / gib, kv / gib);
+}
+
+/* Compute cores of the slot's domain: all but the reserved ones, which are given up where the nodes
+ * would not get a core each. */
+static uint32_t compute_cores(const struct plan *plan, const struct slot *slot)
+{
+    uint32_t n = slot_domain(plan, slot)->n_cores;
+    uint32_t k = slot->n_prefill + slot->n_decode;
+    uint32_t reserved = plan->policy.reserved_cores;
+
+    return reserved < n && n - reserved >= u32_max(k, 1) ? n - reserved : n;
+}
+
+static void node_pus(struct place_node *node, const struct topo_domain *domain, uint32_t first,
+                     uint32_t n)
+{
+    node->pus = mem_calloc(n, sizeof(*node->pus));
+    node->n_pus = n;
+    for (uint32_t i = 0; i < n; i++)
+        node->pus[i] = domain->cores[first + i].pu;
+}
+
+/* Fills the cores of the slot's nodes: prefill[0 .. n_prefill), then decode[0 .. n_decode). Each in
+ * turn takes its rounded share of what is left, at least one core, leaving one for each that
+ * follows: so the runs are contiguous and cover the domain. */
+static void divide(struct place_node *prefill, struct place_node *decode, const struct plan *plan,
+                   const struct slot *slot)
+{
+    const struct topo_domain *domain = slot_domain(plan, slot);
+    uint32_t k = slot->n_prefill + slot->n_decode;
+    uint32_t cores = compute_cores(plan, slot);
+    const uint64_t *w = plan->weight;
+    uint64_t weight = w[PLACE_PREFILL] * slot->n_prefill + w[PLACE_DECODE] * slot->n_decode;
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < k; i++) {
+        bool first = i < slot->n_prefill;
+        struct place_node *node = first ? &prefill[i] : &decode[i - slot->n_prefill];
+        uint64_t own = w[first ? PLACE_PREFILL : PLACE_DECODE];
+        uint32_t left = cores - at, n;
+
+        if (cores < k) { /* decode nodes come last: on different cores while there are some */
+            node_pus(node, domain, i % cores, 1);
+            node->shared = i >= cores || i + cores < k;
+            continue;
+        }
+        n = u32_min(scaled(left, own, weight), left - (k - 1 - i));
+        node_pus(node, domain, at, n);
+        at += n;
+        weight -= own;
+    }
+}
+
+static void node_name(struct place_node *node, enum place_kind kind, const struct slot *slot,
+                      uint32_t number)
+{
+    node->kind = kind;
+    node->host = slot->host;
+    node->domain = slot->domain;
+    snprintf(node->name, sizeof(node->name), "%s-%u", place_kind_name(kind), number);
+}
+
+/* slot: of host 0, domain 0. */
+static void router_fill(struct place_node *node, const struct plan *plan, const struct slot *slot)
+{
+    const struct topo_domain *domain = slot_domain(plan, slot);
+    uint32_t cores = compute_cores(plan, slot);
+
+    node->kind = PLACE_ROUTER;
+    snprintf(node->name, sizeof(node->name), "router");
+    node->shared = cores == domain->n_cores && slot->n_prefill + slot->n_decode > 0;
+    if (cores == domain->n_cores)
+        node_pus(node, domain, 0, cores);
+    else
+        node_pus(node, domain, cores, domain->n_cores - cores);
+}
+
+static int slot_compare(const void *a, const void *b)
+{
+    const struct slot *x = a, *y = b;
+
+    if (x->host != y->host)
+        return x->host < y->host ? -1 : 1;
+    return x->domain < y->domain ? -1 : x->domain > y->domain;
+}
+
+static void emit(struct placement *out, struct plan *plan)
+{
+    struct place_node *prefill, *decode;
+    uint32_t n_prefill = 0, n_decode = 0;
+
+    qsort(plan->slots, plan->n_slots, sizeof(*plan->slots), slot_compare);
+    out->n = 1 + (size_t)plan->policy.n_prefill + plan->policy.n_decode;
+    out->nodes = mem_calloc(out->n, sizeof(*out->nodes));
+    prefill = out->nodes + 1;
+    decode = prefill + plan->policy.n_prefill;
+    router_fill(&out->nodes[0], plan, &plan->slots[0]);
+    for (size_t s = 0; s < plan->n_slots; s++) {
+        const struct slot *slot = &plan->slots[s];
+
+        divide(prefill + n_prefill, decode + n_decode, plan, slot);
+        for (uint32_t i = 0; i < slot->n_prefill; i++, n_prefill++)
+            node_name(&prefill[n_prefill], PLACE_PREFILL, slot, n_prefill + 1);
+        for (uint32_t i = 0; i < slot->n_decode; i++, n_decode++)
+            node_name(&decode[n_decode], PLACE_DECODE, slot, n_decode + 1);
+    }
+}
+
+int place(struct placement *out, const struct topo *const *hosts, size_t n_hosts,
+          const struct place_policy *policy, struct err *e)
+{
+    struct plan plan = {.hosts = hosts, .policy = *policy};
+    int rc;
+
+    memset(out, 0, sizeof(*out));
+    if (n_hosts == 0)
+        return err_set(e, ERR_ARG, "place: there is no host to place nodes on");
+    slots_list(&plan, n_hosts);
+    rc = count(&plan, e);
+    if (rc == ERR_OK)
+        assign(&plan);
+    for (size_t s = 0; s < plan.n_slots && rc == ERR_OK; s++)
+        rc = memory_check(&plan, &plan.slots[s], e);
+    if (rc == ERR_OK)
+        emit(out, &plan);
+    mem_free(plan.slots);
+    return rc;
+}
+
+void placement_fini(struct placement *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        mem_free(p->nodes[i].pus);
+    mem_free(p->nodes);
+    memset(p, 0, sizeof(*p));
+}
+
+const char *place_kind_name(enum place_kind kind)
+{
+    static const char *const names[] = {"router", "prefill", "decode"};
+
+    return (unsigned)kind < ARRAY_LEN(names) ? names[kind] : "?";
+}

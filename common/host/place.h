@@ -1,0 +1,58 @@
+/* place: which node of the cluster runs on which cores. A pure function of the hosts' topologies and
+ * the policy: `tandem plan` prints its result and `tandem up` starts it. Any thread. */
+#ifndef TANDEM_HOST_PLACE_H
+#define TANDEM_HOST_PLACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "host/topo.h"
+
+#define PLACE_NODES_MAX 4096 /* prefill and decode nodes of a cluster */
+
+enum place_kind { PLACE_ROUTER, PLACE_PREFILL, PLACE_DECODE };
+
+struct place_policy {
+    uint32_t prefill, decode;     /* the ratio P:D; 0:0 is auto, for now 1:1 */
+    uint32_t n_prefill, n_decode; /* how many nodes; 0: from the ratio */
+    uint64_t weight_bytes;        /* each prefill and decode node holds them once */
+    uint64_t kv_bytes;            /* of a decode node's pool */
+    uint32_t reserved_cores; /* of each domain, its last ones: for network threads and the router;
+                              * given up in a domain whose nodes would not get a core each */
+};
+
+struct place_node {
+    enum place_kind kind;
+    char name[64];    /* "router", "prefill-1", "decode-1", ...: counted by kind */
+    uint32_t host;    /* index into hosts */
+    uint32_t domain;  /* index into the host's domains */
+    uint32_t *pus;    /* one hardware thread a core: where compute threads are pinned */
+    uint32_t n_pus;   /* >= 1 */
+    bool shared;      /* another node has some of these cores too: there were too few */
+};
+
+struct placement {
+    struct place_node *nodes; /* the router, prefill nodes, decode nodes; each by host, domain */
+    size_t n;
+};
+
+/* Each domain runs one node if the counts allow. Without counts the ratio divides the domains of all
+ * hosts, each kind getting at least one; of a single domain it divides the cores. With more nodes
+ * than domains, those of a domain divide its cores: in the ratio between the kinds, evenly among
+ * nodes of a kind, evenly among all if the ratio is auto. With more nodes than cores they share.
+ * Prefill nodes are spread over the hosts, so that KV seldom crosses between hosts. The router is on
+ * host 0, on reserved cores if there are some, else unpinned in effect: on all cores of domain 0.
+ *
+ * ERR_ARG: no host, a ratio with one side zero, or counts over the limit. ERR_LIMIT: the weights and
+ * KV of a domain's nodes exceed its memory (not checked where memory_bytes is 0). *out is then
+ * empty. */
+int place(struct placement *out, const struct topo *const *hosts, size_t n_hosts,
+          const struct place_policy *policy, struct err *e);
+
+void placement_fini(struct placement *p); /* also of a zeroed struct; leaves it zeroed */
+
+const char *place_kind_name(enum place_kind kind); /* "router", "prefill", "decode" */
+
+#endif

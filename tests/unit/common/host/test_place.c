@@ -1,0 +1,274 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "host/place.h"
+#include "tests/lib/data.h"
+
+#define GIB ((uint64_t)1 << 30)
+
+/* A host of n_domains with n_cores each and two hardware threads a core, numbered as Linux does. */
+static struct topo *make_host(const char *name, uint32_t n_domains, uint32_t n_cores,
+                              uint64_t memory_bytes)
+{
+    struct topo *t = mem_zalloc(sizeof(*t));
+    uint32_t pu = 0;
+
+    snprintf(t->host, sizeof(t->host), "%s", name);
+    t->n_domains = n_domains;
+    t->domains = mem_calloc(n_domains, sizeof(*t->domains));
+    for (uint32_t d = 0; d < n_domains; d++) {
+        struct topo_domain *domain = &t->domains[d];
+
+        *domain = (struct topo_domain){.os_index = d, .memory_bytes = memory_bytes,
+                                       .n_cores = n_cores};
+        domain->cores = mem_calloc(n_cores, sizeof(*domain->cores));
+        for (uint32_t c = 0; c < n_cores; c++, pu++)
+            domain->cores[c] = (struct topo_core){
+                .pu = pu, .pus = {pu, pu + n_domains * n_cores}, .n_pus = 2};
+    }
+    return t;
+}
+
+/* "router h0d0:2 prefill-1 h0d0:4 decode-1 h0d1:4*": node, host, domain, cores, * if shared. */
+static void render(char *out, size_t size, const struct placement *p)
+{
+    size_t at = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < p->n && at < size; i++) {
+        const struct place_node *node = &p->nodes[i];
+
+        at += (size_t)snprintf(out + at, size - at, "%s%s h%ud%u:%u%s", i ? " " : "", node->name,
+                               node->host, node->domain, node->n_pus, node->shared ? "*" : "");
+    }
+}
+
+/* What holds of every placement: unshared cores belong to one node, PUs are first hardware threads of
+ * their own domain, names count up. */
+static void assert_sound(const struct placement *p, const struct topo *const *hosts)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const struct place_node *a = &p->nodes[i];
+        const struct topo_domain *domain = &hosts[a->host]->domains[a->domain];
+
+        assert_true(a->n_pus >= 1);
+        for (uint32_t x = 0; x < a->n_pus; x++) {
+            uint32_t users = 0, is_core = 0;
+
+            for (uint32_t c = 0; c < domain->n_cores; c++)
+                is_core += domain->cores[c].pu == a->pus[x];
+            assert_int_equal(is_core, 1);
+            for (size_t j = 0; j < p->n; j++)
+                for (uint32_t y = 0; y < p->nodes[j].n_pus; y++)
+                    users += p->nodes[j].host == a->host && p->nodes[j].pus[y] == a->pus[x];
+            /* a shared router does not make the others count as shared */
+            if (!a->shared && !(p->nodes[0].shared && p->nodes[0].host == a->host))
+                assert_int_equal(users, 1);
+        }
+    }
+}
+
+struct synthetic {
+    uint32_t n_hosts, n_domains, n_cores;
+    struct place_policy policy;
+    const char *want;
+};
+
+static const struct synthetic synthetic[] = {
+    /* one domain: the ratio divides the cores */
+    {1, 1, 8, {0}, "router h0d0:8* prefill-1 h0d0:4 decode-1 h0d0:4"},
+    {1, 1, 8, {.prefill = 1, .decode = 3}, "router h0d0:8* prefill-1 h0d0:2 decode-1 h0d0:6"},
+    {1, 1, 8, {.prefill = 1, .decode = 100}, "router h0d0:8* prefill-1 h0d0:1 decode-1 h0d0:7"},
+    {1, 1, 8, {.prefill = 100, .decode = 1}, "router h0d0:8* prefill-1 h0d0:7 decode-1 h0d0:1"},
+    {1, 1, 8, {.prefill = 1, .decode = 3, .n_prefill = 1, .n_decode = 3},
+     "router h0d0:8* prefill-1 h0d0:2 decode-1 h0d0:2 decode-2 h0d0:2 decode-3 h0d0:2"},
+    {1, 1, 8, {.n_prefill = 1, .n_decode = 2},
+     "router h0d0:8* prefill-1 h0d0:3 decode-1 h0d0:3 decode-2 h0d0:2"},
+    /* reserved cores are the router's, and given up before a node goes without a core */
+    {1, 1, 8, {.reserved_cores = 2}, "router h0d0:2 prefill-1 h0d0:3 decode-1 h0d0:3"},
+    {1, 1, 2, {.reserved_cores = 1}, "router h0d0:2* prefill-1 h0d0:1 decode-1 h0d0:1"},
+    {1, 1, 8, {.reserved_cores = 9}, "router h0d0:8* prefill-1 h0d0:4 decode-1 h0d0:4"},
+    /* fewer cores than nodes: shared */
+    {1, 1, 2, {.n_prefill = 1, .n_decode = 2},
+     "router h0d0:2* prefill-1 h0d0:1* decode-1 h0d0:1 decode-2 h0d0:1*"},
+    {1, 1, 1, {0}, "router h0d0:1* prefill-1 h0d0:1* decode-1 h0d0:1*"},
+    /* several domains: whole ones */
+    {1, 2, 4, {.prefill = 1, .decode = 3}, "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4"},
+    {1, 4, 4, {.prefill = 1, .decode = 3},
+     "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4 decode-3 h0d3:4"},
+    {1, 4, 4, {0},
+     "router h0d0:4* prefill-1 h0d0:4 prefill-2 h0d1:4 decode-1 h0d2:4 decode-2 h0d3:4"},
+    {1, 4, 4, {.n_prefill = 1, .n_decode = 2},
+     "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4"},
+    {1, 4, 4, {.prefill = 1, .decode = 2, .n_prefill = 1},
+     "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4"},
+    {1, 4, 4, {.prefill = 1, .decode = 2, .n_decode = 2},
+     "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4"},
+    /* more nodes than domains: 2 domains, 4 nodes */
+    {1, 2, 4, {.prefill = 1, .decode = 3, .n_prefill = 1, .n_decode = 3},
+     "router h0d0:4* prefill-1 h0d0:2 decode-1 h0d0:2 decode-2 h0d1:2 decode-3 h0d1:2"},
+    /* two hosts: a prefill node on each */
+    {2, 4, 4, {.prefill = 1, .decode = 3},
+     "router h0d0:4* prefill-1 h0d0:4 prefill-2 h1d0:4 decode-1 h0d1:4 decode-2 h0d2:4 "
+     "decode-3 h0d3:4 decode-4 h1d1:4 decode-5 h1d2:4 decode-6 h1d3:4"},
+    {2, 1, 4, {.prefill = 1, .decode = 3}, "router h0d0:4* prefill-1 h0d0:4 decode-1 h1d0:4"},
+};
+
+static void synthetic_hosts_are_placed_as_the_table_says(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(synthetic); i++) {
+        const struct synthetic *s = &synthetic[i];
+        struct topo *hosts[2] = {NULL, NULL};
+        const struct topo *borrowed[2];
+        struct placement p;
+        struct err e = {0};
+        char got[512];
+
+        for (uint32_t h = 0; h < s->n_hosts; h++)
+            borrowed[h] = hosts[h] = make_host("synthetic", s->n_domains, s->n_cores, GIB);
+        if (place(&p, borrowed, s->n_hosts, &s->policy, &e) != ERR_OK)
+            fail_msg("%zu: %s", i, e.text);
+        render(got, sizeof(got), &p);
+        assert_string_equal(got, s->want);
+        assert_sound(&p, borrowed);
+        placement_fini(&p);
+        topo_free(&hosts[0]);
+        topo_free(&hosts[1]);
+    }
+}
+
+/* Cores of prefill nodes : decode nodes, by machine, at 1:3. */
+static const struct {
+    const char *file;
+    uint32_t n_prefill, n_decode, prefill_cores, decode_cores;
+} recorded[] = {
+    {"hwloc/altra-1s-q80-monolithic.synthetic.xml", 1, 1, 20, 60},
+    {"hwloc/altra-1s-q80-quadrant.synthetic.xml", 1, 3, 20, 60},
+    {"hwloc/altra-2s-q80-monolithic.synthetic.xml", 1, 1, 80, 80},
+    {"hwloc/arm-2s-kunpeng920-cluster4.xml", 1, 3, 32, 96},
+    {"hwloc/arm-2s-thunderx2-smt4.xml", 1, 1, 32, 32},
+    {"hwloc/clx-2s-xeon8259cl-g4dnmetal.xml", 1, 1, 24, 24},
+    {"hwloc/naples-2s-epyc7401-8numa.xml", 2, 6, 12, 36},
+    {"hwloc/rome-2s-epyc7742-nps4.xml", 2, 6, 32, 96},
+    {"hwloc/spr-2s-xeonmax9462-snc4-hbmcache.xml", 2, 6, 16, 48},
+};
+
+static void recorded_machines_at_one_to_three(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(recorded); i++) {
+        struct place_policy policy = {.prefill = 1, .decode = 3, .weight_bytes = 8 * GIB,
+                                      .kv_bytes = 8 * GIB};
+        uint32_t nodes[3] = {0}, cores[3] = {0};
+        struct placement p;
+        struct topo *t;
+        struct err e = {0};
+
+        DATA_OR_SKIP(path, recorded[i].file);
+        if (topo_load(&t, path, &e) != ERR_OK ||
+            place(&p, (const struct topo *const *)&t, 1, &policy, &e) != ERR_OK)
+            fail_msg("%s", e.text);
+        assert_sound(&p, (const struct topo *const *)&t);
+        for (size_t n = 0; n < p.n; n++) {
+            nodes[p.nodes[n].kind]++;
+            cores[p.nodes[n].kind] += p.nodes[n].n_pus;
+        }
+        assert_int_equal(nodes[PLACE_ROUTER], 1);
+        assert_int_equal(nodes[PLACE_PREFILL], recorded[i].n_prefill);
+        assert_int_equal(nodes[PLACE_DECODE], recorded[i].n_decode);
+        assert_int_equal(cores[PLACE_PREFILL], recorded[i].prefill_cores);
+        assert_int_equal(cores[PLACE_DECODE], recorded[i].decode_cores);
+        placement_fini(&p);
+        topo_free(&t);
+    }
+}
+
+/* Over many shapes and counts: every node has a core, and every core of a domain in use is used. */
+static void random_shapes_are_sound(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2000; i++) {
+        struct topo *t = make_host("h", 1 + i % 5, 1 + i / 5 % 17, 0);
+        struct place_policy policy = {.prefill = 1 + i % 3, .decode = 1 + i / 3 % 7,
+                                      .n_prefill = i % 4, .n_decode = i / 4 % 9,
+                                      .reserved_cores = i / 7 % 3};
+        struct placement p;
+        uint64_t used = 0;
+
+        assert_int_equal(place(&p, (const struct topo *const *)&t, 1, &policy, NULL), ERR_OK);
+        assert_sound(&p, (const struct topo *const *)&t);
+        for (size_t n = 1; n < p.n; n++)
+            if (!p.nodes[n].shared)
+                used += p.nodes[n].n_pus;
+        assert_true(used <= topo_core_count(t));
+        placement_fini(&p);
+        topo_free(&t);
+    }
+}
+
+static void too_little_memory_is_refused_with_the_numbers(void **state)
+{
+    struct topo *t = make_host("box", 2, 4, 16 * GIB);
+    const struct topo *hosts[] = {t};
+    struct place_policy policy = {.weight_bytes = 12 * GIB, .kv_bytes = 4 * GIB};
+    struct placement p;
+    struct err e = {0};
+
+    (void)state;
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_OK); /* exactly full */
+    placement_fini(&p);
+    policy.kv_bytes++;
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_LIMIT);
+    assert_string_equal(e.text, "place: NUMA node 1 of box has 16.00 GiB, its 0 prefill and 1 decode "
+                                "nodes need 12.00 GiB of weights and 4.00 GiB of KV");
+    assert_int_equal(p.n, 0);
+    policy = (struct place_policy){.n_prefill = 2, .n_decode = 1, .weight_bytes = 9 * GIB};
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_LIMIT); /* two copies of the weights */
+    t->domains[0].memory_bytes = t->domains[1].memory_bytes = 0;
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_OK); /* unknown is not checked */
+    placement_fini(&p);
+    topo_free(&t);
+}
+
+static void policies_that_mean_nothing_are_refused(void **state)
+{
+    struct topo *t = make_host("box", 2, 4, 16 * GIB);
+    const struct topo *hosts[] = {t};
+    struct place_policy policy = {.prefill = 1};
+    struct placement p;
+    struct err e = {0};
+
+    (void)state;
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_ARG);
+    assert_non_null(strstr(e.text, "1:0"));
+    policy = (struct place_policy){.n_prefill = PLACE_NODES_MAX, .n_decode = 1};
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_ARG);
+    policy = (struct place_policy){.n_decode = UINT32_MAX, .prefill = UINT32_MAX, .decode = 1};
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_ARG);
+    policy = (struct place_policy){0};
+    assert_int_equal(place(&p, hosts, 0, &policy, &e), ERR_ARG);
+    placement_fini(&p);
+    topo_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(synthetic_hosts_are_placed_as_the_table_says),
+        cmocka_unit_test(recorded_machines_at_one_to_three),
+        cmocka_unit_test(random_shapes_are_sound),
+        cmocka_unit_test(too_little_memory_is_refused_with_the_numbers),
+        cmocka_unit_test(policies_that_mean_nothing_are_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
