@@ -1,0 +1,182 @@
+#include "daemon/options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "config/ranges.h"
+
+const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
+const char *const options_kv_types[] = {"f16", "f32", NULL};
+
+const char *options_name_wrong(const char *value)
+{
+    static const char good[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+    if (!*value || strlen(value) > OPTIONS_NAME_MAX || value[strspn(value, good)] ||
+        *value == '.' || *value == '-')
+        return "is not a name: 1 to 63 letters, digits, '.', '_' or '-', not starting with '.' "
+               "or '-'";
+    return NULL;
+}
+
+/* "host:port"; the host may be an IPv6 address in brackets. */
+static bool options_is_address(const char *value)
+{
+    const char *colon = strrchr(value, ':');
+    unsigned long port;
+    char *end;
+
+    if (!colon || colon == value || strlen(value) > 128 || strpbrk(value, " /,"))
+        return false;
+    if (memchr(value, ':', (size_t)(colon - value)) && !(value[0] == '[' && colon[-1] == ']'))
+        return false;
+    if (colon[1] < '0' || colon[1] > '9')
+        return false;
+    port = strtoul(colon + 1, &end, 10);
+    return !*end && port <= 65535;
+}
+
+const char *options_address_wrong(const char *value)
+{
+    return options_is_address(value) ? NULL : "is not an address, host:port, port 0..65535";
+}
+
+const char *options_endpoint_wrong(const char *value)
+{
+    if (!strncmp(value, "ipc://", 6)) {
+        if (!value[6])
+            return "names no socket file behind ipc://";
+        return strlen(value + 6) <= OPTIONS_IPC_MAX ? NULL
+                                                    : "is a socket path of more than 107 bytes";
+    }
+    if (!strncmp(value, "tcp://", 6) && options_is_address(value + 6))
+        return NULL;
+    return "is not an endpoint, tcp://host:port or ipc://path";
+}
+
+const char *options_cores_wrong(const char *value)
+{
+    uint32_t *list, n;
+
+    if (ranges_parse(&list, &n, value, NULL))
+        return "is not a list of different processor numbers like 0,2-5";
+    mem_free(list);
+    return NULL;
+}
+
+int options_check(const struct daemon_options *o, struct err *e)
+{
+    if (!*o->model)
+        return err_set(e, ERR_CONFIG, "model: none was given, use --model=FILE");
+    return 0;
+}
+
+/* The rows that prefill and decode nodes share. */
+#define OPTIONS_NODE(s)                                                                            \
+    OPTION(s, router, STR, .def = "tcp://127.0.0.1:8100", .wrong = options_endpoint_wrong,         \
+           .unit = "ENDPOINT", .help = "the router's --nodes endpoint"),                           \
+    OPTION(s, cores, STR, .wrong = options_cores_wrong, .unit = "LIST",                            \
+           .help = "processors to bind threads to, as 0,2-5"),                                     \
+    OPTION(s, domain, I32, .def = "-1", .min = -1, .max = 4095,                                    \
+           .help = "NUMA domain to keep memory on, -1 for any"),                                   \
+    OPTION(s, kv_pages, U32, .def = "0", .min = 0, .max = 1 << 24,                                 \
+           .help = "KV pages of 32 tokens, 0 to size from the model"),                             \
+    OPTION(s, kv_type, ENUM, .def = "f16", .names = options_kv_types, .help = "type of KV values")
+
+static const struct option router_rows[] = {
+    OPTIONS_DAEMON(router_options, "router"),
+    OPTION(router_options, http, STR, .def = "127.0.0.1:8000", .wrong = options_address_wrong,
+           .unit = "HOST:PORT", .help = "where HTTP listens"),
+    OPTION(router_options, nodes, STR, .def = "tcp://127.0.0.1:8100",
+           .wrong = options_endpoint_wrong, .unit = "ENDPOINT", .help = "where nodes connect"),
+    OPTION(router_options, clients, STR, .def = "tcp://127.0.0.1:8101",
+           .wrong = options_endpoint_wrong, .unit = "ENDPOINT",
+           .help = "where native clients connect"),
+    OPTION(router_options, queue_max, U32, .def = "256", .min = 1, .max = 65536,
+           .help = "requests that may wait; more are refused with 429"),
+    OPTION(router_options, queue_deadline_ms, U32, .def = "30000", .min = 1, .max = 3600000,
+           .unit = "MS", .help = "a request that waited longer is refused"),
+    OPTION(router_options, heartbeat_ms, U32, .def = "250", .min = 10, .max = 60000, .unit = "MS",
+           .help = "how often nodes say that they live"),
+    OPTION(router_options, dead_ms, U32, .def = "2000", .min = 50, .max = 600000, .unit = "MS",
+           .help = "silence after which a node is given up"),
+    OPTION(router_options, chat_template, STR, .def = "auto", .unit = "auto|NAME|FILE",
+           .help = "how messages become a prompt"),
+};
+
+static const struct option prefill_rows[] = {
+    OPTIONS_DAEMON(prefill_options, "prefill-0"),
+    OPTIONS_NODE(prefill_options),
+    OPTION(prefill_options, chunk_tokens, U32, .def = "256", .min = 32, .max = 8192,
+           .multiple = 32, .help = "prompt tokens computed in one pass"),
+    OPTION(prefill_options, queue_max, U32, .def = "256", .min = 1, .max = 65536,
+           .help = "jobs that may wait"),
+};
+
+static const struct option decode_rows[] = {
+    OPTIONS_DAEMON(decode_options, "decode-0"),
+    OPTIONS_NODE(decode_options),
+    OPTION(decode_options, kv, STR, .def = "tcp://127.0.0.1:8102",
+           .wrong = options_endpoint_wrong, .unit = "ENDPOINT",
+           .help = "where prefill nodes send KV"),
+    OPTION(decode_options, slots, U32, .def = "16", .min = 1, .max = 4096,
+           .help = "sequences decoded at once"),
+    /* No less than one KV_PAGE message (MSG_BULK_MAX), or nothing could ever be sent. */
+    OPTION(decode_options, credit_bytes, BYTES, .def = "8MiB", .min = 256 << 10, .max = 1 << 30,
+           .unit = "SIZE", .help = "KV bytes a prefill node may have on the way"),
+};
+
+static int router_check(const void *cfg, struct err *e)
+{
+    const struct router_options *o = cfg;
+
+    /* One lost beat must not look like a death. */
+    if (o->dead_ms < 2 * o->heartbeat_ms)
+        return err_set(e, ERR_CONFIG, "dead_ms: %u is less than twice heartbeat_ms, %u", o->dead_ms,
+                       o->heartbeat_ms);
+    return options_check(&o->common, e);
+}
+
+static int prefill_check(const void *cfg, struct err *e)
+{
+    return options_check(&((const struct prefill_options *)cfg)->common, e);
+}
+
+static int decode_check(const void *cfg, struct err *e)
+{
+    return options_check(&((const struct decode_options *)cfg)->common, e);
+}
+
+const struct option_table router_option_table = {
+    .program = "tandem-router",
+    .summary = "Takes requests over HTTP and ZeroMQ and has the nodes of a cluster answer them",
+    .options = router_rows,
+    .n = ARRAY_LEN(router_rows),
+    .environment = true,
+    .file = true,
+    .check = router_check,
+};
+
+const struct option_table prefill_option_table = {
+    .program = "tandem-prefill",
+    .summary = "Computes the KV of prompts, ships it to decode nodes, and samples the first token",
+    .options = prefill_rows,
+    .n = ARRAY_LEN(prefill_rows),
+    .environment = true,
+    .file = true,
+    .check = prefill_check,
+};
+
+const struct option_table decode_option_table = {
+    .program = "tandem-decode",
+    .summary = "Receives the KV of prompts and generates the rest of each stream",
+    .options = decode_rows,
+    .n = ARRAY_LEN(decode_rows),
+    .environment = true,
+    .file = true,
+    .check = decode_check,
+};

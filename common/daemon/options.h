@@ -1,0 +1,91 @@
+/* options: what the three daemons can be told, as structs and the tables that fill them.
+ *
+ * They live here, below the daemons, so that `tandem up` checks the router:, prefill: and decode:
+ * maps of cluster.yaml by the very tables that the daemons read their flags with. Defaults and bounds
+ * are in the tables, options.c.
+ * Plain data: a daemon fills one at start and only reads it afterwards. */
+#ifndef TANDEM_DAEMON_OPTIONS_H
+#define TANDEM_DAEMON_OPTIONS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "config/option.h"
+
+/* What every daemon has, the first member of each struct below. */
+struct daemon_options {
+    char *cluster; /* nodes of another cluster are refused */
+    char *name;    /* unique in the cluster */
+    char *model;   /* GGUF file */
+    char *cpu;     /* kernel tier, or "auto" */
+    int log_level; /* enum log_level */
+};
+
+struct router_options {
+    struct daemon_options common;
+    char *http;    /* host:port that HTTP listens on */
+    char *nodes;   /* ZeroMQ endpoint to bind, for prefill and decode nodes */
+    char *clients; /* ZeroMQ endpoint to bind, for native clients */
+    uint32_t queue_max;
+    uint32_t queue_deadline_ms;
+    uint32_t heartbeat_ms, dead_ms;
+    char *chat_template; /* "auto", a family's name, or a file */
+};
+
+struct prefill_options {
+    struct daemon_options common;
+    char *router;      /* ZeroMQ endpoint to connect to */
+    char *cores;       /* ranges.h: os processor numbers; "" leaves threads where they are */
+    int32_t domain;    /* NUMA domain by os number; -1: any */
+    uint32_t kv_pages; /* 0: sized from the model */
+    uint32_t chunk_tokens;
+    uint32_t queue_max;
+    int kv_type; /* enum kv_type */
+};
+
+struct decode_options {
+    struct daemon_options common;
+    char *router;   /* as above, and so cores, domain, kv_pages, kv_type */
+    char *kv;       /* ZeroMQ endpoint to bind, where prefill nodes send KV */
+    char *cores;
+    int32_t domain;
+    uint32_t kv_pages;
+    uint32_t slots; /* sequences at once */
+    uint64_t credit_bytes;
+    int kv_type;
+};
+
+extern const struct option_table router_option_table;
+extern const struct option_table prefill_option_table;
+extern const struct option_table decode_option_table;
+
+/* For option.wrong. A name: 1 to 63 letters, digits, '.', '_', '-'. An endpoint: tcp://host:port or
+ * ipc://path (OPTIONS_IPC_MAX). The address of HTTP: host:port. Cores: see config/ranges.h. */
+const char *options_name_wrong(const char *value);
+const char *options_endpoint_wrong(const char *value);
+const char *options_address_wrong(const char *value);
+const char *options_cores_wrong(const char *value);
+
+#define OPTIONS_NAME_MAX 63 /* MSG_NAME_MAX without the NUL */
+#define OPTIONS_IPC_MAX 107 /* sun_path holds 108 bytes with its NUL */
+
+/* The rows of struct daemon_options, first in each table. */
+#define OPTIONS_DAEMON(s, default_name)                                                            \
+    OPTION_IN(s, common, cluster, STR, .def = "tandem", .wrong = options_name_wrong,               \
+              .unit = "NAME", .help = "the cluster this process belongs to"),                      \
+    OPTION_IN(s, common, name, STR, .def = default_name, .wrong = options_name_wrong,              \
+              .unit = "NAME", .help = "its name, unique in the cluster"),                          \
+    OPTION_IN(s, common, model, STR, .unit = "FILE", .help = "the model, a GGUF file"),            \
+    OPTION_IN(s, common, cpu, STR, .def = "auto", .unit = "TIER",                                  \
+              .help = "kernel tier: ref, avx2, avx512vnni or auto"),                               \
+    OPTION_IN(s, common, log_level, ENUM, .def = "info", .names = options_log_levels,              \
+              .help = "how much goes to stderr")
+
+extern const char *const options_log_levels[]; /* NULL-terminated, in the order of enum log_level */
+extern const char *const options_kv_types[];   /* of enum kv_type */
+
+/* What each table.check begins with: a model was named. */
+int options_check(const struct daemon_options *o, struct err *e);
+
+#endif
