@@ -1,0 +1,109 @@
+#include "engine/engine.h"
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "engine/engine_impl.h"
+
+static float *scratch_rows(uint32_t rows, size_t width)
+{
+    size_t n;
+
+    ASSERT(size_mul(&n, rows, size_round_up(width, 16)) && size_mul(&n, n, sizeof(float)));
+    return mem_aligned(n, 64);
+}
+
+static void scratch_init(struct scratch *s, const struct hparams *hp, uint32_t rows, uint32_t threads)
+{
+    size_t q = (size_t)hp->n_head * hp->head_dim, kv = (size_t)hp->n_head_kv * hp->head_dim;
+    size_t widest = size_max(size_max(hp->n_embd, q), hp->n_ff);
+    uint32_t group = hp->n_head / hp->n_head_kv;
+
+    s->x = scratch_rows(rows, hp->n_embd);
+    s->xn = scratch_rows(rows, hp->n_embd);
+    s->tmp = scratch_rows(rows, hp->n_embd);
+    s->q = scratch_rows(rows, q);
+    s->att = scratch_rows(rows, size_max(q, hp->n_embd)); /* experts gather n_embd rows here */
+    s->k = scratch_rows(rows, kv);
+    s->v = scratch_rows(rows, kv);
+    s->gate = scratch_rows(rows, hp->n_ff);
+    s->up = scratch_rows(rows, hp->n_ff);
+    s->cs = scratch_rows(rows, hp->n_rot);
+    s->route = scratch_rows(rows, size_max(hp->n_expert, 1));
+    s->seg_width = (uint32_t)size_round_up((size_t)group * (hp->head_dim + 4), 16);
+    s->seg = scratch_rows(threads, s->seg_width);
+    s->active = mem_calloc(rows, sizeof(*s->active));
+    s->act.k_pad = (uint32_t)size_round_up(widest, QK);
+    s->act.q = mem_aligned((size_t)rows * s->act.k_pad, 64);
+    s->act.d = scratch_rows(rows, s->act.k_pad / QK);
+    s->act.sum = mem_aligned((size_t)rows * s->act.k_pad / QK * sizeof(int32_t), 64);
+}
+
+static void scratch_fini(struct scratch *s)
+{
+    float *all[] = {s->x,  s->xn, s->q,      s->k,     s->v,   s->att,  s->tmp,
+                    s->gate, s->up, s->cs, s->logits, s->route, s->seg, s->act.d};
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        mem_free(all[i]);
+    mem_free(s->active);
+    mem_free(s->act.q);
+    mem_free(s->act.sum);
+    *s = (struct scratch){0};
+}
+
+int engine_open(struct engine **out, const struct engine_options *o, struct err *e)
+{
+    struct engine *en = mem_zalloc(sizeof(*en));
+    const struct hparams *hp = &en->model.hp;
+    int rc;
+
+    *out = NULL;
+    ASSERT(o->rows_max > 0 && o->n_threads > 0);
+    en->kern = kernels_get(o->tier);
+    if (!en->kern) {
+        rc = err_set(e, ERR_UNSUPPORTED, "cpu tier %s is not available here", cpu_tier_name(o->tier));
+        goto fail;
+    }
+    if ((rc = team_new(&en->team, o->pus, o->n_threads, e)) ||
+        (rc = model_load(&en->model, o->model, en->team, e)))
+        goto fail;
+    if (o->ctx_max > hp->n_ctx) {
+        rc = err_set(e, ERR_LIMIT, "a context of %u tokens is over the model's %u", o->ctx_max,
+                     hp->n_ctx);
+        goto fail;
+    }
+    en->ctx_max = o->ctx_max ? o->ctx_max : hp->n_ctx;
+    en->rows_max = o->rows_max;
+    kv_layout_init(&en->layout, o->kv_type, hp->n_layer, hp->n_head_kv, hp->head_dim);
+    scratch_init(&en->s, hp, o->rows_max, o->n_threads);
+    *out = en;
+    return 0;
+fail:
+    engine_close(&en);
+    return rc;
+}
+
+void engine_close(struct engine **engine)
+{
+    struct engine *en = *engine;
+
+    if (!en)
+        return;
+    scratch_fini(&en->s);
+    model_fini(&en->model);
+    team_free(&en->team);
+    mem_free(en);
+    *engine = NULL;
+}
+
+const struct hparams *engine_hparams(const struct engine *en) { return &en->model.hp; }
+
+const struct kv_layout *engine_kv_layout(const struct engine *en) { return &en->layout; }
+
+uint64_t engine_model_hash(const struct engine *en) { return en->model.hash; }
+
+uint32_t engine_ctx_max(const struct engine *en) { return en->ctx_max; }
+
+uint32_t engine_rows_max(const struct engine *en) { return en->rows_max; }
+
+size_t engine_weight_bytes(const struct engine *en) { return en->model.memory.size; }

@@ -1,0 +1,357 @@
+/* DESIGN: one team_run a pass; every thread walks all layers and meets the others at barriers.
+ *
+ *   embed | norm+int8 | q k v | rope, write KV | attention | int8 | wo, += | norm+int8 | gate up |
+ *   silu+int8 | down, += | ... next layer ... | norm+int8 | output
+ *
+ * Each "|" is a barrier. Matrices are split by panels, the same ranges in every pass, so a thread
+ * reads the weights it packed; rows are split where a step works on whole rows. No step reduces
+ * across threads, so their number changes no bit. In the last layer, once the KV is written, only
+ * the rows that want logits go on. */
+#include <math.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "engine/engine_impl.h"
+
+struct pass {
+    struct engine *e;
+    const struct batch *b;
+    uint32_t n;      /* rows still computed */
+    uint32_t n_want; /* rows that want logits */
+};
+
+/* One thread's view of the pass. */
+struct lane {
+    struct pass *p;
+    struct engine *e;
+    struct scratch *s;
+    const struct kernels *k;
+    const struct hparams *hp;
+    uint32_t tid, nt;
+};
+
+static bool quantised(const struct panels *w)
+{
+    return w->type == DTYPE_Q8_0 || w->type == DTYPE_Q4_0;
+}
+
+static void lane_barrier(struct lane *t) { team_barrier(t->e->team, t->tid); }
+
+/* My panels of y[m][n_out] = x[m][n_in] W^T; the int8 form of x is in act if W is quantised. */
+static void lane_matmul(struct lane *t, float *y, const struct panels *w, const float *x, uint32_t m)
+{
+    uint32_t p0, p1;
+
+    team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
+    if (p0 == p1)
+        return;
+    if (quantised(w))
+        t->k->matmul_q(y, w->n_out, w, &t->s->act, m, p0, p1);
+    else
+        t->k->matmul_f(y, w->n_out, w, x, w->n_in, m, p0, p1);
+}
+
+/* My rows of xn = norm(x), and their int8 form if int8 is set. */
+static void lane_norm(struct lane *t, const float *weight, bool int8)
+{
+    uint32_t lo, hi, n = t->hp->n_embd;
+
+    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+    for (uint32_t r = lo; r < hi; r++) {
+        float *y = t->s->xn + (size_t)r * n;
+
+        t->k->rms_norm(y, t->s->x + (size_t)r * n, weight, n, t->hp->rms_eps);
+        if (int8)
+            t->k->quantize(&t->s->act, r, y, n);
+    }
+}
+
+/* x += what my panels of w gave in tmp. */
+static void lane_residual(struct lane *t, const struct panels *w)
+{
+    uint32_t p0, p1, n = t->hp->n_embd, c0, c1;
+
+    team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
+    c0 = u32_min(p0 * PANEL_ROWS, n);
+    c1 = u32_min(p1 * PANEL_ROWS, n);
+    for (uint32_t r = 0; r < t->p->n; r++)
+        t->k->add(t->s->x + (size_t)r * n + c0, t->s->tmp + (size_t)r * n + c0, c1 - c0);
+}
+
+static void lane_embed(struct lane *t)
+{
+    uint32_t lo, hi;
+
+    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+    for (uint32_t r = lo; r < hi; r++) {
+        const struct batch_row *row = &t->p->b->rows[r];
+
+        panels_row(t->s->x + (size_t)r * t->hp->n_embd, &t->e->model.token_embd, row->token);
+        rope_row(&t->e->model.rope, t->s->cs + (size_t)r * t->hp->n_rot, row->pos);
+    }
+}
+
+/* Rotates q and k of my rows and writes their KV. */
+static void lane_store(struct lane *t, uint32_t layer)
+{
+    const struct hparams *hp = t->hp;
+    uint32_t lo, hi, nq = hp->n_head * hp->head_dim, nk = hp->n_head_kv * hp->head_dim;
+
+    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+    for (uint32_t r = lo; r < hi; r++) {
+        const struct batch_row *row = &t->p->b->rows[r];
+        const float *cs = t->s->cs + (size_t)r * hp->n_rot;
+        float *k = t->s->k + (size_t)r * nk;
+
+        t->k->rope(t->s->q + (size_t)r * nq, cs, hp->n_head, hp->head_dim, hp->n_rot);
+        t->k->rope(k, cs, hp->n_head_kv, hp->head_dim, hp->n_rot);
+        t->k->kv_store(row->pages[row->pos / KV_PAGE_TOKENS], &t->e->layout, layer, row->pos, k,
+                       t->s->v + (size_t)r * nk);
+    }
+}
+
+/* Attention of one row's query heads that share kv head h: segments in ascending order. */
+static void lane_attend(struct lane *t, uint32_t layer, uint32_t r, uint32_t h)
+{
+    const struct hparams *hp = t->hp;
+    const struct batch_row *row = &t->p->b->rows[t->s->active[r]];
+    uint32_t group = hp->n_head / hp->n_head_kv, d = hp->head_dim, n = row->pos + 1;
+    size_t at = (size_t)r * hp->n_head * d + (size_t)h * group * d;
+    float *o = t->s->att + at, *seg = t->s->seg + (size_t)t->tid * t->s->seg_width;
+    float *mx = seg + (size_t)group * d, *sum = mx + group, *mx2 = sum + group, *sum2 = mx2 + group;
+    float scale = 1.0f / sqrtf((float)d);
+
+    for (uint32_t first = 0; first < n; first += ATTENTION_SEGMENT) {
+        uint32_t c = u32_min(ATTENTION_SEGMENT, n - first);
+
+        if (!first) {
+            t->k->attention(o, mx, sum, t->s->q + at, row->pages, &t->e->layout, layer, h, group, 0, c,
+                            scale);
+            continue;
+        }
+        t->k->attention(seg, mx2, sum2, t->s->q + at, row->pages, &t->e->layout, layer, h, group,
+                        first, c, scale);
+        for (uint32_t g = 0; g < group; g++)
+            t->k->attention_merge(o + g * d, &mx[g], &sum[g], seg + g * d, mx2[g], sum2[g], d);
+    }
+    for (uint32_t g = 0; g < group; g++) {
+        for (uint32_t i = 0; i < d; i++)
+            o[g * d + i] /= sum[g];
+    }
+}
+
+/* In the last layer only rows that want logits go on: moves them to the front. */
+static void pass_compact(struct pass *p)
+{
+    struct scratch *s = &p->e->s;
+    const struct hparams *hp = &p->e->model.hp;
+    size_t nx = hp->n_embd, nq = (size_t)hp->n_head * hp->head_dim;
+    uint32_t to = 0;
+
+    for (uint32_t r = 0; r < p->n; r++) {
+        if (!p->b->rows[r].want_logits)
+            continue;
+        if (r != to) {
+            memcpy(s->x + to * nx, s->x + r * nx, nx * sizeof(float));
+            memcpy(s->q + to * nq, s->q + r * nq, nq * sizeof(float));
+        }
+        s->active[to++] = r;
+    }
+    p->n = to;
+}
+
+static void lane_attention(struct lane *t, uint32_t layer)
+{
+    const struct model_layer *l = &t->e->model.layers[layer];
+    uint32_t nq = t->hp->n_head * t->hp->head_dim, jobs, lo, hi;
+
+    lane_norm(t, l->attn_norm, quantised(&l->wq) || quantised(&l->wk) || quantised(&l->wv));
+    lane_barrier(t);
+    lane_matmul(t, t->s->q, &l->wq, t->s->xn, t->p->n);
+    lane_matmul(t, t->s->k, &l->wk, t->s->xn, t->p->n);
+    lane_matmul(t, t->s->v, &l->wv, t->s->xn, t->p->n);
+    lane_barrier(t);
+    lane_store(t, layer);
+    lane_barrier(t);
+    if (t->tid == 0) {
+        if (t->p->b->layer_done)
+            t->p->b->layer_done(t->p->b->ctx, layer);
+        if (layer + 1 == t->hp->n_layer)
+            pass_compact(t->p);
+    }
+    if (layer + 1 == t->hp->n_layer) {
+        lane_barrier(t);
+        if (!t->p->n)
+            return;
+    }
+    jobs = t->p->n * t->hp->n_head_kv;
+    for (uint32_t j = t->tid; j < jobs; j += t->nt) /* strided: later rows cost more */
+        lane_attend(t, layer, j / t->hp->n_head_kv, j % t->hp->n_head_kv);
+    lane_barrier(t);
+    if (quantised(&l->wo)) {
+        team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+        for (uint32_t r = lo; r < hi; r++)
+            t->k->quantize(&t->s->act, r, t->s->att + (size_t)r * nq, nq);
+        lane_barrier(t);
+    }
+    lane_matmul(t, t->s->tmp, &l->wo, t->s->att, t->p->n);
+    lane_residual(t, &l->wo);
+    lane_barrier(t);
+}
+
+/* gate = silu(gate) * up for my rows of m, and the int8 form if down is quantised. */
+static void lane_silu(struct lane *t, const struct panels *down, uint32_t m)
+{
+    uint32_t lo, hi, n = t->hp->n_ff;
+
+    team_range(m, t->tid, t->nt, &lo, &hi);
+    for (uint32_t r = lo; r < hi; r++) {
+        float *g = t->s->gate + (size_t)r * n;
+
+        t->k->silu_mul(g, g, t->s->up + (size_t)r * n, n);
+        if (quantised(down))
+            t->k->quantize(&t->s->act, r, g, n);
+    }
+}
+
+static void lane_ffn(struct lane *t, const struct model_layer *l)
+{
+    lane_norm(t, l->ffn_norm, quantised(l->gate) || quantised(l->up));
+    lane_barrier(t);
+    lane_matmul(t, t->s->gate, l->gate, t->s->xn, t->p->n);
+    lane_matmul(t, t->s->up, l->up, t->s->xn, t->p->n);
+    lane_barrier(t);
+    lane_silu(t, l->down, t->p->n);
+    lane_barrier(t);
+    lane_matmul(t, t->s->tmp, l->down, t->s->gate, t->p->n);
+    lane_residual(t, l->down);
+    lane_barrier(t);
+}
+
+/* Scores of one row -> weights: the n_expert_used best (lower number on a tie), softmax over those;
+ * the others 0. */
+static void route_row(float *w, uint32_t n, uint32_t used)
+{
+    float top = -INFINITY, sum = 0, picked[256];
+
+    ASSERT(n <= ARRAY_LEN(picked));
+    memset(picked, 0, n * sizeof(*picked));
+    for (uint32_t u = 0; u < used; u++) {
+        uint32_t best = n;
+
+        for (uint32_t i = 0; i < n; i++) {
+            if (picked[i] == 0 && (best == n || w[i] > w[best]))
+                best = i;
+        }
+        if (u == 0)
+            top = w[best];
+        picked[best] = kernels_exp(w[best] - top);
+        if (picked[best] == 0)
+            picked[best] = 0x1p-126f; /* chosen, with next to no weight */
+        sum += picked[best];
+    }
+    for (uint32_t i = 0; i < n; i++)
+        w[i] = picked[i] / sum;
+}
+
+/* One expert for the rows that chose it; its output is added into x with the row's weight. Experts go
+ * in ascending order, so a row's sum does not depend on who else is in the batch. */
+static void lane_expert(struct lane *t, const struct model_layer *l, uint32_t x)
+{
+    const struct scratch *s = t->s;
+    uint32_t n = t->hp->n_embd, ne = t->hp->n_expert, m = 0, p0, p1, c0, c1;
+
+    for (uint32_t r = 0; r < t->p->n; r++) {
+        if (s->route[(size_t)r * ne + x] == 0)
+            continue;
+        if (m % t->nt == t->tid) { /* att is free here: the gathered rows */
+            memcpy(s->att + (size_t)m * n, s->xn + (size_t)r * n, n * sizeof(float));
+            t->k->quantize(&t->s->act, m, s->xn + (size_t)r * n, n);
+        }
+        m++;
+    }
+    if (!m)
+        return; /* every thread counts the same rows */
+    lane_barrier(t);
+    lane_matmul(t, s->gate, &l->gate[x], s->att, m);
+    lane_matmul(t, s->up, &l->up[x], s->att, m);
+    lane_barrier(t);
+    lane_silu(t, &l->down[x], m);
+    lane_barrier(t);
+    lane_matmul(t, s->tmp, &l->down[x], s->gate, m);
+    team_range(l->down[x].n_panels, t->tid, t->nt, &p0, &p1);
+    c0 = u32_min(p0 * PANEL_ROWS, n);
+    c1 = u32_min(p1 * PANEL_ROWS, n);
+    m = 0;
+    for (uint32_t r = 0; r < t->p->n; r++) {
+        float w = s->route[(size_t)r * ne + x];
+
+        if (w != 0)
+            t->k->axpy(s->x + (size_t)r * n + c0, w, s->tmp + (size_t)m++ * n + c0, c1 - c0);
+    }
+    lane_barrier(t);
+}
+
+static void lane_moe(struct lane *t, const struct model_layer *l)
+{
+    uint32_t lo, hi, ne = t->hp->n_expert;
+
+    lane_norm(t, l->ffn_norm, quantised(&l->router));
+    lane_barrier(t);
+    lane_matmul(t, t->s->route, &l->router, t->s->xn, t->p->n);
+    lane_barrier(t);
+    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+    for (uint32_t r = lo; r < hi; r++)
+        route_row(t->s->route + (size_t)r * ne, ne, t->hp->n_expert_used);
+    lane_barrier(t);
+    for (uint32_t x = 0; x < ne; x++)
+        lane_expert(t, l, x);
+}
+
+static void pass_part(void *ctx, uint32_t tid, uint32_t nt)
+{
+    struct pass *p = ctx;
+    struct engine *e = p->e;
+    struct lane t = {p, e, &e->s, e->kern, &e->model.hp, tid, nt};
+
+    lane_embed(&t);
+    lane_barrier(&t);
+    for (uint32_t i = 0; i < t.hp->n_layer; i++) {
+        lane_attention(&t, i);
+        if (!p->n)
+            return; /* last layer, and nobody wants logits */
+        if (t.hp->n_expert)
+            lane_moe(&t, &e->model.layers[i]);
+        else
+            lane_ffn(&t, &e->model.layers[i]);
+    }
+    lane_norm(&t, e->model.output_norm, quantised(&e->model.output));
+    lane_barrier(&t);
+    lane_matmul(&t, t.s->logits, &e->model.output, t.s->xn, p->n);
+}
+
+/* Room for the logits of n rows. Grows to what was asked for: eval wants all rows, a node few. */
+static void logits_reserve(struct scratch *s, uint32_t n, uint32_t n_vocab)
+{
+    if (n <= s->logits_rows)
+        return;
+    mem_free(s->logits);
+    s->logits = mem_aligned((size_t)n * n_vocab * sizeof(float), 64);
+    s->logits_rows = n;
+}
+
+const float *engine_forward(struct engine *e, const struct batch *b)
+{
+    struct pass p = {.e = e, .b = b, .n = b->n};
+
+    ASSERT(b->n > 0 && b->n <= e->rows_max);
+    for (uint32_t r = 0; r < b->n; r++) {
+        ASSERT(b->rows[r].token < e->model.hp.n_vocab && b->rows[r].pos < e->ctx_max);
+        e->s.active[r] = r;
+        p.n_want += b->rows[r].want_logits;
+    }
+    logits_reserve(&e->s, p.n_want, e->model.hp.n_vocab);
+    team_run(e->team, pass_part, &p);
+    return p.n_want ? e->s.logits : NULL;
+}

@@ -1,0 +1,142 @@
+/* DESIGN: loading is two walks over the same list of matrices: the first adds up where each one goes
+ * in a single mapping, the second lets every thread of the team pack its own range of panels of each,
+ * the range it will read in the forward pass, so that first touch puts it on that thread's domain. */
+#include "engine/model.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "model/gguf.h"
+#include "model/weights.h"
+
+/* One matrix to pack: from rows of the file into panels. */
+struct pack_item {
+    struct panels *to;
+    const void *rows;
+};
+
+struct pack_list {
+    struct pack_item *items;
+    size_t n, cap, bytes;
+};
+
+static void pack_add(struct pack_list *l, struct panels *to, const struct gguf_tensor *t, uint32_t slice)
+{
+    size_t row_bytes, rows = t->ne[1];
+
+    panels_init(to, (enum dtype)t->type, (uint32_t)rows, (uint32_t)t->ne[0]);
+    row_bytes = t->ne[0] / dtype_info(t->type)->block_elems * dtype_info(t->type)->block_bytes;
+    if (l->n == l->cap) {
+        l->cap = size_max(64, l->cap * 2);
+        l->items = mem_realloc(l->items, l->cap * sizeof(*l->items));
+    }
+    l->items[l->n++] = (struct pack_item){to, (const uint8_t *)t->data + slice * rows * row_bytes};
+    l->bytes += panels_bytes(to);
+}
+
+static float *model_vector(const struct gguf_tensor *t)
+{
+    return mem_dup(t->data, t->ne[0] * sizeof(float));
+}
+
+static void model_list(struct model *m, const struct weights *w, struct pack_list *l)
+{
+    pack_add(l, &m->token_embd, w->token_embd, 0);
+    if (w->output != w->token_embd)
+        pack_add(l, &m->output, w->output, 0);
+    m->output_norm = model_vector(w->output_norm);
+    for (uint32_t i = 0; i < m->hp.n_layer; i++) {
+        struct model_layer *to = &m->layers[i];
+        const struct layer_weights *from = &w->layers[i];
+
+        to->attn_norm = model_vector(from->attn_norm);
+        to->ffn_norm = model_vector(from->ffn_norm);
+        pack_add(l, &to->wq, from->wq, 0);
+        pack_add(l, &to->wk, from->wk, 0);
+        pack_add(l, &to->wv, from->wv, 0);
+        pack_add(l, &to->wo, from->wo, 0);
+        to->gate = mem_calloc(3 * m->n_ffn, sizeof(*to->gate));
+        to->up = to->gate + m->n_ffn;
+        to->down = to->up + m->n_ffn;
+        if (m->hp.n_expert)
+            pack_add(l, &to->router, from->router, 0);
+        for (uint32_t x = 0; x < m->n_ffn; x++) {
+            pack_add(l, &to->gate[x], m->hp.n_expert ? from->gate_exps : from->gate, x);
+            pack_add(l, &to->up[x], m->hp.n_expert ? from->up_exps : from->up, x);
+            pack_add(l, &to->down[x], m->hp.n_expert ? from->down_exps : from->down, x);
+        }
+    }
+}
+
+static void pack_part(void *ctx, uint32_t tid, uint32_t n)
+{
+    struct pack_list *l = ctx;
+
+    for (size_t i = 0; i < l->n; i++) {
+        uint32_t p0, p1;
+
+        team_range(l->items[i].to->n_panels, tid, n, &p0, &p1);
+        panels_pack(l->items[i].to, l->items[i].rows, p0, p1);
+    }
+}
+
+static int model_pack(struct model *m, const struct weights *w, struct team *team, struct err *e)
+{
+    struct pack_list l = {0};
+    size_t at = 0;
+    int rc;
+
+    model_list(m, w, &l);
+    rc = mem_map_open(&m->memory, l.bytes, true, e);
+    if (!rc) {
+        for (size_t i = 0; i < l.n; i++) {
+            l.items[i].to->data = (uint8_t *)m->memory.data + at;
+            at += panels_bytes(l.items[i].to);
+        }
+        team_run(team, pack_part, &l);
+        if (w->output == w->token_embd)
+            m->output = m->token_embd;
+    }
+    mem_free(l.items);
+    return rc;
+}
+
+int model_load(struct model *m, const char *path, struct team *team, struct err *e)
+{
+    struct gguf *g = NULL;
+    struct weights w = {0};
+    int rc;
+
+    *m = (struct model){0};
+    if ((rc = gguf_open(&g, path, e)) || (rc = hparams_load(&m->hp, g, e)) ||
+        (rc = weights_load(&w, g, &m->hp, e)))
+        goto fail;
+    m->hash = gguf_hash(g);
+    m->n_ffn = m->hp.n_expert ? m->hp.n_expert : 1;
+    m->layers = mem_calloc(m->hp.n_layer, sizeof(*m->layers));
+    rope_init(&m->rope, &m->hp, w.rope_freqs ? w.rope_freqs->data : NULL);
+    if ((rc = model_pack(m, &w, team, e)))
+        goto fail;
+    weights_fini(&w);
+    gguf_close(&g);
+    return 0;
+fail:
+    weights_fini(&w);
+    gguf_close(&g);
+    model_fini(m);
+    return rc;
+}
+
+void model_fini(struct model *m)
+{
+    for (uint32_t i = 0; m->layers && i < m->hp.n_layer; i++) {
+        mem_free(m->layers[i].attn_norm);
+        mem_free(m->layers[i].ffn_norm);
+        mem_free(m->layers[i].gate); /* up and down are in the same allocation */
+    }
+    mem_free(m->layers);
+    mem_free(m->output_norm);
+    rope_fini(&m->rope);
+    mem_map_close(&m->memory);
+    *m = (struct model){0};
+}

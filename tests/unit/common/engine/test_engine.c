@@ -1,0 +1,241 @@
+/* The determinism contract on the demo model: the bits of a row's logits and KV depend on its own
+ * sequence alone. */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "engine/engine.h"
+#include "engine/eval.h"
+#include "kv/kv_pool.h"
+#include "tests/lib/test.h"
+
+#define MODEL "deploy/demo/austen-5m-q8_0.gguf"
+#define N_TOKENS 150
+
+static void make_tokens(uint32_t *t, uint32_t n, uint32_t salt)
+{
+    t[0] = 1;
+    for (uint32_t i = 1; i < n; i++)
+        t[i] = 259 + (i * 7919u + salt * 104729u) % 1700;
+}
+
+/* A sequence under test: its pages, taken from the pool in some order. */
+struct seq {
+    uint8_t *pages[8];
+};
+
+struct rig {
+    struct engine *engine;
+    struct kv_pool *pool;
+    uint32_t n_vocab;
+};
+
+static void rig_open(struct rig *r, enum cpu_tier tier, uint32_t threads, enum kv_type type)
+{
+    struct engine_options o = {.model = MODEL, .tier = tier, .n_threads = threads, .rows_max = 512, .kv_type = type};
+    struct err e = {0};
+
+    if (engine_open(&r->engine, &o, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(kv_pool_open(&r->pool, engine_kv_layout(r->engine), 32, NULL), 0);
+    r->n_vocab = engine_hparams(r->engine)->n_vocab;
+}
+
+static void rig_close(struct rig *r)
+{
+    kv_pool_close(&r->pool);
+    engine_close(&r->engine);
+}
+
+static void seq_take(struct seq *s, struct rig *r, bool backwards)
+{
+    uint32_t ids[8];
+
+    assert_true(kv_pool_take(r->pool, ids, 8));
+    for (uint32_t i = 0; i < 8; i++)
+        s->pages[i] = kv_pool_page(r->pool, ids[backwards ? 7 - i : i]);
+}
+
+/* Runs tokens in the given chunk size and returns the logits of the last token, owned. */
+static float *run(struct rig *r, struct seq *s, const uint32_t *tokens, uint32_t n, uint32_t chunk)
+{
+    struct batch_row rows[512];
+    const float *logits = NULL;
+
+    for (uint32_t at = 0; at < n; at += chunk) {
+        struct batch b = {.rows = rows, .n = u32_min(chunk, n - at)};
+
+        for (uint32_t i = 0; i < b.n; i++)
+            rows[i] = (struct batch_row){tokens[at + i], at + i, s->pages, at + i + 1 == n};
+        logits = engine_forward(r->engine, &b);
+    }
+    return mem_dup(logits, r->n_vocab * sizeof(float));
+}
+
+/* KV of the first n tokens is the same in both sequences, byte for byte. */
+static void assert_same_kv(struct rig *ra, struct seq *a, struct seq *b, uint32_t n)
+{
+    const struct kv_layout *l = engine_kv_layout(ra->engine);
+
+    for (uint32_t t = 0; t < n; t++)
+        for (uint32_t layer = 0; layer < l->n_layer; layer++)
+            for (uint32_t h = 0; h < l->n_kv_head; h++)
+                for (uint32_t d = 0; d < l->head_dim; d++) {
+                    size_t k = kv_layout_k(l, layer, h), eb = l->element_bytes;
+                    size_t ko = k + ((size_t)d * 32 + t % 32) * eb;
+                    size_t vo = k + l->v_offset + ((size_t)(t % 32) * l->v_stride + d) * eb;
+
+                    assert_memory_equal(a->pages[t / 32] + ko, b->pages[t / 32] + ko, eb);
+                    assert_memory_equal(a->pages[t / 32] + vo, b->pages[t / 32] + vo, eb);
+                }
+}
+
+static void chunking_and_pages_change_no_bit(void **state)
+{
+    static const uint32_t chunks[] = {1, 7, 32, 64, 149};
+    uint32_t tokens[N_TOKENS];
+    struct rig r;
+    struct seq whole, part;
+    float *want, *got;
+
+    (void)state;
+    rig_open(&r, cpu_tier_available(CPU_AVX2) ? CPU_AVX2 : CPU_REF, 1, KV_F16);
+    make_tokens(tokens, N_TOKENS, 1);
+    seq_take(&whole, &r, false);
+    seq_take(&part, &r, true);
+    want = run(&r, &whole, tokens, N_TOKENS, N_TOKENS);
+    for (size_t i = 0; i < ARRAY_LEN(chunks); i++) {
+        got = run(&r, &part, tokens, N_TOKENS, chunks[i]);
+        assert_memory_equal(got, want, r.n_vocab * sizeof(float));
+        assert_same_kv(&r, &whole, &part, N_TOKENS);
+        mem_free(got);
+    }
+    mem_free(want);
+    rig_close(&r);
+}
+
+static void neighbours_change_no_bit(void **state)
+{
+    uint32_t ta[N_TOKENS], tb[N_TOKENS];
+    struct batch_row rows[2 * N_TOKENS];
+    struct batch b = {.rows = rows, .n = 0};
+    struct seq a, mixed, other;
+    const float *logits;
+    struct rig r;
+    float *want;
+
+    (void)state;
+    rig_open(&r, cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF, 1, KV_F16);
+    make_tokens(ta, N_TOKENS, 1);
+    make_tokens(tb, N_TOKENS, 2);
+    seq_take(&a, &r, false);
+    seq_take(&mixed, &r, false);
+    seq_take(&other, &r, false);
+    want = run(&r, &a, ta, N_TOKENS, N_TOKENS);
+    for (uint32_t i = 0; i < N_TOKENS; i++) { /* two sequences interleaved in one batch */
+        rows[b.n++] = (struct batch_row){tb[i], i, other.pages, i % 3 == 0};
+        rows[b.n++] = (struct batch_row){ta[i], i, mixed.pages, i + 1 == N_TOKENS};
+    }
+    logits = engine_forward(r.engine, &b);
+    assert_memory_equal(logits + (size_t)(N_TOKENS / 3) * r.n_vocab, want, r.n_vocab * sizeof(float));
+    assert_same_kv(&r, &a, &mixed, N_TOKENS);
+    mem_free(want);
+    rig_close(&r);
+}
+
+static void threads_and_tiers_change_no_bit(void **state)
+{
+    uint32_t tokens[N_TOKENS];
+    float *want = NULL;
+
+    (void)state;
+    make_tokens(tokens, N_TOKENS, 3);
+    for (int tier = 0; tier < CPU_TIER_COUNT; tier++) {
+        for (uint32_t threads = 1; threads <= 3; threads++) {
+            struct rig r;
+            struct seq s;
+            float *got;
+
+            if (!cpu_tier_available((enum cpu_tier)tier) || (tier == CPU_REF && threads == 2))
+                continue; /* ref is slow: 1 and 3 threads will do */
+            rig_open(&r, (enum cpu_tier)tier, threads, KV_F16);
+            seq_take(&s, &r, false);
+            got = run(&r, &s, tokens, N_TOKENS, 64);
+            if (want) {
+                assert_memory_equal(got, want, r.n_vocab * sizeof(float));
+                mem_free(got);
+            } else {
+                want = got;
+            }
+            rig_close(&r);
+        }
+    }
+    mem_free(want);
+}
+
+static uint32_t layers_seen;
+static void count_layer(void *ctx, uint32_t layer)
+{
+    assert_int_equal(layer, layers_seen);
+    assert_ptr_equal(ctx, &layers_seen);
+    layers_seen++;
+}
+
+static void a_batch_without_logits_still_writes_kv_and_tells_of_layers(void **state)
+{
+    uint32_t tokens[N_TOKENS];
+    struct batch_row rows[N_TOKENS];
+    struct batch b = {rows, 40, count_layer, &layers_seen};
+    struct seq a, s;
+    struct rig r;
+
+    (void)state;
+    rig_open(&r, cpu_tier_available(CPU_AVX2) ? CPU_AVX2 : CPU_REF, 2, KV_F32);
+    make_tokens(tokens, N_TOKENS, 4);
+    seq_take(&a, &r, false);
+    seq_take(&s, &r, false);
+    mem_free(run(&r, &a, tokens, 40, 40));
+    for (uint32_t i = 0; i < 40; i++)
+        rows[i] = (struct batch_row){tokens[i], i, s.pages, false};
+    assert_null(engine_forward(r.engine, &b));
+    assert_int_equal(layers_seen, engine_hparams(r.engine)->n_layer);
+    assert_same_kv(&r, &a, &s, 40);
+    rig_close(&r);
+}
+
+static void eval_refuses_what_does_not_fit(void **state)
+{
+    struct engine_options o = {.model = MODEL, .tier = CPU_REF, .n_threads = 1, .rows_max = 8, .ctx_max = 16};
+    uint32_t tokens[32] = {1, 2, 3}, out[32];
+    struct sample_params p = {.top_p = 1};
+    struct err e = {0};
+    struct eval *ev;
+
+    (void)state;
+    assert_int_equal(eval_open(&ev, &o, &e), 0);
+    assert_int_equal(eval_generate(ev, tokens, 10, &p, out, 8, &e), ERR_LIMIT);
+    assert_string_equal(e.text, "17 tokens are over the context of 16");
+    assert_int_equal(eval_generate(ev, tokens, 0, &p, out, 8, &e), ERR_ARG);
+    tokens[2] = 2048;
+    assert_int_equal(eval_generate(ev, tokens, 3, &p, out, 1, &e), ERR_ARG);
+    assert_string_equal(e.text, "token id 2048 is over the vocabulary's last, 2047");
+    eval_close(&ev);
+    o.ctx_max = 2000;
+    assert_int_equal(eval_open(&ev, &o, &e), ERR_LIMIT);
+    o.model = "deploy/demo/no-such.gguf";
+    assert_true(eval_open(&ev, &o, &e) < 0);
+    assert_non_null(strstr(e.text, "no-such.gguf"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(chunking_and_pages_change_no_bit),
+        cmocka_unit_test(neighbours_change_no_bit),
+        cmocka_unit_test(threads_and_tiers_change_no_bit),
+        cmocka_unit_test(a_batch_without_logits_still_writes_kv_and_tells_of_layers),
+        cmocka_unit_test(eval_refuses_what_does_not_fit),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

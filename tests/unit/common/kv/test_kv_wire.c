@@ -1,0 +1,128 @@
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kv/kv_wire.h"
+#include "model/dtype.h"
+#include "tests/lib/test.h"
+
+static const struct {
+    uint32_t n_layer, n_kv_head, head_dim;
+} shapes[] = {{1, 1, 8}, {2, 3, 24}, {3, 2, 64}, {1, 4, 128}};
+
+static void fill(uint8_t *p, size_t n, uint64_t key)
+{
+    for (size_t i = 0; i < n; i++)
+        p[i] = (uint8_t)(rng_u64(key, i) & 0x3b); /* halves without NaN */
+}
+
+/* The element (token, dim) of K or V where the header of kv_layout says it is. */
+static const uint8_t *element(const uint8_t *page, const struct kv_layout *l, uint32_t layer,
+                              uint32_t head, int v, uint32_t token, uint32_t dim)
+{
+    size_t at = v ? (size_t)token * l->v_stride + dim : (size_t)dim * KV_PAGE_TOKENS + token;
+
+    return page + kv_layout_k(l, layer, head) + (v ? l->v_offset : 0) + at * l->element_bytes;
+}
+
+static void canonical_form_is_head_token_dim(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct kv_layout l;
+        uint8_t *page, *wire;
+        size_t at = 0;
+        uint32_t n = 19;
+
+        kv_layout_init(&l, KV_F16, shapes[i].n_layer, shapes[i].n_kv_head, shapes[i].head_dim);
+        page = mem_aligned(l.page_bytes, 64);
+        fill(page, l.page_bytes, i);
+        wire = mem_alloc(kv_wire_bytes(&l, KV_F16, l.n_kv_head, n));
+        kv_wire_export(wire, KV_F16, &l, page, l.n_layer - 1, 0, l.n_kv_head, n);
+        for (int v = 0; v < 2; v++)
+            for (uint32_t h = 0; h < l.n_kv_head; h++)
+                for (uint32_t t = 0; t < n; t++)
+                    for (uint32_t d = 0; d < l.head_dim; d++, at += 2)
+                        assert_memory_equal(wire + at,
+                                            element(page, &l, l.n_layer - 1, h, v, t, d), 2);
+        assert_int_equal(at, kv_wire_bytes(&l, KV_F16, l.n_kv_head, n));
+        mem_free(page);
+        mem_free(wire);
+    }
+}
+
+static void import_of_export_gives_the_same_elements_and_touches_no_others(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= KV_PAGE_TOKENS; n += 31) {
+        struct kv_layout l;
+        uint8_t *a, *b, *wire;
+
+        kv_layout_init(&l, KV_F16, 2, 3, 24);
+        a = mem_aligned(l.page_bytes, 64);
+        b = mem_aligned(l.page_bytes, 64);
+        fill(a, l.page_bytes, n);
+        memset(b, 0x77, l.page_bytes);
+        wire = mem_alloc(kv_wire_bytes(&l, KV_F16, 2, n));
+        kv_wire_export(wire, KV_F16, &l, a, 1, 1, 2, n);
+        kv_wire_import(b, &l, wire, KV_F16, 1, 1, 2, n);
+        for (int v = 0; v < 2; v++)
+            for (uint32_t layer = 0; layer < 2; layer++)
+                for (uint32_t h = 0; h < 3; h++)
+                    for (uint32_t t = 0; t < KV_PAGE_TOKENS; t++)
+                        for (uint32_t d = 0; d < 24; d++) {
+                            const uint8_t *eb = element(b, &l, layer, h, v, t, d);
+                            const uint8_t *ea = element(a, &l, layer, h, v, t, d);
+
+                            if (layer == 1 && h >= 1 && t < n)
+                                assert_memory_equal(eb, ea, 2);
+                            else
+                                assert_memory_equal(eb, "\x77\x77", 2);
+                        }
+        mem_free(a);
+        mem_free(b);
+        mem_free(wire);
+    }
+}
+
+static void f16_on_the_wire_rounds_f32_pages_to_nearest(void **state)
+{
+    struct kv_layout l;
+    float *page;
+    uint16_t wire[2 * 8];
+
+    (void)state;
+    kv_layout_init(&l, KV_F32, 1, 1, 8);
+    page = mem_aligned(l.page_bytes, 64);
+    memset(page, 0, l.page_bytes);
+    for (int d = 0; d < 8; d++)
+        page[d * KV_PAGE_TOKENS] = 0.1f * (float)d;
+    kv_wire_export(wire, KV_F16, &l, (uint8_t *)page, 0, 0, 1, 1);
+    for (int d = 0; d < 8; d++)
+        assert_int_equal(wire[d], dtype_f32_to_f16(0.1f * (float)d));
+    kv_wire_import((uint8_t *)page, &l, wire, KV_F16, 0, 0, 1, 1);
+    assert_true(page[3 * KV_PAGE_TOKENS] == dtype_f16_to_f32(dtype_f32_to_f16(0.1f * 3.0f)));
+    mem_free(page);
+}
+
+static void heads_of_a_frame_fit_the_limit(void **state)
+{
+    struct kv_layout l;
+
+    (void)state;
+    kv_layout_init(&l, KV_F16, 32, 32, 128); /* one head, one page: 16 KiB */
+    assert_int_equal(kv_wire_heads(&l, KV_F16, 256 << 10), 16);
+    assert_int_equal(kv_wire_heads(&l, KV_F16, (16 << 10) - 1), 0);
+    kv_layout_init(&l, KV_F16, 32, 8, 128);
+    assert_int_equal(kv_wire_heads(&l, KV_F16, 256 << 10), 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(canonical_form_is_head_token_dim),
+        cmocka_unit_test(import_of_export_gives_the_same_elements_and_touches_no_others),
+        cmocka_unit_test(f16_on_the_wire_rounds_f32_pages_to_nearest),
+        cmocka_unit_test(heads_of_a_frame_fit_the_limit),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
