@@ -1,0 +1,61 @@
+#!/bin/sh
+# Every test: shape of the tree, unit tests plain and under sanitizers, clusters of real processes.
+# Ends with the line `N passed, M failed, K skipped`; exits non-zero if any failed.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+MAKE=${MAKE:-make}
+jobs=$(nproc)
+TALLY=$(mktemp)
+export TALLY
+trap 'rm -f "$TALLY"' EXIT
+
+# Runs one script as one test.
+one() {
+    if out=$("$@" 2>&1); then
+        echo "ok   $*"
+        echo "1 0 0" >>"$TALLY"
+    else
+        echo "FAIL $*"
+        echo "$out"
+        echo "0 1 0" >>"$TALLY"
+    fi
+}
+build() {
+    "$MAKE" --no-print-directory -j"$jobs" "$@" || { echo "does not compile: make $*"; exit 1; }
+}
+
+echo "== the tree"
+for t in tests/tree/*.sh; do one "$t"; done
+
+echo "== unit tests"
+build all tests
+tests/run.sh build
+
+echo "== unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+build SAN=1 all tests
+tests/run.sh build/san
+
+echo "== threads under ThreadSanitizer"
+build TSAN=1 tests
+tests/run.sh build/tsan '/(test_team|test_ring|test_compute|test_engine)$'
+
+echo "== clusters of real processes"
+for t in tests/cluster/*.sh; do
+    [ -e "$t" ] || continue
+    TANDEM_BIN=build/bin "$t" >"$TALLY.log" 2>&1
+    rc=$?
+    cat "$TALLY.log"
+    p=$(grep -c '^ok ' "$TALLY.log") f=$(grep -c '^not ok ' "$TALLY.log") s=$(grep -c '^skip ' "$TALLY.log")
+    rm -f "$TALLY.log"
+    # a script that dies, or says nothing, failed
+    if [ "$f" -eq 0 ] && { [ "$rc" -ne 0 ] || [ $((p + s)) -eq 0 ]; }; then
+        echo "FAIL $t (exit code $rc)"
+        f=1
+    fi
+    echo "$p $f $s" >>"$TALLY"
+done
+
+awk '{p += $1; f += $2; s += $3} END {
+    printf "%d passed, %d failed, %d skipped\n", p, f, s
+    exit f > 0 || p == 0
+}' "$TALLY"
