@@ -36,6 +36,22 @@ static bool quantised(const struct panels *w)
     return w->type == DTYPE_Q8_0 || w->type == DTYPE_Q4_0;
 }
 
+/* The int8 buffers, laid out for rows of k values. */
+static struct act_q8 lane_act(const struct lane *t, uint32_t k)
+{
+    struct act_q8 a = t->s->act;
+
+    a.k_pad = (uint32_t)size_round_up(k, QK);
+    return a;
+}
+
+static void lane_quantize(struct lane *t, uint32_t row, const float *x, uint32_t k)
+{
+    struct act_q8 a = lane_act(t, k);
+
+    t->k->quantize(&a, row, x, k);
+}
+
 static void lane_barrier(struct lane *t) { team_barrier(t->e->team, t->tid); }
 
 /* My panels of y[m][n_out] = x[m][n_in] W^T; the int8 form of x is in act if W is quantised. */
@@ -46,10 +62,13 @@ static void lane_matmul(struct lane *t, float *y, const struct panels *w, const 
     team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
     if (p0 == p1)
         return;
-    if (quantised(w))
-        t->k->matmul_q(y, w->n_out, w, &t->s->act, m, p0, p1);
-    else
+    if (quantised(w)) {
+        struct act_q8 a = lane_act(t, w->n_in);
+
+        t->k->matmul_q(y, w->n_out, w, &a, m, p0, p1);
+    } else {
         t->k->matmul_f(y, w->n_out, w, x, w->n_in, m, p0, p1);
+    }
 }
 
 /* My rows of xn = norm(x), and their int8 form if int8 is set. */
@@ -63,7 +82,7 @@ static void lane_norm(struct lane *t, const float *weight, bool int8)
 
         t->k->rms_norm(y, t->s->x + (size_t)r * n, weight, n, t->hp->rms_eps);
         if (int8)
-            t->k->quantize(&t->s->act, r, y, n);
+            lane_quantize(t, r, y, n);
     }
 }
 
@@ -192,7 +211,7 @@ static void lane_attention(struct lane *t, uint32_t layer)
     if (quantised(&l->wo)) {
         team_range(t->p->n, t->tid, t->nt, &lo, &hi);
         for (uint32_t r = lo; r < hi; r++)
-            t->k->quantize(&t->s->act, r, t->s->att + (size_t)r * nq, nq);
+            lane_quantize(t, r, t->s->att + (size_t)r * nq, nq);
         lane_barrier(t);
     }
     lane_matmul(t, t->s->tmp, &l->wo, t->s->att, t->p->n);
@@ -211,7 +230,7 @@ static void lane_silu(struct lane *t, const struct panels *down, uint32_t m)
 
         t->k->silu_mul(g, g, t->s->up + (size_t)r * n, n);
         if (quantised(down))
-            t->k->quantize(&t->s->act, r, g, n);
+            lane_quantize(t, r, g, n);
     }
 }
 
@@ -267,7 +286,7 @@ static void lane_expert(struct lane *t, const struct model_layer *l, uint32_t x)
             continue;
         if (m % t->nt == t->tid) { /* att is free here: the gathered rows */
             memcpy(s->att + (size_t)m * n, s->xn + (size_t)r * n, n * sizeof(float));
-            t->k->quantize(&t->s->act, m, s->xn + (size_t)r * n, n);
+            lane_quantize(t, m, s->xn + (size_t)r * n, n);
         }
         m++;
     }
