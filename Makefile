@@ -99,7 +99,7 @@ $(BUILD)/proto/%.pb-c.c: proto/%.proto
 	$(Q)protoc-c --proto_path=proto --c_out=$(@D) $<
 $(PB_C:.c=.h): %.h: %.c ;
 # Generated code is held to the compiler's defaults, not to our warnings.
-$(BUILD)/proto/%.pb-c.o: $(BUILD)/proto/%.pb-c.c
+$(BUILD)/proto/%.pb-c.o: $(BUILD)/proto/%.pb-c.c | $(PB_H)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(CFLAGS) -w -c -o $@ $<
 $(BUILD)/%.o: %.c | $(PB_H)
