@@ -1,0 +1,8 @@
+/* commands: the subcommands of `tandem`, one file each (cmd_NAME.c). Each gets argv from its own name
+ * on, prints its result on stdout and errors as one sentence on stderr, and returns EXIT_*. */
+#ifndef TANDEM_DEPLOY_COMMANDS_H
+#define TANDEM_DEPLOY_COMMANDS_H
+
+int cmd_eval(int argc, char **argv);
+
+#endif
