@@ -36,7 +36,7 @@ static const struct option eval_option_list[] = {
 
 static const struct option_table eval_option_table = {
     .program = "tandem eval",
-    .summary = "Runs token lists through one engine in one process: logits and greedy continuations.",
+    .summary = "Runs token lists through one engine in one process: logits and greedy continuations",
     .options = eval_option_list,
     .n = ARRAY_LEN(eval_option_list),
 };
