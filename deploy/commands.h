@@ -4,5 +4,7 @@
 #define TANDEM_DEPLOY_COMMANDS_H
 
 int cmd_eval(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_detokenize(int argc, char **argv);
 
 #endif

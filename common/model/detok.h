@@ -1,8 +1,9 @@
-/* detok: token ids to text, one id at a time, for a client that must only ever see whole characters.
+/* detok: token ids to text, one id at a time, for a client that must only ever see whole
+ * characters.
  *
- * Bytes of a character that is not complete yet are held back (at most 3); what can never become one
- * is given out as U+FFFD, one for each maximal subpart, as the Unicode standard recommends. One thread
- * at a time; borrows the vocabulary; needs no cleanup. */
+ * Bytes of a character that is not complete yet are held back (at most 3); what can never become
+ * one is given out as U+FFFD, one for each maximal subpart, as the Unicode standard recommends. One
+ * thread at a time; borrows the vocabulary; needs no cleanup. */
 #ifndef TANDEM_MODEL_DETOK_H
 #define TANDEM_MODEL_DETOK_H
 
@@ -30,8 +31,8 @@ struct detok {
 
 void detok_init(struct detok *d, const struct vocab *v, unsigned flags);
 
-/* Appends what became complete with this token. Ids past the vocabulary give nothing: they come from a
- * client or a file. */
+/* Appends what became complete with this token. Ids past the vocabulary give nothing: they come
+ * from a client or a file. */
 void detok_add(struct detok *d, uint32_t id, struct str *out);
 
 /* The same for bytes that come from elsewhere. */

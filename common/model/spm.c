@@ -175,15 +175,15 @@ static void chunk(struct spm *m, const char *s, uint32_t n)
         emit(m, s + i, m->next[i] - i);
 }
 
-/* Tokens of text[n] without any control or user-defined token in it. */
-static void stretch(struct spm *m, const char *text, size_t n, bool space)
+/* Tokens of text[n], n > 0, which has no special token in it, and nothing or one before it. */
+static void stretch(struct spm *m, const char *text, size_t n)
 {
     const char *s;
     size_t len, begin = 0;
     uint32_t a, b;
 
     str_clear(&m->text);
-    if (space)
+    if (m->v->add_space_prefix)
         str_addc(&m->text, ' ');
     for (size_t i = 0, k; i < n; i = k) { /* U+2581 in a text is a space to SentencePiece */
         const char *p = memmem(text + i, n - i, "\xE2\x96\x81", 3);
@@ -258,7 +258,6 @@ static uint32_t special_match(const struct vocab *v, const char *s, size_t n, si
 static void split(struct spm *m, const char *text, size_t n, const struct text_range *literal,
                   size_t n_literal, bool parse_special)
 {
-    bool fresh = true; /* nothing, or a control token, comes before */
     size_t begin = 0, r = 0;
 
     for (size_t i = 0, len; i <= n; i += len) {
@@ -272,14 +271,11 @@ static void split(struct spm *m, const char *text, size_t n, const struct text_r
         len = 1;
         if (i < n && (id = special_match(m->v, text + i, n - i, clear, &len)) == VOCAB_NONE)
             continue;
-        if (i > begin) {
-            stretch(m, text + begin, i - begin, fresh && m->v->add_space_prefix);
-            fresh = false;
-        }
+        if (i > begin)
+            stretch(m, text + begin, i - begin);
         if (id == VOCAB_NONE)
             return;
         token_list_add(m->out, id);
-        fresh = true;
         begin = i + len;
     }
 }

@@ -2,8 +2,9 @@
 
 #include "base/check.h"
 
-/* Table 3-7 of the standard: the length by first byte, and the narrowed range of the second byte that
- * keeps out overlong forms, surrogates and values past U+10FFFF. Length 0: never a first byte. */
+/* Table 3-7 of the standard: the length by first byte, and the narrowed range of the second byte
+ * that keeps out overlong forms, surrogates and values past U+10FFFF. Length 0: never a first byte.
+ */
 static unsigned lead(uint8_t b, uint8_t *lo, uint8_t *hi)
 {
     *lo = b == 0xE0 ? 0xA0 : b == 0xF0 ? 0x90 : 0x80;

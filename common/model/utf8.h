@@ -15,8 +15,8 @@ enum utf8_status {
     UTF8_MORE /* the text ends inside a character that is well-formed so far */
 };
 
-/* Looks at the start of s[n], n > 0. *len (>= 1) is how many bytes the answer is about, *cp the code
- * point if it is UTF8_OK. */
+/* Looks at the start of s[n], n > 0. *len (>= 1) is how many bytes the answer is about, *cp the
+ * code point if it is UTF8_OK. */
 enum utf8_status utf8_step(const char *s, size_t n, size_t *len, uint32_t *cp);
 
 /* True if s[n] is well-formed throughout. */

@@ -14,8 +14,8 @@
 
 /* Names by which the model families mark the end of a turn or of a text. */
 static const char *const eog_names[] = {
-    "</s>",          "<|im_end|>",        "<|eot_id|>",  "<|eom_id|>", "<end_of_turn>",   "<|end|>",
-    "<|endoftext|>", "<|end_of_text|>",   "<eos>",       "<EOT>",      "<|end_of_turn|>", "[EOS]",
+    "</s>",          "<|im_end|>",        "<|eot_id|>", "<|eom_id|>", "<end_of_turn>",   "<|end|>",
+    "<|endoftext|>", "<|end_of_text|>",   "<eos>",      "<EOT>",      "<|end_of_turn|>", "[EOS]",
     "<|return|>",    "<end_of_utterance>"};
 
 void token_list_add(struct token_list *t, uint32_t id)
@@ -55,7 +55,8 @@ static bool name_ends_generation(const char *s, size_t n)
  * too, so a marker by its form is held to be what its name says. */
 static uint8_t type_of(const struct vocab_entry *t)
 {
-    bool bars = t->n > 4 && memcmp(t->text, "<|", 2) == 0 && memcmp(t->text + t->n - 2, "|>", 2) == 0;
+    bool bars =
+        t->n > 4 && memcmp(t->text, "<|", 2) == 0 && memcmp(t->text + t->n - 2, "|>", 2) == 0;
 
     if (t->type == TOKEN_USER_DEFINED && (bars || name_ends_generation(t->text, t->n)))
         return TOKEN_CONTROL;
@@ -66,8 +67,8 @@ static int check_id(const char *what, int32_t id, uint32_t n, struct err *e)
 {
     if (id >= -1 && (id < 0 || (uint32_t)id < n))
         return 0;
-    return err_set(e, ERR_FORMAT, "vocabulary: %s token %d is out of range, there are %u tokens", what,
-                   id, n);
+    return err_set(e, ERR_FORMAT, "vocabulary: %s token %d is out of range, there are %u tokens",
+                   what, id, n);
 }
 
 static int check_spec(const struct vocab_spec *s, struct err *e)
@@ -84,8 +85,8 @@ static int check_spec(const struct vocab_spec *s, struct err *e)
         const struct vocab_entry *t = &s->entries[i];
 
         if (t->n > VOCAB_TOKEN_BYTES_MAX)
-            return err_set(e, ERR_LIMIT, "vocabulary: token %u has %zu bytes, the limit is %d", i, t->n,
-                           VOCAB_TOKEN_BYTES_MAX);
+            return err_set(e, ERR_LIMIT, "vocabulary: token %u has %zu bytes, the limit is %d", i,
+                           t->n, VOCAB_TOKEN_BYTES_MAX);
         if (isnan(t->score))
             return err_set(e, ERR_FORMAT, "vocabulary: the score of token %u is not a number", i);
         if (t->type < TOKEN_NORMAL || t->type > TOKEN_BYTE)
@@ -165,14 +166,15 @@ static int fill_bytes(struct vocab *v, struct err *e)
         hi = n == 6 && memcmp(s, "<0x", 3) == 0 && s[5] == '>' ? hex_digit(s[3]) : -1;
         lo = hi < 0 ? -1 : hex_digit(s[4]);
         if (lo < 0)
-            return err_set(e, ERR_FORMAT, "vocabulary: byte token %u is not named <0x00> to <0xFF>", i);
+            return err_set(e, ERR_FORMAT, "vocabulary: byte token %u is not named <0x00> to <0xFF>",
+                           i);
         have += v->bytes[hi * 16 + lo] == VOCAB_NONE;
         v->bytes[hi * 16 + lo] = i;
     }
     if (have < 256 && v->unk < 0)
-        return err_set(e, ERR_FORMAT,
-                       "vocabulary: %u of 256 byte tokens and no unknown token: some text has no ids",
-                       have);
+        return err_set(
+            e, ERR_FORMAT,
+            "vocabulary: %u of 256 byte tokens and no unknown token: some text has no ids", have);
     return 0;
 }
 
@@ -251,7 +253,7 @@ uint32_t vocab_find(const struct vocab *v, const char *s, size_t n)
     }
 }
 
-/* qsort has no context argument in C11; tokens are sorted in one thread, at load, through copies. */
+/* qsort has no context argument in C11, so what is sorted carries its text along. */
 struct special_key {
     const char *s;
     size_t n;

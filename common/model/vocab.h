@@ -13,10 +13,10 @@
 #include "base/err.h"
 #include "base/str.h"
 
-#define VOCAB_TOKENS_MAX (1u << 21)        /* an array's limit in a GGUF file */
-#define VOCAB_TOKEN_BYTES_MAX 4096         /* longest token text; real ones end near 256 */
-#define VOCAB_TEXT_BYTES_MAX (1u << 30)    /* of one call to tokenize */
-#define VOCAB_EOG_MAX 16                   /* end-of-generation tokens listed */
+#define VOCAB_TOKENS_MAX      (1u << 21) /* an array's limit in a GGUF file */
+#define VOCAB_TOKEN_BYTES_MAX 4096       /* longest token text; real ones end near 256 */
+#define VOCAB_TEXT_BYTES_MAX  (1u << 30) /* of one call to tokenize */
+#define VOCAB_EOG_MAX         16         /* end-of-generation tokens listed */
 
 struct gguf;
 struct vocab;
@@ -73,7 +73,8 @@ bool vocab_add_space_prefix(const struct vocab *v);
 enum token_type vocab_type(const struct vocab *v, uint32_t id); /* id < size */
 
 /* End of generation: eos, eot, and control tokens that by their name end a turn or a text. Ids past
- * the vocabulary are not. vocab_eog_list: up to VOCAB_EOG_MAX of them, ascending; returns how many. */
+ * the vocabulary are not. vocab_eog_list: up to VOCAB_EOG_MAX of them, ascending; returns how many.
+ */
 bool vocab_is_eog(const struct vocab *v, uint32_t id);
 uint32_t vocab_eog_list(const struct vocab *v, uint32_t out[VOCAB_EOG_MAX]);
 
@@ -85,8 +86,8 @@ int32_t vocab_special(const struct vocab *v, const char *s, size_t n);
 void vocab_piece(const struct vocab *v, uint32_t id, struct str *out);
 
 /* Appends the ids of text[n] (any bytes; ill-formed UTF-8 goes through as byte tokens).
- * add_special: BOS and EOS as the vocabulary asks. parse_special: names of control tokens in the text
- * become those tokens; without it they are spelled out, so text from outside cannot forge one.
+ * add_special: BOS and EOS as the vocabulary asks. parse_special: names of control tokens in the
+ * text become those tokens; without it they are spelled out, so text from outside cannot forge one.
  * Tokens that the vocabulary's author marked "user defined" are always found, longest first.
  * Time and memory n log n at worst. ERR_LIMIT for text over VOCAB_TEXT_BYTES_MAX: nothing added. */
 int vocab_tokenize(const struct vocab *v, struct token_list *out, const char *text, size_t n,

@@ -8,10 +8,7 @@
 #define KEY(name) "tokenizer.ggml." name
 
 /* An optional value: absent leaves *out alone. */
-static int optional(int rc)
-{
-    return rc == ERR_NOT_FOUND ? 0 : rc;
-}
+static int optional(int rc) { return rc == ERR_NOT_FOUND ? 0 : rc; }
 
 static int read_model(const struct gguf *g, struct err *e)
 {
@@ -23,7 +20,8 @@ static int read_model(const struct gguf *g, struct err *e)
         return rc;
     if (n == 5 && memcmp(s, "llama", 5) == 0)
         return 0;
-    return err_set(e, ERR_UNSUPPORTED, "tokenizer model \"%.*s\" is not supported, only \"llama\" is",
+    return err_set(e, ERR_UNSUPPORTED,
+                   "tokenizer model \"%.*s\" is not supported, only \"llama\" is",
                    (int)(n < 64 ? n : 64), s);
 }
 
@@ -39,8 +37,8 @@ static int read_array(const struct gguf *g, struct gguf_array *a, const char *ke
         return err_set(e, ERR_FORMAT, "%s: an array of %s, must be of %s", key,
                        gguf_type_name(a->type), gguf_type_name(type));
     if (a->n != n)
-        return err_set(e, ERR_FORMAT, "%s: %llu values for %llu tokens", key, (unsigned long long)a->n,
-                       (unsigned long long)n);
+        return err_set(e, ERR_FORMAT, "%s: %llu values for %llu tokens", key,
+                       (unsigned long long)a->n, (unsigned long long)n);
     return 0;
 }
 
@@ -80,8 +78,8 @@ static int read_entries(const struct gguf *g, struct vocab_spec *spec, struct vo
 }
 
 /* A special id; absent: SentencePiece's own, where the token there is of that type. */
-static int read_id(const struct gguf *g, const struct vocab_spec *spec, const char *key, int32_t *out,
-                   int32_t usual, uint32_t type, struct err *e)
+static int read_id(const struct gguf *g, const struct vocab_spec *spec, const char *key,
+                   int32_t *out, int32_t usual, uint32_t type, struct err *e)
 {
     uint32_t id;
     int rc = gguf_u32(g, key, &id, e);
@@ -95,7 +93,8 @@ static int read_id(const struct gguf *g, const struct vocab_spec *spec, const ch
     if (rc)
         return rc;
     if (id >= spec->n)
-        return err_set(e, ERR_FORMAT, "%s: %u is out of range, there are %u tokens", key, id, spec->n);
+        return err_set(e, ERR_FORMAT, "%s: %u is out of range, there are %u tokens", key, id,
+                       spec->n);
     *out = (int32_t)id;
     return 0;
 }
@@ -103,7 +102,7 @@ static int read_id(const struct gguf *g, const struct vocab_spec *spec, const ch
 /* Where the file has no types, the special ids are what can be told. */
 static void mark_special(const struct gguf *g, const struct vocab_spec *s, struct vocab_entry *t)
 {
-    if (gguf_kv(g, KEY("token_type")))
+    if (!t || gguf_kv(g, KEY("token_type")))
         return;
     if (s->bos >= 0)
         t[s->bos].type = TOKEN_CONTROL;

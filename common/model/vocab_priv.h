@@ -17,13 +17,13 @@ struct vocab {
     uint8_t *eog;    /* [n] */
     int32_t bos, eos, unk;
     bool add_bos, add_eos, add_space_prefix;
-    uint32_t bytes[256];    /* token of a byte, VOCAB_NONE: unk stands in */
-    uint32_t token_bytes;   /* longest text that merging can make */
-    uint32_t *slots;        /* text -> id of tokens that merging can make; open addressing */
-    size_t slot_mask;       /* slots - 1, slots a power of two */
-    uint64_t *pairs;        /* filter: may these two characters be neighbours inside a token? */
-    size_t pair_mask;       /* bits - 1, bits a power of two */
-    uint32_t *special;      /* control, user-defined, unknown tokens by text */
+    uint32_t bytes[256];  /* token of a byte, VOCAB_NONE: unk stands in */
+    uint32_t token_bytes; /* longest text that merging can make */
+    uint32_t *slots;      /* text -> id of tokens that merging can make; open addressing */
+    size_t slot_mask;     /* slots - 1, slots a power of two */
+    uint64_t *pairs;      /* filter: may these two characters be neighbours inside a token? */
+    size_t pair_mask;     /* bits - 1, bits a power of two */
+    uint32_t *special;    /* control, user-defined, unknown tokens by text */
     uint32_t n_special;
     uint32_t special_at[257]; /* those that start with byte b: special_at[b] to special_at[b + 1] */
 };
@@ -41,8 +41,8 @@ static inline const char *vocab_text(const struct vocab *v, uint32_t id, size_t 
     return v->text + v->start[id];
 }
 
-/* A character for the merges: a code point, or 0x110000 + byte where the text is ill-formed. Returns
- * its bytes. */
+/* A character for the merges: a code point, or 0x110000 + byte where the text is ill-formed.
+ * Returns its bytes. */
 size_t vocab_symbol(const char *s, size_t n, uint32_t *sym);
 
 /* The mergeable token with this text, or VOCAB_NONE. */

@@ -146,7 +146,8 @@ static void text_is_cut_where_no_token_reaches_across(void **state)
     vocab_free(&v);
 }
 
-static void expect(const struct vocab *v, const char *text, size_t n, bool special, const char *want)
+static void expect(const struct vocab *v, const char *text, size_t n, bool special,
+                   const char *want)
 {
     struct token_list out = {0};
     struct str got = {0};
@@ -163,12 +164,12 @@ static struct vocab *chat_vocab(void)
 {
     struct toy t = toy_new();
 
-    toy_add(&t, "a", -1, TOKEN_NORMAL);                     /* 259 */
-    toy_add(&t, "\xE2\x96\x81", -2, TOKEN_NORMAL);          /* 260 */
-    toy_add(&t, "<|im_end|>", 0, TOKEN_CONTROL);            /* 261 */
-    toy_add(&t, "<|is", 0, TOKEN_USER_DEFINED);             /* 262 */
-    toy_add(&t, "<|im_start|>", 0, TOKEN_USER_DEFINED);     /* 263: a marker by its form */
-    toy_add(&t, "aaa", 0, TOKEN_USER_DEFINED);              /* 264 */
+    toy_add(&t, "a", -1, TOKEN_NORMAL);                 /* 259 */
+    toy_add(&t, "\xE2\x96\x81", -2, TOKEN_NORMAL);      /* 260 */
+    toy_add(&t, "<|im_end|>", 0, TOKEN_CONTROL);        /* 261 */
+    toy_add(&t, "<|is", 0, TOKEN_USER_DEFINED);         /* 262 */
+    toy_add(&t, "<|im_start|>", 0, TOKEN_USER_DEFINED); /* 263: a marker by its form */
+    toy_add(&t, "aaa", 0, TOKEN_USER_DEFINED);          /* 264 */
     return toy_vocab(&t);
 }
 
@@ -204,9 +205,8 @@ static void literal_ranges_hide_control_tokens(void **state)
         struct token_list out = {0};
         unsigned n = 0;
 
-        assert_int_equal(vocab_tokenize_mixed(v, &out, text, 30, cases[i].r, cases[i].r != NULL, true,
-                                              NULL),
-                         0);
+        assert_int_equal(
+            vocab_tokenize_mixed(v, &out, text, 30, cases[i].r, cases[i].r != NULL, true, NULL), 0);
         for (size_t k = 0; k < out.n; k++)
             n += out.ids[k] == 261;
         assert_int_equal(n, cases[i].specials);
