@@ -1,0 +1,216 @@
+#include "model/dtype.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/rng.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+static uint32_t bits(float f)
+{
+    uint32_t u;
+
+    memcpy(&u, &f, sizeof(u));
+    return u;
+}
+
+static float from_bits(uint32_t u)
+{
+    float f;
+
+    memcpy(&f, &u, sizeof(f));
+    return f;
+}
+
+/* The value of a finite half by its definition. */
+static double half_value(uint32_t h)
+{
+    int exponent = h >> 10 & 31;
+    double fraction = h & 0x3ff;
+    double v = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
+
+    return h & 0x8000 ? -v : v;
+}
+
+static bool half_is_nan(uint32_t h) { return (h & 0x7c00) == 0x7c00 && (h & 0x3ff); }
+
+static void test_every_half_converts_exactly_and_back(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h <= 0xffff; h++) {
+        float f = dtype_f16_to_f32((uint16_t)h);
+
+        if (half_is_nan(h)) {
+            assert_true(isnan(f));
+            assert_int_equal(dtype_f32_to_f16(f), h | 0x200); /* quiet, else the same */
+            continue;
+        }
+        if ((h & 0x7c00) == 0x7c00)
+            assert_true(isinf(f) && !signbit(f) == !(h >> 15));
+        else
+            assert_true((double)f == half_value(h) && !signbit(f) == !(h >> 15));
+        assert_int_equal(dtype_f32_to_f16(f), h);
+    }
+}
+
+static void test_floats_round_to_the_nearest_half_ties_to_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7bff; h++) { /* each pair of neighbours, both signs */
+        float middle = (float)((half_value(h) + half_value(h + 1)) / 2);
+        uint32_t even = h & 1 ? h + 1 : h;
+
+        assert_int_equal(dtype_f32_to_f16(middle), even);
+        assert_int_equal(dtype_f32_to_f16(-middle), even | 0x8000);
+        assert_int_equal(dtype_f32_to_f16(nextafterf(middle, 0)), h);
+        assert_int_equal(dtype_f32_to_f16(nextafterf(middle, INFINITY)), h + 1);
+    }
+}
+
+static void test_floats_beyond_halves_become_infinite(void **state)
+{
+    (void)state;
+    assert_int_equal(dtype_f32_to_f16(65504), 0x7bff);
+    assert_int_equal(dtype_f32_to_f16(nextafterf(65520, 0)), 0x7bff);
+    assert_int_equal(dtype_f32_to_f16(65520), 0x7c00);
+    assert_int_equal(dtype_f32_to_f16(-65520), 0xfc00);
+    assert_int_equal(dtype_f32_to_f16(INFINITY), 0x7c00);
+    assert_int_equal(dtype_f32_to_f16(3.4e38f), 0x7c00);
+    assert_int_equal(dtype_f32_to_f16(0x1p-25f), 0);
+    assert_int_equal(dtype_f32_to_f16(from_bits(1)), 0);
+    assert_int_equal(dtype_f32_to_f16(-0.0f), 0x8000);
+}
+
+#ifdef __x86_64__
+__attribute__((target("f16c"))) static void compare_with_hardware(void)
+{
+    for (uint32_t h = 0; h <= 0xffff; h++)
+        assert_int_equal(bits(dtype_f16_to_f32((uint16_t)h)), bits(_cvtsh_ss((uint16_t)h)));
+    for (uint32_t i = 0; i < 1000000; i++) {
+        float f = from_bits((uint32_t)rng_u64(16, i));
+
+        assert_int_equal(dtype_f32_to_f16(f), _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+#endif
+
+static void test_halves_are_those_of_the_hardware(void **state)
+{
+    (void)state;
+#ifdef __x86_64__
+    if (!__builtin_cpu_supports("f16c"))
+        skip();
+    compare_with_hardware();
+#else
+    skip();
+#endif
+}
+
+static void test_bf16_is_the_upper_half_of_a_float(void **state)
+{
+    (void)state;
+    for (uint32_t b = 0; b <= 0xffff; b++)
+        assert_int_equal(bits(dtype_bf16_to_f32((uint16_t)b)), b << 16);
+}
+
+static void test_float_rows_at_any_alignment(void **state)
+{
+    const float want[3] = {1, -2.5f, 0.125f};
+    const uint16_t f16[3] = {0x3c00, 0xc100, 0x3000}, bf16[3] = {0x3f80, 0xc020, 0x3e00};
+    uint8_t row[1 + sizeof(want)];
+    float out[3];
+
+    (void)state;
+    memcpy(row + 1, want, sizeof(want));
+    dtype_row_to_f32(out, row + 1, DTYPE_F32, 3);
+    assert_memory_equal(out, want, sizeof(want));
+    memcpy(row + 1, f16, sizeof(f16));
+    dtype_row_to_f32(out, row + 1, DTYPE_F16, 3);
+    assert_memory_equal(out, want, sizeof(want));
+    memcpy(row + 1, bf16, sizeof(bf16));
+    dtype_row_to_f32(out, row + 1, DTYPE_BF16, 3);
+    assert_memory_equal(out, want, sizeof(want));
+}
+
+static void test_q8_0_rows(void **state)
+{
+    struct block_q8_0 row[2] = {{.d = 0x3800 /* 0.5 */}, {.d = 0xbc00 /* -1 */}};
+    float out[2 * QK];
+
+    (void)state;
+    for (int i = 0; i < QK; i++) {
+        row[0].qs[i] = (int8_t)(i * 8 - 128);
+        row[1].qs[i] = (int8_t)i;
+    }
+    dtype_row_to_f32(out, row, DTYPE_Q8_0, 2 * QK);
+    for (int i = 0; i < QK; i++) {
+        assert_true(out[i] == (float)(i * 8 - 128) / 2);
+        assert_true(out[QK + i] == (float)-i);
+    }
+}
+
+static void test_q4_0_rows(void **state)
+{
+    struct block_q4_0 row[2] = {{.d = 0x4000 /* 2 */}, {.d = 0x4000}};
+    float out[2 * QK];
+
+    (void)state;
+    for (int i = 0; i < QK / 2; i++) {
+        row[0].qs[i] = (uint8_t)(i | (15 - i) << 4);
+        row[1].qs[i] = 0x88; /* all zero */
+    }
+    dtype_row_to_f32(out, row, DTYPE_Q4_0, 2 * QK);
+    for (int i = 0; i < QK / 2; i++) {
+        assert_true(out[i] == 2.0f * (float)(i - 8));
+        assert_true(out[i + QK / 2] == 2.0f * (float)(7 - i));
+        assert_true(out[QK + i] == 0 && out[QK + QK / 2 + i] == 0);
+    }
+}
+
+static void test_types_have_names_and_blocks(void **state)
+{
+    const uint32_t removed[] = {4, 5, 31, 32, 33, 36, 37, 38};
+    const uint32_t runs[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    uint32_t n_known = 0, n_supported = 0;
+
+    (void)state;
+    for (uint32_t t = 0; t < 1000; t++) {
+        n_known += dtype_info(t) != NULL;
+        n_supported += dtype_info(t) && dtype_info(t)->supported;
+    }
+    assert_int_equal(n_known, 43);
+    assert_int_equal(n_supported, ARRAY_LEN(runs));
+    for (size_t i = 0; i < ARRAY_LEN(runs); i++)
+        assert_true(dtype_info(runs[i])->supported);
+    for (size_t i = 0; i < ARRAY_LEN(removed); i++)
+        assert_int_equal(dtype_info(removed[i])->block_elems, 0);
+    assert_string_equal(dtype_info(14)->name, "Q6_K");
+    assert_null(dtype_info(43));
+    assert_null(dtype_info(UINT32_MAX));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_half_converts_exactly_and_back),
+        cmocka_unit_test(test_floats_round_to_the_nearest_half_ties_to_even),
+        cmocka_unit_test(test_floats_beyond_halves_become_infinite),
+        cmocka_unit_test(test_halves_are_those_of_the_hardware),
+        cmocka_unit_test(test_bf16_is_the_upper_half_of_a_float),
+        cmocka_unit_test(test_float_rows_at_any_alignment),
+        cmocka_unit_test(test_q8_0_rows),
+        cmocka_unit_test(test_q4_0_rows),
+        cmocka_unit_test(test_types_have_names_and_blocks),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
