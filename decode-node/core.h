@@ -1,0 +1,126 @@
+/* core: the decode node as a pure machine: an event and the time go in, actions come out. It sees
+ * no socket, clock or engine, so one process can simulate many nodes with this very code.
+ *
+ *   router ── RESERVE, CANCEL, DRAIN ──> core <── KV_HELLO, KV_PAGE, KV_END, KV_ABORT ── prefill
+ *   router <── RESERVED / RESERVE_REFUSED, TOKENS, DECODE_FAILED ── core
+ *   prefill <── KV_WELCOME, KV_CREDIT, KV_AGAIN, KV_DONE, KV_ABORT, REFUSED ── core
+ *   compute <── RUN(rows) ── core <── STEP_DONE(tokens) ── compute
+ *
+ * KV pages: the shell asks decode_core_accepts_page where a page goes, verifies its checksum,
+ * copies it, and then reports PAGE_IN, PAGE_BAD or PAGE_REFUSED. Each returns the page's bytes to the
+ * sender's credit. What is missing when KV_END comes is asked for again, one unit at a time.
+ *
+ * A stream's state is its slot's, see slots.h. Network thread only. */
+#ifndef TANDEM_DECODE_CORE_H
+#define TANDEM_DECODE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "decode-node/peers.h"
+#include "decode-node/rows.h"
+#include "kv/kv_layout.h"
+#include "kv/kv_pool.h"
+#include "net/msg.h"
+
+#define DECODE_BARREN_ASKS_MAX 4 /* asks in a row that bring nothing before the stream is given up */
+#define DECODE_QUEUE_LEASES 10   /* leases until the first page: the job may stand in a queue */
+
+struct decode_config {
+    char cluster[MSG_NAME_MAX];
+    uint64_t model_hash;
+    uint32_t n_vocab, ctx_max, slots;
+    enum kv_type wire;
+    uint64_t credit_bytes; /* KV bytes that a peer may have under way; >= 2 * MSG_BULK_MAX */
+    int64_t lease_ns;      /* a reservation whose KV makes no progress for so long is given up */
+};
+
+enum decode_event_type {
+    DECODE_ROUTER,       /* msg */
+    DECODE_PEER,         /* peer, msg: anything but KV_PAGE */
+    DECODE_PAGE_IN,      /* peer, msg: accepted, verified, and its bytes are in the page */
+    DECODE_PAGE_BAD,     /* peer, msg: accepted, but the checksum differs */
+    DECODE_PAGE_REFUSED, /* peer, msg: not accepted */
+    DECODE_STEP_DONE,    /* tokens, one a row of the last RUN */
+    DECODE_PEER_LOST,    /* peer */
+    DECODE_ROUTER_LOST,  /* every stream is an orphan now: all are dropped */
+    DECODE_TICK,         /* some time has passed */
+};
+
+struct decode_event {
+    enum decode_event_type type;
+    uint32_t peer;          /* the shell's handle, < DECODE_PEERS_MAX */
+    const struct msg *msg;  /* borrowed */
+    const uint32_t *tokens; /* borrowed */
+};
+
+enum decode_action_type {
+    DECODE_SEND_ROUTER, /* msg */
+    DECODE_SEND_PEER,   /* peer, msg */
+    DECODE_DROP_PEER,   /* peer: forget it, the handle is free */
+    DECODE_RUN,         /* submit rows[n_rows]; the core leaves them alone until STEP_DONE */
+};
+
+struct decode_action {
+    enum decode_action_type type;
+    uint32_t peer;
+    struct msg msg; /* owns nothing on the heap */
+    const struct decode_row *rows;
+    uint32_t n_rows;
+};
+
+/* In order. A zeroed struct is empty; the shell carries them out and sets n = 0. */
+struct decode_actions {
+    struct decode_action *items;
+    size_t n, cap;
+};
+void decode_actions_fini(struct decode_actions *a);
+
+struct decode_core;
+
+/* pool: borrowed, of this layout. ERR_LIMIT if a kv head does not fit into a bulk frame. */
+int decode_core_new(struct decode_core **core, const struct decode_config *c,
+                    const struct kv_layout *l, struct kv_pool *pool, struct err *e);
+/* No step may be running any more, though its STEP_DONE need not have come. Returns all pages. */
+void decode_core_free(struct decode_core **core);
+
+/* Adds what must be done to out, in order. */
+void decode_step(struct decode_core *core, const struct decode_event *ev, int64_t now,
+                 struct decode_actions *out);
+
+/* Why a page is or is not welcome. */
+enum decode_verdict {
+    DECODE_PAGE_OK,
+    DECODE_PAGE_STRANGER,  /* the peer did not say KV_HELLO */
+    DECODE_PAGE_NO_CREDIT, /* more bytes than granted: the peer will be dropped */
+    DECODE_PAGE_NO_STREAM, /* no such stream, or an older epoch, or its KV is complete */
+    DECODE_PAGE_NOT_YOURS, /* another peer fills this stream */
+    DECODE_PAGE_NO_UNIT,   /* layer, page, heads or tokens are not of our cut */
+    DECODE_PAGE_SIZE,      /* the bytes are not as many as the unit has */
+    DECODE_PAGE_REPEATED,
+    DECODE_VERDICT_COUNT
+};
+const char *decode_verdict_text(enum decode_verdict v);
+
+/* Where the bytes of a KV_PAGE go: *page_id of our pool. Everything is computed from our own geometry
+ * and only compared with what the peer says. Changes nothing. */
+enum decode_verdict decode_core_accepts_page(const struct decode_core *core, uint32_t peer,
+                                             const struct msg_kv_page *p, uint32_t *page_id);
+
+/* Counters for heartbeat and log. */
+struct decode_stats {
+    uint32_t reserved, running; /* slots now */
+    uint64_t tokens, steps, kv_bytes;
+    uint64_t pages_bad, pages_refused, leases_expired;
+};
+void decode_core_stats(const struct decode_core *core, struct decode_stats *out);
+/* No slot is taken and no step in flight. */
+bool decode_core_idle(const struct decode_core *core);
+/* From now on RESERVE is refused; what runs goes on. */
+void decode_core_drain(struct decode_core *core);
+/* The peer has no stream here: its handle may be reused. */
+bool decode_core_peer_idle(const struct decode_core *core, uint32_t peer);
+
+#endif

@@ -1,0 +1,143 @@
+#include "decode-node/slots.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+
+void slots_init(struct slots *s, uint32_t n, uint32_t ctx_max, const struct kv_cut *cut,
+                struct kv_pool *pool)
+{
+    size_t pages = kv_layout_pages(ctx_max);
+    size_t words = size_div_up(kv_cut_count(cut, ctx_max), 64);
+
+    *s = (struct slots){.n = n, .n_free = n, .ctx_max = ctx_max, .pool = pool, .cut = *cut};
+    s->items = mem_calloc(n, sizeof(*s->items));
+    for (uint32_t i = 0; i < n; i++) {
+        s->items[i].page_ids = mem_calloc(pages, sizeof(uint32_t));
+        s->items[i].pages = mem_calloc(pages, sizeof(uint8_t *));
+        s->items[i].got = mem_calloc(words, sizeof(uint64_t));
+    }
+}
+
+void slots_fini(struct slots *s)
+{
+    for (uint32_t i = 0; s->items && i < s->n; i++) {
+        mem_free(s->items[i].page_ids);
+        mem_free(s->items[i].pages);
+        mem_free(s->items[i].got);
+    }
+    mem_free(s->items);
+    map_fini(&s->by_request);
+    *s = (struct slots){0};
+}
+
+static void slot_fill(struct slots *s, struct slot *slot, const struct msg_reserve *r,
+                      uint32_t max_new)
+{
+    slot->state = SLOT_FILLING;
+    slot->in_step = false;
+    slot->id = r->id;
+    slot->peer = SLOT_NO_PEER;
+    slot->n_tokens = r->n_tokens;
+    slot->first_index = r->first_index;
+    slot->max_new = max_new;
+    slot->sampling = r->sampling;
+    slot->n_stop_tokens = r->n_stop_tokens;
+    memcpy(slot->stop_tokens, r->stop_tokens, sizeof(slot->stop_tokens));
+    for (uint32_t i = 0; i < slot->n_pages; i++)
+        slot->pages[i] = kv_pool_page(s->pool, slot->page_ids[i]);
+    slot->n_units = kv_cut_count(&s->cut, r->n_tokens);
+    memset(slot->got, 0, size_div_up(slot->n_units, 64) * sizeof(*slot->got));
+    slot->n_got = slot->n_got_asked = 0;
+    slot->barren_asks = 0;
+    slot->kv_bytes = 0;
+}
+
+int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, struct err *e)
+{
+    uint32_t max_new, n_pages, total = kv_pool_total(s->pool);
+    struct slot *slot = s->items;
+
+    if (!r->n_tokens || !r->max_new)
+        return err_set(e, ERR_LIMIT, "%u prompt tokens and %u new ones: both must be at least 1",
+                       r->n_tokens, r->max_new);
+    if (r->n_tokens >= s->ctx_max)
+        return err_set(e, ERR_LIMIT, "the prompt has %u tokens, the context %u", r->n_tokens,
+                       s->ctx_max);
+    max_new = u32_min(r->max_new, s->ctx_max - r->n_tokens);
+    n_pages = kv_layout_pages(r->n_tokens + max_new);
+    if (n_pages > total)
+        return err_set(e, ERR_LIMIT, "%u tokens need %u KV pages, the pool has %u",
+                       r->n_tokens + max_new, n_pages, total);
+    if (!s->n_free)
+        return err_set(e, ERR_BUSY, "all %u slots are taken", s->n);
+    while (slot->state != SLOT_FREE)
+        slot++;
+    if (!kv_pool_take(s->pool, slot->page_ids, n_pages))
+        return err_set(e, ERR_BUSY, "%u tokens need %u KV pages, %u of %u are free",
+                       r->n_tokens + max_new, n_pages, kv_pool_free_count(s->pool), total);
+    slot->n_pages = n_pages;
+    slot_fill(s, slot, r, max_new);
+    s->n_free--;
+    map_put(&s->by_request, r->id.request, slot);
+    *out = slot;
+    return 0;
+}
+
+struct slot *slots_find_request(const struct slots *s, uint64_t request)
+{
+    return map_get(&s->by_request, request);
+}
+
+struct slot *slots_find(const struct slots *s, struct stream_id id)
+{
+    struct slot *slot = slots_find_request(s, id.request);
+
+    return slot && slot->id.epoch == id.epoch ? slot : NULL;
+}
+
+static void slot_free(struct slots *s, struct slot *slot)
+{
+    for (uint32_t i = 0; i < slot->n_pages; i++)
+        kv_pool_unref(s->pool, slot->page_ids[i]);
+    slot->n_pages = 0;
+    slot->in_step = false;
+    slot->state = SLOT_FREE;
+    s->n_free++;
+}
+
+void slots_drop(struct slots *s, struct slot *slot)
+{
+    ASSERT(slot->state == SLOT_FILLING || slot->state == SLOT_RUNNING);
+    map_del(&s->by_request, slot->id.request);
+    if (slot->in_step)
+        slot->state = SLOT_ENDING;
+    else
+        slot_free(s, slot);
+}
+
+void slots_step_over(struct slots *s)
+{
+    for (uint32_t i = 0; i < s->n; i++) {
+        struct slot *slot = &s->items[i];
+
+        slot->in_step = false;
+        if (slot->state == SLOT_ENDING)
+            slot_free(s, slot);
+    }
+}
+
+bool slot_has(const struct slot *slot, size_t unit)
+{
+    return slot->got[unit / 64] >> (unit % 64) & 1;
+}
+
+bool slot_got(struct slot *slot, size_t unit)
+{
+    if (slot_has(slot, unit))
+        return false;
+    slot->got[unit / 64] |= UINT64_C(1) << (unit % 64);
+    slot->n_got++;
+    return true;
+}

@@ -1,0 +1,84 @@
+/* slots: the sequences of a decode node, from reservation to the last token.
+ *
+ * A slot and all the pages it may ever need are taken together, so a sequence that was admitted
+ * never waits for memory. All tables are sized at start. Network thread only; the compute thread
+ * reads `pages` of slots that stand in a submitted step, and those do not change before its end. */
+#ifndef TANDEM_DECODE_SLOTS_H
+#define TANDEM_DECODE_SLOTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/map.h"
+#include "kv/kv_pool.h"
+#include "kv/kv_unit.h"
+#include "net/msg.h"
+
+/*   FREE --take--> FILLING --all KV is here--> RUNNING --last token--> FREE
+ *                     |                           |
+ *                     +--cancel, lease, abort--> FREE, or ENDING until the step in flight is over */
+enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_RUNNING, SLOT_ENDING };
+
+#define SLOT_NO_PEER UINT32_MAX
+
+struct slot {
+    enum slot_state state;
+    bool in_step;  /* the step in flight has a row of it */
+    struct stream_id id;
+    uint32_t peer; /* prefill peer whose KV fills it; SLOT_NO_PEER before the first page */
+    uint32_t n_tokens, first_index, max_new;
+    struct sampling sampling;
+    uint32_t n_stop_tokens;
+    uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
+
+    uint32_t n_pages;
+    uint32_t *page_ids; /* [n_pages] */
+    uint8_t **pages;    /* [n_pages], their bytes */
+
+    /* FILLING */
+    uint64_t *got;        /* a bit a unit of the cut */
+    size_t n_units, n_got;
+    size_t n_got_asked;   /* n_got when pages were last asked for again */
+    uint32_t barren_asks; /* asks in a row that brought nothing */
+    uint64_t kv_bytes;
+    int64_t deadline;     /* the lease; each page renews it */
+
+    /* RUNNING: the next row */
+    uint32_t token, pos;
+    uint32_t index; /* of the token that row will give */
+};
+
+struct slots {
+    struct slot *items;
+    uint32_t n, n_free, ctx_max;
+    struct kv_pool *pool; /* borrowed */
+    struct kv_cut cut;
+    struct map by_request; /* slots that are neither FREE nor ENDING */
+};
+
+/* Room for n sequences of ctx_max tokens. */
+void slots_init(struct slots *s, uint32_t n, uint32_t ctx_max, const struct kv_cut *cut,
+                struct kv_pool *pool);
+void slots_fini(struct slots *s);
+
+/* Takes a slot and pages for r->n_tokens + max_new, both or none. max_new is cut to what the context
+ * leaves. ERR_LIMIT: it can never fit; ERR_BUSY: not now. The sentence has the numbers. */
+int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, struct err *e);
+
+/* The live slot of exactly this request and epoch; NULL if there is none. */
+struct slot *slots_find(const struct slots *s, struct stream_id id);
+/* The live slot of the request, whatever its epoch. */
+struct slot *slots_find_request(const struct slots *s, uint64_t request);
+
+/* Ends the sequence: frees slot and pages now, or after slots_step_over if a step has a row of it. */
+void slots_drop(struct slots *s, struct slot *slot);
+/* The step in flight is over: frees what was dropped meanwhile. */
+void slots_step_over(struct slots *s);
+
+/* Marks a unit as arrived; false if it had arrived before. */
+bool slot_got(struct slot *slot, size_t unit);
+bool slot_has(const struct slot *slot, size_t unit);
+
+#endif

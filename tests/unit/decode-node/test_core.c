@@ -1,0 +1,628 @@
+#include "decode-node/core.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "kv/kv_wire.h"
+
+#define WINDOW (2u * MSG_BULK_MAX)
+#define LEASE 1000
+#define PAGES 16
+#define CTX 256
+#define PAGE_BYTES (2 * 2 * 32 * 16 * 2) /* K and V, 2 heads, 32 tokens, head_dim 16, f16 */
+
+struct fixture {
+    struct kv_layout layout;
+    struct kv_pool *pool;
+    struct decode_core *core;
+    struct decode_actions out; /* of the last step */
+    int64_t now;
+};
+
+static void setup(struct fixture *f, uint32_t slots)
+{
+    struct decode_config c = {.cluster = "c", .model_hash = 7, .n_vocab = 1000, .ctx_max = CTX,
+                              .slots = slots, .wire = KV_F16, .credit_bytes = WINDOW,
+                              .lease_ns = LEASE};
+
+    log_level_max = LOG_ERROR;
+    *f = (struct fixture){0};
+    kv_layout_init(&f->layout, KV_F16, 2, 2, 16);
+    assert_int_equal(kv_pool_open(&f->pool, &f->layout, PAGES, NULL), 0);
+    assert_int_equal(decode_core_new(&f->core, &c, &f->layout, f->pool, NULL), 0);
+}
+
+/* Every page is back, with nothing left to do. */
+static void teardown(struct fixture *f)
+{
+    assert_true(decode_core_idle(f->core));
+    assert_int_equal(kv_pool_free_count(f->pool), PAGES);
+    decode_core_free(&f->core);
+    decode_actions_fini(&f->out);
+    kv_pool_close(&f->pool);
+}
+
+static void step(struct fixture *f, struct decode_event ev)
+{
+    f->out.n = 0;
+    decode_step(f->core, &ev, f->now, &f->out);
+}
+
+static void from_router(struct fixture *f, struct msg m)
+{
+    step(f, (struct decode_event){.type = DECODE_ROUTER, .msg = &m});
+}
+
+static void from_peer(struct fixture *f, uint32_t peer, struct msg m)
+{
+    step(f, (struct decode_event){.type = DECODE_PEER, .peer = peer, .msg = &m});
+}
+
+/* The n-th action is to send this type; returns its message. */
+static const struct msg *sent(const struct fixture *f, size_t n, enum decode_action_type action,
+                              enum msg_type type)
+{
+    assert_true(n < f->out.n);
+    assert_int_equal(f->out.items[n].type, action);
+    assert_string_equal(msg_type_name(f->out.items[n].msg.type), msg_type_name(type));
+    return &f->out.items[n].msg;
+}
+
+static struct msg hello(const char *name)
+{
+    struct msg m = {.type = MSG_KV_HELLO, .u.hello = {.protocol = MSG_PROTOCOL, .cluster = "c",
+                    .model_hash = 7, .geometry = {2, 2, 16, 32, KV_F16}}};
+
+    strcpy(m.u.hello.name, name);
+    return m;
+}
+
+static struct msg reserve(uint64_t request, uint32_t epoch, uint32_t n_tokens, uint32_t max_new)
+{
+    return (struct msg){.type = MSG_RESERVE, .u.reserve = {.id = {request, epoch},
+                        .n_tokens = n_tokens, .max_new = max_new, .n_stop_tokens = 1,
+                        .stop_tokens = {2}, .sampling = {.top_p = 1}}};
+}
+
+static struct msg_kv_page page_of(uint64_t request, uint32_t page, uint32_t layer, uint32_t n_tokens)
+{
+    return (struct msg_kv_page){.id = {request, 1}, .page = page, .layer = layer, .head_count = 2,
+                                .n_tokens = n_tokens, .bulk.size = PAGE_BYTES / 32 * n_tokens};
+}
+
+static enum decode_verdict verdict(const struct fixture *f, uint32_t peer, struct msg_kv_page p)
+{
+    uint32_t id;
+
+    return decode_core_accepts_page(f->core, peer, &p, &id);
+}
+
+static void page_event(struct fixture *f, enum decode_event_type type, uint32_t peer,
+                       struct msg_kv_page p)
+{
+    struct msg m = {.type = MSG_KV_PAGE, .u.page = p};
+
+    step(f, (struct decode_event){.type = type, .peer = peer, .msg = &m});
+}
+
+static void page_in(struct fixture *f, uint32_t peer, struct msg_kv_page p)
+{
+    assert_int_equal(verdict(f, peer, p), DECODE_PAGE_OK);
+    page_event(f, DECODE_PAGE_IN, peer, p);
+}
+
+static struct msg end_of(uint64_t request, uint32_t n_tokens, uint32_t token)
+{
+    return (struct msg){.type = MSG_KV_END,
+                        .u.end = {.id = {request, 1}, .n_tokens = n_tokens, .token = token}};
+}
+
+static struct msg cancel(uint64_t request, uint32_t epoch)
+{
+    return (struct msg){.type = MSG_CANCEL, .u.cancel.id = {request, epoch}};
+}
+
+/* A reservation of 40 tokens (2 pages of 2 layers), filled but for KV_END. */
+static void fill(struct fixture *f, uint32_t peer, uint64_t request, uint32_t max_new)
+{
+    from_router(f, reserve(request, 1, 40, max_new));
+    sent(f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
+    for (uint32_t layer = 0; layer < 2; layer++) {
+        page_in(f, peer, page_of(request, 0, layer, 32));
+        page_in(f, peer, page_of(request, 1, layer, 8));
+    }
+}
+
+static void step_done(struct fixture *f, const uint32_t *tokens)
+{
+    step(f, (struct decode_event){.type = DECODE_STEP_DONE, .tokens = tokens});
+}
+
+static void a_stream_runs_from_reservation_to_its_last_token(void **state)
+{
+    struct fixture f;
+    const struct msg *m;
+
+    (void)state;
+    setup(&f, 2);
+    from_peer(&f, 3, hello("p"));
+    assert_int_equal(sent(&f, 0, DECODE_SEND_PEER, MSG_KV_WELCOME)->u.credit.bytes, WINDOW);
+    fill(&f, 3, 9, 3);
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 2);
+    from_peer(&f, 3, end_of(9, 40, 100));
+    m = sent(&f, 0, DECODE_SEND_PEER, MSG_KV_DONE);
+    assert_int_equal(m->u.cancel.id.request, 9);
+    assert_int_equal(f.out.items[1].type, DECODE_RUN);
+    assert_int_equal(f.out.items[1].n_rows, 1);
+    assert_int_equal(f.out.items[1].rows[0].token, 100);
+    assert_int_equal(f.out.items[1].rows[0].pos, 40);
+    assert_int_equal(f.out.items[1].rows[0].index, 1);
+
+    step_done(&f, (uint32_t[]){101});
+    m = sent(&f, 0, DECODE_SEND_ROUTER, MSG_TOKENS);
+    assert_int_equal(m->u.tokens.index, 1);
+    assert_int_equal(m->u.tokens.tokens[0], 101);
+    assert_int_equal(m->u.tokens.finish, FINISH_NONE);
+    assert_int_equal(f.out.items[1].rows[0].pos, 41);
+
+    step_done(&f, (uint32_t[]){102}); /* the third of three */
+    m = sent(&f, 0, DECODE_SEND_ROUTER, MSG_TOKENS);
+    assert_int_equal(m->u.tokens.n_tokens, 1);
+    assert_int_equal(m->u.tokens.finish, FINISH_LENGTH);
+    assert_int_equal(m->u.tokens.kv_bytes, 2 * (PAGE_BYTES + PAGE_BYTES / 4));
+    assert_int_equal(f.out.n, 1);
+    teardown(&f);
+}
+
+static void a_stop_token_ends_the_stream_and_is_not_sent(void **state)
+{
+    struct fixture f;
+    const struct msg *m;
+
+    (void)state;
+    setup(&f, 1);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 9, 10);
+    from_peer(&f, 0, end_of(9, 40, 100));
+    step_done(&f, (uint32_t[]){2});
+    m = sent(&f, 0, DECODE_SEND_ROUTER, MSG_TOKENS);
+    assert_int_equal(m->u.tokens.n_tokens, 0);
+    assert_int_equal(m->u.tokens.index, 1);
+    assert_int_equal(m->u.tokens.finish, FINISH_STOP);
+    teardown(&f);
+}
+
+static void sequences_join_and_leave_between_steps(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 3);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 3);
+    from_peer(&f, 0, end_of(1, 40, 100));
+    fill(&f, 0, 2, 2);
+    from_peer(&f, 0, end_of(2, 40, 200)); /* a step is in flight: no RUN */
+    assert_int_equal(f.out.n, 1);
+    step_done(&f, (uint32_t[]){101});
+    assert_int_equal(f.out.items[1].type, DECODE_RUN);
+    assert_int_equal(f.out.items[1].n_rows, 2);
+    step_done(&f, (uint32_t[]){102, 201}); /* both end */
+    assert_int_equal(f.out.n, 2);
+    teardown(&f);
+}
+
+static void the_context_ends_a_stream(void **state)
+{
+    struct fixture f;
+    const struct msg *m;
+
+    (void)state;
+    setup(&f, 1);
+    from_peer(&f, 0, hello("p"));
+    from_router(&f, reserve(1, 1, CTX - 1, 50)); /* room for the first token only */
+    sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
+    for (uint32_t page = 0; page < 8; page++)
+        for (uint32_t layer = 0; layer < 2; layer++)
+            page_in(&f, 0, page_of(1, page, layer, page < 7 ? 32 : 31));
+    from_peer(&f, 0, end_of(1, CTX - 1, 5));
+    sent(&f, 0, DECODE_SEND_PEER, MSG_KV_DONE);
+    m = sent(&f, 1, DECODE_SEND_ROUTER, MSG_TOKENS);
+    assert_int_equal(m->u.tokens.n_tokens, 0);
+    assert_int_equal(m->u.tokens.finish, FINISH_LENGTH);
+    teardown(&f);
+}
+
+static void reservations_are_refused_with_numbers(void **state)
+{
+    struct fixture f;
+    const struct msg_failed *r;
+    static const struct {
+        uint32_t n_tokens, max_new;
+        bool retry;
+        const char *text;
+    } cases[] = {
+        {0, 1, false, "0 prompt tokens"},
+        {1, 0, false, "0 new"},
+        {CTX, 1, false, "prompt has 256 tokens, the context 256"},
+        {200, 56, true, "need 8 KV pages, 6 of 16 are free"},
+    };
+
+    (void)state;
+    setup(&f, 3);
+    from_router(&f, reserve(1, 1, 150, 10)); /* 5 pages */
+    from_router(&f, reserve(2, 1, 150, 10));
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        from_router(&f, reserve(5, 1, cases[i].n_tokens, cases[i].max_new));
+        r = &sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVE_REFUSED)->u.failed;
+        assert_int_equal(r->retry, cases[i].retry);
+        assert_non_null(strstr(r->text, cases[i].text));
+    }
+    from_router(&f, reserve(3, 1, 10, 10));
+    from_router(&f, reserve(4, 1, 10, 10));
+    r = &sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVE_REFUSED)->u.failed;
+    assert_true(r->retry);
+    assert_non_null(strstr(r->text, "all 3 slots"));
+    decode_core_drain(f.core);
+    from_router(&f, reserve(6, 1, 10, 10));
+    assert_non_null(strstr(sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVE_REFUSED)->u.failed.text,
+                           "draining"));
+    for (uint64_t i = 1; i <= 3; i++)
+        from_router(&f, cancel(i, 1));
+    teardown(&f);
+}
+
+static void cancel_frees_in_every_state(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 2);
+    from_peer(&f, 0, hello("p"));
+    from_router(&f, cancel(77, 1)); /* unknown: nothing */
+    assert_int_equal(f.out.n, 0);
+
+    from_router(&f, reserve(1, 1, 40, 5)); /* reserved */
+    from_router(&f, cancel(1, 1));
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES);
+
+    fill(&f, 0, 2, 5); /* filled */
+    from_router(&f, cancel(2, 1));
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES);
+    assert_int_equal(verdict(&f, 0, page_of(2, 0, 0, 32)), DECODE_PAGE_NO_STREAM);
+    from_peer(&f, 0, end_of(2, 40, 1));
+    sent(&f, 0, DECODE_SEND_PEER, MSG_KV_ABORT);
+
+    fill(&f, 0, 3, 5); /* in the running step: when that ends, and its token is not sent */
+    from_peer(&f, 0, end_of(3, 40, 1));
+    from_router(&f, cancel(3, 1));
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 2);
+    assert_false(decode_core_idle(f.core));
+    fill(&f, 0, 4, 5); /* the request number may come again meanwhile, the slot not */
+    from_peer(&f, 0, end_of(4, 40, 1));
+    step_done(&f, (uint32_t[]){9});
+    assert_int_equal(f.out.n, 1);
+    assert_int_equal(f.out.items[0].type, DECODE_RUN);
+    assert_int_equal(f.out.items[0].rows[0].token, 1);
+    from_router(&f, cancel(4, 1));
+    step_done(&f, (uint32_t[]){9});
+    teardown(&f);
+}
+
+static void an_older_epoch_is_dropped_and_a_newer_one_replaces(void **state)
+{
+    struct fixture f;
+    struct msg_kv_page old = page_of(1, 0, 0, 32);
+
+    (void)state;
+    setup(&f, 2);
+    from_peer(&f, 0, hello("p"));
+    from_router(&f, reserve(1, 5, 40, 5));
+    from_router(&f, reserve(1, 4, 40, 5));
+    assert_int_equal(f.out.n, 0);
+    from_router(&f, cancel(1, 4));
+    assert_int_equal(verdict(&f, 0, old), DECODE_PAGE_NO_STREAM); /* epoch 1 */
+    old.id.epoch = 5;
+    page_in(&f, 0, old);
+    from_router(&f, reserve(1, 6, 40, 5));
+    assert_int_equal(sent(&f, 0, DECODE_SEND_PEER, MSG_KV_ABORT)->u.failed.id.epoch, 5);
+    sent(&f, 1, DECODE_SEND_ROUTER, MSG_RESERVED);
+    assert_int_equal(verdict(&f, 0, old), DECODE_PAGE_NO_STREAM);
+    from_router(&f, cancel(1, 6));
+    teardown(&f);
+}
+
+static void pages_that_are_not_of_our_cut_are_refused(void **state)
+{
+    struct fixture f;
+    struct decode_stats stats;
+    struct msg_kv_page p, good = page_of(1, 1, 1, 8);
+
+    (void)state;
+    setup(&f, 2);
+    from_router(&f, reserve(1, 1, 40, 5));
+    assert_int_equal(verdict(&f, 0, good), DECODE_PAGE_STRANGER);
+    from_peer(&f, 0, hello("p"));
+    from_peer(&f, 1, hello("q"));
+    assert_int_equal(verdict(&f, 0, good), DECODE_PAGE_OK);
+#define REFUSED(field, value, why)                                                                 \
+    p = good;                                                                                      \
+    p.field = value;                                                                               \
+    assert_int_equal(verdict(&f, 0, p), why)
+    REFUSED(id.request, 2, DECODE_PAGE_NO_STREAM);
+    REFUSED(id.epoch, 0, DECODE_PAGE_NO_STREAM);
+    REFUSED(id.epoch, 2, DECODE_PAGE_NO_STREAM);
+    REFUSED(layer, 2, DECODE_PAGE_NO_UNIT);
+    REFUSED(layer, UINT32_MAX, DECODE_PAGE_NO_UNIT);
+    REFUSED(page, 2, DECODE_PAGE_NO_UNIT); /* we hold more pages than the prompt has */
+    REFUSED(page, UINT32_MAX, DECODE_PAGE_NO_UNIT);
+    REFUSED(page, 0, DECODE_PAGE_NO_UNIT); /* that one has 32 tokens */
+    REFUSED(head_first, 1, DECODE_PAGE_NO_UNIT);
+    REFUSED(head_first, UINT32_MAX, DECODE_PAGE_NO_UNIT);
+    REFUSED(head_count, 1, DECODE_PAGE_NO_UNIT);
+    REFUSED(head_count, UINT32_MAX, DECODE_PAGE_NO_UNIT);
+    REFUSED(n_tokens, 0, DECODE_PAGE_NO_UNIT);
+    REFUSED(n_tokens, 9, DECODE_PAGE_NO_UNIT);
+    REFUSED(bulk.size, good.bulk.size - 1, DECODE_PAGE_SIZE);
+    REFUSED(bulk.size, 0, DECODE_PAGE_SIZE);
+    REFUSED(bulk.size, WINDOW + 1, DECODE_PAGE_NO_CREDIT);
+    page_in(&f, 0, good);
+    assert_int_equal(verdict(&f, 0, good), DECODE_PAGE_REPEATED);
+    assert_int_equal(verdict(&f, 1, page_of(1, 0, 0, 32)), DECODE_PAGE_NOT_YOURS);
+    page_event(&f, DECODE_PAGE_REFUSED, 0, good);
+    decode_core_stats(f.core, &stats);
+    assert_int_equal(stats.pages_refused, 1);
+    assert_int_equal(stats.kv_bytes, good.bulk.size);
+    from_router(&f, cancel(1, 1));
+    teardown(&f);
+}
+
+static void a_page_after_the_end_is_refused(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 1);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 2);
+    from_peer(&f, 0, end_of(1, 40, 5));
+    assert_int_equal(verdict(&f, 0, page_of(1, 0, 0, 32)), DECODE_PAGE_NO_STREAM);
+    step_done(&f, (uint32_t[]){9});
+    teardown(&f);
+}
+
+static void a_bad_page_is_asked_for_again(void **state)
+{
+    struct fixture f;
+    const struct msg *m;
+    struct msg_kv_page bad = page_of(1, 1, 0, 8);
+
+    (void)state;
+    setup(&f, 1);
+    from_peer(&f, 0, hello("p"));
+    from_router(&f, reserve(1, 1, 40, 2));
+    page_in(&f, 0, page_of(1, 0, 0, 32));
+    page_event(&f, DECODE_PAGE_BAD, 0, bad);
+    page_in(&f, 0, page_of(1, 0, 1, 32));
+    page_in(&f, 0, page_of(1, 1, 1, 8));
+    from_peer(&f, 0, end_of(1, 40, 5));
+    m = sent(&f, 0, DECODE_SEND_PEER, MSG_KV_AGAIN);
+    assert_int_equal(f.out.n, 1);
+    assert_int_equal(m->u.page.page, 1);
+    assert_int_equal(m->u.page.layer, 0);
+    assert_int_equal(m->u.page.n_tokens, 8);
+    page_in(&f, 0, bad); /* good this time */
+    from_peer(&f, 0, end_of(1, 40, 5));
+    sent(&f, 0, DECODE_SEND_PEER, MSG_KV_DONE);
+    step_done(&f, (uint32_t[]){9});
+    teardown(&f);
+}
+
+static void a_page_that_never_comes_right_fails_the_stream(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 1);
+    from_peer(&f, 0, hello("p"));
+    from_router(&f, reserve(1, 1, 10, 2));
+    page_in(&f, 0, page_of(1, 0, 0, 10));
+    for (int i = 0; i < DECODE_BARREN_ASKS_MAX; i++) {
+        from_peer(&f, 0, end_of(1, 10, 5));
+        sent(&f, 0, DECODE_SEND_PEER, MSG_KV_AGAIN);
+        page_event(&f, DECODE_PAGE_BAD, 0, page_of(1, 0, 1, 10));
+    }
+    from_peer(&f, 0, end_of(1, 10, 5));
+    assert_true(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.retry);
+    sent(&f, 1, DECODE_SEND_PEER, MSG_KV_ABORT);
+    teardown(&f);
+}
+
+static void an_end_that_disagrees_fails_the_stream(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct msg end = end_of(1, 40, 5);
+
+        setup(&f, 1);
+        from_peer(&f, 0, hello("p"));
+        fill(&f, 0, 1, 2);
+        if (i == 0)
+            end.u.end.n_tokens = 41;
+        else if (i == 1)
+            end.u.end.index = 1;
+        else
+            end.u.end.token = 1000;
+        from_peer(&f, 0, end);
+        assert_true(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.retry);
+        teardown(&f);
+    }
+}
+
+static void credit_returns_as_bytes_are_consumed(void **state)
+{
+    struct fixture f;
+    uint64_t sent_bytes = 0, granted = WINDOW;
+
+    (void)state;
+    setup(&f, 1);
+    from_peer(&f, 0, hello("p"));
+    for (int i = 0; i < 1000; i++) { /* refused pages too */
+        page_event(&f, DECODE_PAGE_REFUSED, 0, page_of(1, 0, 0, 32));
+        sent_bytes += PAGE_BYTES;
+        for (size_t k = 0; k < f.out.n; k++)
+            granted += sent(&f, k, DECODE_SEND_PEER, MSG_KV_CREDIT)->u.credit.bytes;
+        assert_true(granted - sent_bytes <= WINDOW);
+        assert_true(granted - sent_bytes >= MSG_BULK_MAX);
+    }
+    from_router(&f, reserve(1, 1, 40, 2));
+    page_in(&f, 0, page_of(1, 0, 0, 32));
+    assert_int_equal(verdict(&f, 0, (struct msg_kv_page){.bulk.size = WINDOW + 1}),
+                     DECODE_PAGE_NO_CREDIT);
+    page_event(&f, DECODE_PAGE_REFUSED, 0, (struct msg_kv_page){.bulk.size = WINDOW + 1});
+    sent(&f, 0, DECODE_SEND_PEER, MSG_REFUSED); /* and what it was filling is lost */
+    sent(&f, 1, DECODE_SEND_ROUTER, MSG_DECODE_FAILED);
+    assert_int_equal(f.out.items[2].type, DECODE_DROP_PEER);
+    teardown(&f);
+}
+
+static void hello_refuses_whoever_is_not_one_of_us(void **state)
+{
+    struct fixture f;
+    struct msg m;
+
+    (void)state;
+    setup(&f, 1);
+#define HELLO_REFUSED(field, value, word)                                                          \
+    m = hello("p");                                                                                \
+    m.u.hello.field = value;                                                                       \
+    from_peer(&f, 0, m);                                                                           \
+    assert_non_null(strstr(sent(&f, 0, DECODE_SEND_PEER, MSG_REFUSED)->u.text.text, word));        \
+    assert_int_equal(f.out.items[1].type, DECODE_DROP_PEER)
+    HELLO_REFUSED(protocol, 2, "protocol 2");
+    HELLO_REFUSED(model_hash, 8, "model");
+    HELLO_REFUSED(cluster[0], 'x', "cluster");
+    HELLO_REFUSED(geometry.n_layer, 3, "3 layers");
+    HELLO_REFUSED(geometry.wire_type, KV_F32, "type 1");
+    from_peer(&f, 0, end_of(1, 1, 1));
+    assert_non_null(strstr(sent(&f, 0, DECODE_SEND_PEER, MSG_REFUSED)->u.text.text, "KV_HELLO"));
+    from_peer(&f, 0, hello("p"));
+    sent(&f, 0, DECODE_SEND_PEER, MSG_KV_WELCOME);
+    from_peer(&f, 0, cancel(1, 1)); /* not a prefill node's to say */
+    sent(&f, 0, DECODE_SEND_PEER, MSG_REFUSED);
+    teardown(&f);
+}
+
+static void a_lost_peer_fails_what_it_was_filling(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 3);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 2); /* runs when the peer goes: not its business any more */
+    from_peer(&f, 0, end_of(1, 40, 5));
+    fill(&f, 0, 2, 5);
+    assert_false(decode_core_peer_idle(f.core, 0));
+    from_peer(&f, 1, hello("p")); /* the same node, started again */
+    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.id.request, 2);
+    assert_int_equal(f.out.items[1].type, DECODE_DROP_PEER);
+    assert_int_equal(f.out.items[1].peer, 0);
+    sent(&f, 2, DECODE_SEND_PEER, MSG_KV_WELCOME);
+    assert_true(decode_core_peer_idle(f.core, 0));
+    fill(&f, 1, 3, 5);
+    step(&f, (struct decode_event){.type = DECODE_PEER_LOST, .peer = 1});
+    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.id.request, 3);
+    step_done(&f, (uint32_t[]){9});
+    teardown(&f);
+}
+
+static void an_abort_frees_in_silence(void **state)
+{
+    struct fixture f;
+    struct msg abort_msg = {.type = MSG_KV_ABORT, .u.failed.id = {1, 1}};
+
+    (void)state;
+    setup(&f, 1);
+    from_peer(&f, 0, hello("p"));
+    from_peer(&f, 1, hello("q"));
+    fill(&f, 0, 1, 2);
+    from_peer(&f, 1, abort_msg); /* not the one that fills it */
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 2);
+    from_peer(&f, 0, abort_msg);
+    assert_int_equal(f.out.n, 0);
+    teardown(&f);
+}
+
+static void a_lease_ends_a_reservation_that_makes_no_progress(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 2);
+    from_peer(&f, 0, hello("p"));
+    from_router(&f, reserve(1, 1, 40, 2)); /* no page yet: the job may be queued */
+    f.now = LEASE * DECODE_QUEUE_LEASES - 1;
+    step(&f, (struct decode_event){.type = DECODE_TICK});
+    assert_int_equal(f.out.n, 0);
+    page_in(&f, 0, page_of(1, 0, 0, 32));
+    f.now += LEASE - 1;
+    step(&f, (struct decode_event){.type = DECODE_TICK});
+    assert_int_equal(f.out.n, 0);
+    f.now++;
+    step(&f, (struct decode_event){.type = DECODE_TICK});
+    assert_true(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.retry);
+    sent(&f, 1, DECODE_SEND_PEER, MSG_KV_ABORT);
+    teardown(&f);
+}
+
+static void everything_is_dropped_when_the_router_is_lost(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 3);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 5);
+    from_peer(&f, 0, end_of(1, 40, 5));
+    fill(&f, 0, 2, 5);
+    from_router(&f, reserve(3, 1, 40, 5));
+    step(&f, (struct decode_event){.type = DECODE_ROUTER_LOST});
+    assert_int_equal(f.out.n, 1);
+    assert_int_equal(sent(&f, 0, DECODE_SEND_PEER, MSG_KV_ABORT)->u.failed.id.request, 2);
+    step_done(&f, (uint32_t[]){9});
+    assert_int_equal(f.out.n, 0);
+    teardown(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_stream_runs_from_reservation_to_its_last_token),
+        cmocka_unit_test(a_stop_token_ends_the_stream_and_is_not_sent),
+        cmocka_unit_test(sequences_join_and_leave_between_steps),
+        cmocka_unit_test(the_context_ends_a_stream),
+        cmocka_unit_test(reservations_are_refused_with_numbers),
+        cmocka_unit_test(cancel_frees_in_every_state),
+        cmocka_unit_test(an_older_epoch_is_dropped_and_a_newer_one_replaces),
+        cmocka_unit_test(pages_that_are_not_of_our_cut_are_refused),
+        cmocka_unit_test(a_page_after_the_end_is_refused),
+        cmocka_unit_test(a_bad_page_is_asked_for_again),
+        cmocka_unit_test(a_page_that_never_comes_right_fails_the_stream),
+        cmocka_unit_test(an_end_that_disagrees_fails_the_stream),
+        cmocka_unit_test(credit_returns_as_bytes_are_consumed),
+        cmocka_unit_test(hello_refuses_whoever_is_not_one_of_us),
+        cmocka_unit_test(a_lost_peer_fails_what_it_was_filling),
+        cmocka_unit_test(an_abort_frees_in_silence),
+        cmocka_unit_test(a_lease_ends_a_reservation_that_makes_no_progress),
+        cmocka_unit_test(everything_is_dropped_when_the_router_is_lost),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
