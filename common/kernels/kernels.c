@@ -4,6 +4,9 @@
 
 static const struct kernels tables[CPU_TIER_COUNT] = {
     [CPU_REF] = KERNELS_TABLE(CPU_REF, ref),
+#ifdef __x86_64__
+    [CPU_AVX512VNNI] = KERNELS_TABLE(CPU_AVX512VNNI, avx512vnni),
+#endif
 };
 
 const struct kernels *kernels_get(enum cpu_tier tier)

@@ -1,0 +1,89 @@
+#include "tests/lib/weights.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/rng.h"
+
+const enum dtype weights_types[WEIGHTS_TYPES] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0,
+                                                 DTYPE_Q4_0};
+
+size_t weights_row_bytes(enum dtype type, size_t n_in)
+{
+    const struct dtype_info *info = dtype_info(type);
+
+    return n_in / info->block_elems * info->block_bytes;
+}
+
+static float plain(uint64_t r) { return (float)((double)(r >> 11) * 0x1p-52 - 1); }
+
+static float extreme(uint64_t r)
+{
+    float f = plain(r);
+
+    switch (r & 7) {
+    case 0: return 0;
+    case 1: return -0.0f;
+    case 2: return ldexpf(f, -130);
+    case 3: return ldexpf(f, 40);
+    case 4: return 1;
+    default: return f;
+    }
+}
+
+void weights_floats(float *x, size_t n, enum weights_kind kind, uint64_t seed)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t r = rng_u64(seed, i);
+
+        x[i] = kind == WEIGHTS_EXTREME ? extreme(r) : plain(r);
+    }
+}
+
+/* 0, the largest, the smallest denormal, the largest denormal, -1 */
+static const uint16_t extreme_halves[] = {0x0000, 0x7bff, 0x0001, 0x03ff, 0xbc00, 0xfbff, 0x8000};
+
+static uint16_t half(enum weights_kind kind, uint64_t r)
+{
+    return kind == WEIGHTS_EXTREME ? extreme_halves[r % ARRAY_LEN(extreme_halves)]
+                                   : dtype_f32_to_f16(plain(r));
+}
+
+static void fill_block(uint8_t *block, enum dtype type, enum weights_kind kind, uint64_t seed)
+{
+    size_t n = dtype_info(type)->block_bytes - 2;
+    uint64_t pick = rng_u64(seed, 0);
+    uint16_t d = half(kind, pick >> 8);
+
+    memcpy(block, &d, 2);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t byte = (uint8_t)rng_u64(seed, i + 1);
+
+        if (kind == WEIGHTS_EXTREME && type == DTYPE_Q8_0)
+            byte = pick & 1 ? 0x80 : byte & 1 ? 0x80 : 0x7f;
+        else if (kind == WEIGHTS_EXTREME)
+            byte = pick & 1 ? 0xff : (uint8_t)((byte & 1 ? 0x0f : 0) | (byte & 2 ? 0xf0 : 0));
+        block[2 + i] = byte;
+    }
+}
+
+void weights_fill(void *rows, enum dtype type, size_t n_out, size_t n_in, enum weights_kind kind,
+                  uint64_t seed)
+{
+    const struct dtype_info *info = dtype_info(type);
+    uint8_t *at = rows;
+
+    for (size_t i = 0; i < n_out * n_in / info->block_elems; i++, at += info->block_bytes) {
+        uint64_t r = rng_u64(seed, i);
+        float f = kind == WEIGHTS_EXTREME ? extreme(r) : plain(r);
+        uint16_t h = half(kind, r);
+
+        if (type == DTYPE_Q8_0 || type == DTYPE_Q4_0)
+            fill_block(at, type, kind, r);
+        else if (type == DTYPE_F16)
+            memcpy(at, &h, 2);
+        else /* F32, or its upper half: bfloat16 */
+            memcpy(at, (uint8_t *)&f + 4 - info->block_bytes, info->block_bytes);
+    }
+}

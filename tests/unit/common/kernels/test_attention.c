@@ -1,0 +1,344 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+#include "tests/lib/guard.h"
+#include "tests/lib/weights.h"
+
+#define PAGES_MAX 24
+#define FOR_TIERS(k)                                                                               \
+    for (int t_ = 0; t_ < CPU_TIER_COUNT; t_++)                                                    \
+        for (const struct kernels *k = kernels_get((enum cpu_tier)t_); k; k = NULL)
+
+/* A sequence of n tokens in guarded pages that hold NaN wherever nothing was stored. */
+struct sequence {
+    struct kv_layout l;
+    uint32_t n, group;
+    struct guard pages[PAGES_MAX], q;
+    uint8_t *page[PAGES_MAX];
+    float *k, *v; /* [n][n_kv_head][head_dim] */
+};
+
+static void sequence_open(struct sequence *s, enum kv_type type, uint32_t head_dim, uint32_t group,
+                          uint32_t n, uint64_t seed)
+{
+    size_t token;
+
+    *s = (struct sequence){.n = n, .group = group};
+    kv_layout_init(&s->l, type, 2, 2, head_dim);
+    token = (size_t)2 * head_dim;
+    s->k = mem_calloc(n * token, sizeof(float));
+    s->v = mem_calloc(n * token, sizeof(float));
+    weights_floats(s->k, n * token, WEIGHTS_PLAIN, seed);
+    weights_floats(s->v, n * token, WEIGHTS_PLAIN, seed + 1);
+    for (uint32_t i = 0; i < kv_layout_pages(n); i++) {
+        s->page[i] = guard_open(&s->pages[i], s->l.page_bytes);
+        memset(s->page[i], 0xff, s->l.page_bytes);
+    }
+    for (uint32_t t = 0; t < n; t++)
+        kernels_get(CPU_REF)->kv_store(s->page[t / 32], &s->l, 1, t, s->k + t * token,
+                                       s->v + t * token);
+    guard_open(&s->q, (size_t)group * head_dim * sizeof(float));
+    weights_floats((float *)s->q.data, (size_t)group * head_dim, WEIGHTS_PLAIN, seed + 2);
+}
+
+static void sequence_close(struct sequence *s)
+{
+    for (uint32_t i = 0; i < kv_layout_pages(s->n); i++)
+        guard_close(&s->pages[i]);
+    guard_close(&s->q);
+    mem_free(s->k);
+    mem_free(s->v);
+}
+
+struct result {
+    struct guard o, mx, sum;
+};
+
+static void attend(struct result *r, const struct kernels *k, const struct sequence *s,
+                   uint32_t first, uint32_t n)
+{
+    guard_open(&r->o, (size_t)s->group * s->l.head_dim * sizeof(float));
+    guard_open(&r->mx, s->group * sizeof(float));
+    guard_open(&r->sum, s->group * sizeof(float));
+    k->attention((float *)r->o.data, (float *)r->mx.data, (float *)r->sum.data,
+                 (float *)s->q.data, s->page, &s->l, 1, 1, s->group, first, n,
+                 1 / sqrtf((float)s->l.head_dim));
+}
+
+static void result_close(struct result *r)
+{
+    guard_close(&r->o);
+    guard_close(&r->mx);
+    guard_close(&r->sum);
+}
+
+static double stored(const struct sequence *s, float x)
+{
+    return s->l.type == KV_F16 ? dtype_f16_to_f32(dtype_f32_to_f16(x)) : x;
+}
+
+/* softmax(scale q K) V of query head g over tokens 0..n, in double */
+static void naive(double *o, const struct sequence *s, uint32_t g, uint32_t n)
+{
+    uint32_t dim = s->l.head_dim;
+    double sum = 0;
+
+    for (uint32_t i = 0; i < dim; i++)
+        o[i] = 0;
+    for (uint32_t t = 0; t < n; t++) {
+        const float *k = s->k + (t * 2 + 1) * dim, *v = s->v + (t * 2 + 1) * dim;
+        double dot = 0, p;
+
+        for (uint32_t i = 0; i < dim; i++)
+            dot += ((float *)s->q.data)[g * dim + i] * stored(s, k[i]);
+        p = exp(dot / sqrt(dim)); /* |dot| is small here: no maximum needed */
+        sum += p;
+        for (uint32_t i = 0; i < dim; i++)
+            o[i] += p * stored(s, v[i]);
+    }
+    for (uint32_t i = 0; i < dim; i++)
+        o[i] /= sum;
+}
+
+/* |v| <= 1, so errors are absolute: those of p (the score's, head_dim roundings, and exp's) and of
+ * the n terms of the sums. */
+static void check_naive(const struct sequence *s, const struct result *r, uint32_t n)
+{
+    double o[256], bound = (double)(s->l.head_dim + n + 16) * 0x1p-23;
+
+    for (uint32_t g = 0; g < s->group; g++) {
+        naive(o, s, g, n);
+        for (uint32_t i = 0; i < s->l.head_dim; i++) {
+            double got = ((float *)r->o.data)[g * s->l.head_dim + i] / ((float *)r->sum.data)[g];
+
+            if (fabs(got - o[i]) > bound)
+                fail_msg("head %u dim %u of %u tokens: %g, want %g", g, i, n, got, o[i]);
+        }
+    }
+}
+
+static void assert_same(const struct result *a, const struct result *b)
+{
+    assert_memory_equal(a->o.data, b->o.data, a->o.bytes);
+    assert_memory_equal(a->mx.data, b->mx.data, a->mx.bytes);
+    assert_memory_equal(a->sum.data, b->sum.data, a->sum.bytes);
+}
+
+static void check(enum kv_type type, uint32_t head_dim, uint32_t group, uint32_t n, uint64_t seed)
+{
+    struct sequence s;
+    struct result ref, r;
+    uint32_t first = seed % 2 && n > 32 ? 32 : 0;
+
+    sequence_open(&s, type, head_dim, group, n, seed);
+    attend(&ref, kernels_get(CPU_REF), &s, 0, n);
+    check_naive(&s, &ref, n);
+    FOR_TIERS(kern) {
+        attend(&r, kern, &s, 0, n);
+        assert_same(&r, &ref);
+        result_close(&r);
+    }
+    result_close(&ref);
+    attend(&ref, kernels_get(CPU_REF), &s, first, n - first);
+    FOR_TIERS(kern) {
+        attend(&r, kern, &s, first, n - first);
+        assert_same(&r, &ref);
+        result_close(&r);
+    }
+    result_close(&ref);
+    sequence_close(&s);
+}
+
+static const uint32_t head_dims[] = {8, 16, 24, 32, 48, 64, 80, 96, 128, 200};
+
+static void test_every_head_dim_and_group(void **state)
+{
+    (void)state;
+    for (size_t d = 0; d < ARRAY_LEN(head_dims); d++)
+        for (uint32_t group = 1; group <= 9; group++)
+            for (int type = 0; type < KV_TYPE_COUNT; type++)
+                check((enum kv_type)type, head_dims[d], group, 20 + group * 7, d);
+}
+
+static void test_every_number_of_tokens(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= 100; n++)
+        check(n % 3 ? KV_F16 : KV_F32, head_dims[n % 6], 1 + n % 5, n, n);
+}
+
+static void test_a_head_of_a_group_is_the_head_alone(void **state)
+{
+    (void)state;
+    FOR_TIERS(kern) {
+        struct sequence s, one;
+        struct result all, r;
+
+        sequence_open(&s, KV_F16, 24, 7, 77, 5);
+        attend(&all, kern, &s, 0, 77);
+        for (uint32_t g = 0; g < 7; g++) {
+            one = s;
+            one.group = 1;
+            one.q.data += g * 24 * sizeof(float);
+            attend(&r, kern, &one, 0, 77);
+            assert_memory_equal(r.o.data, all.o.data + g * 24 * sizeof(float), r.o.bytes);
+            assert_memory_equal(r.mx.data, all.mx.data + g * sizeof(float), sizeof(float));
+            assert_memory_equal(r.sum.data, all.sum.data + g * sizeof(float), sizeof(float));
+            result_close(&r);
+        }
+        result_close(&all);
+        sequence_close(&s);
+    }
+}
+
+/* Segments merged in ascending order give the whole, and the same bits in every tier. */
+static void test_merged_segments(void **state)
+{
+    (void)state;
+    for (uint32_t cut = 32; cut < 224; cut += 32)
+        for (size_t d = 0; d < 6; d++) {
+            struct sequence s;
+            struct result ref = {0}, a, b;
+
+            sequence_open(&s, KV_F16, head_dims[d], 2, 230, cut);
+            FOR_TIERS(kern) {
+                attend(&a, kern, &s, 0, cut);
+                attend(&b, kern, &s, cut, 230 - cut);
+                for (uint32_t g = 0; g < 2; g++)
+                    kern->attention_merge((float *)a.o.data + g * head_dims[d],
+                                          (float *)a.mx.data + g, (float *)a.sum.data + g,
+                                          (float *)b.o.data + g * head_dims[d],
+                                          ((float *)b.mx.data)[g], ((float *)b.sum.data)[g],
+                                          head_dims[d]);
+                check_naive(&s, &a, 230);
+                result_close(&b);
+                if (kern->tier == CPU_REF) {
+                    ref = a;
+                } else {
+                    assert_same(&a, &ref);
+                    result_close(&a);
+                }
+            }
+            result_close(&ref);
+            sequence_close(&s);
+        }
+}
+
+/* Scores that differ by more than exp can hold: the far ones vanish, nothing overflows. */
+static void test_large_scores(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n < 80; n += 13) {
+        struct sequence s;
+        struct result ref = {0}, r;
+
+        sequence_open(&s, KV_F32, 16, 3, n, n);
+        for (size_t i = 0; i < s.q.bytes / sizeof(float); i++)
+            ((float *)s.q.data)[i] *= 1000;
+        FOR_TIERS(kern) {
+            attend(&r, kern, &s, 0, n);
+            if (kern->tier == CPU_REF) {
+                ref = r;
+                for (size_t g = 0; g < 3; g++)
+                    assert_true(((float *)r.sum.data)[g] >= 1 && ((float *)r.sum.data)[g] <= n);
+                continue;
+            }
+            assert_same(&r, &ref);
+            result_close(&r);
+        }
+        result_close(&ref);
+        sequence_close(&s);
+    }
+}
+
+/* A score of -0 and one of +0: the maximum is +0 whichever comes first. */
+static void test_zero_scores(void **state)
+{
+    (void)state;
+    FOR_TIERS(kern) {
+        struct sequence s;
+        struct result r;
+        static const float zero = 0;
+
+        sequence_open(&s, KV_F32, 8, 1, 2, 1);
+        memset(s.q.data, 0, s.q.bytes);
+        for (size_t i = 0; i < 8; i++)
+            ((float *)s.q.data)[i] = i ? 0 : -0x1p-149f;
+        attend(&r, kern, &s, 0, 2);
+        assert_memory_equal(r.mx.data, &zero, sizeof(zero));
+        assert_true(((float *)r.sum.data)[0] == 2);
+        result_close(&r);
+        sequence_close(&s);
+    }
+}
+
+static void check_store(enum kv_type type, uint32_t head_dim, uint32_t pos)
+{
+    struct kv_layout l;
+    struct guard page, k, v;
+    uint8_t *want;
+    size_t n = 3 * (size_t)head_dim;
+
+    kv_layout_init(&l, type, 2, 3, head_dim);
+    guard_open(&k, n * sizeof(float));
+    guard_open(&v, n * sizeof(float));
+    weights_floats((float *)k.data, n, WEIGHTS_EXTREME, pos);
+    weights_floats((float *)v.data, n, WEIGHTS_EXTREME, pos + 1);
+    want = mem_alloc(l.page_bytes);
+    memset(want, GUARD_POISON, l.page_bytes);
+    for (size_t h = 0; h < 3; h++)
+        for (size_t i = 0; i < head_dim; i++)
+            for (int is_v = 0; is_v < 2; is_v++) {
+                float f = ((float *)(is_v ? v.data : k.data))[h * head_dim + i];
+                uint16_t half = dtype_f32_to_f16(f);
+                size_t at = is_v ? pos % 32 * l.v_stride + i : i * 32 + pos % 32;
+
+                memcpy(want + kv_layout_k(&l, 1, (uint32_t)h) + (is_v ? l.v_offset : 0) +
+                           at * l.element_bytes,
+                       type == KV_F16 ? (void *)&half : (void *)&f, l.element_bytes);
+            }
+    FOR_TIERS(kern) {
+        guard_open(&page, l.page_bytes);
+        kern->kv_store(page.data, &l, 1, pos, (float *)k.data, (float *)v.data);
+        assert_memory_equal(page.data, want, l.page_bytes);
+        guard_close(&page);
+    }
+    mem_free(want);
+    guard_close(&k);
+    guard_close(&v);
+}
+
+/* One token's slot changes, in its layer, and no byte besides: not even V's padding. */
+static void test_store_writes_its_slot_only(void **state)
+{
+    (void)state;
+    for (size_t d = 0; d < ARRAY_LEN(head_dims); d++)
+        for (uint32_t pos = 0; pos < 70; pos += 3)
+            for (int type = 0; type < KV_TYPE_COUNT; type++)
+                check_store((enum kv_type)type, head_dims[d], pos);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_head_dim_and_group),
+        cmocka_unit_test(test_every_number_of_tokens),
+        cmocka_unit_test(test_a_head_of_a_group_is_the_head_alone),
+        cmocka_unit_test(test_merged_segments),
+        cmocka_unit_test(test_large_scores),
+        cmocka_unit_test(test_zero_scores),
+        cmocka_unit_test(test_store_writes_its_slot_only),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,285 @@
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+#include "tests/lib/guard.h"
+#include "tests/lib/weights.h"
+
+/* One matrix, m rows of activations, and the result of the reference. All buffers are guarded; rows
+ * of x and y have a gap after them, of which that of y must stay poison. */
+struct fixture {
+    enum dtype type;
+    uint32_t n_out, n_in, m;
+    size_t x_stride, y_stride;
+    struct panels w;
+    struct guard rows, data, x, q, d, sum, y;
+    struct act_q8 act;
+};
+
+static bool quantised(enum dtype type) { return type == DTYPE_Q8_0 || type == DTYPE_Q4_0; }
+
+static void run(const struct kernels *k, const struct fixture *f, struct guard *y, uint32_t p0,
+                uint32_t p1)
+{
+    if (quantised(f->type))
+        k->matmul_q((float *)y->data, f->y_stride, &f->w, &f->act, f->m, p0, p1);
+    else
+        k->matmul_f((float *)y->data, f->y_stride, &f->w, (const float *)f->x.data, f->x_stride,
+                    f->m, p0, p1);
+}
+
+static size_t y_bytes(const struct fixture *f)
+{
+    return ((f->m - 1) * f->y_stride + f->n_out) * sizeof(float);
+}
+
+static void fixture_open(struct fixture *f, enum dtype type, uint32_t n_out, uint32_t n_in,
+                         uint32_t m, enum weights_kind kind, uint64_t seed)
+{
+    size_t blocks = (n_in + QK - 1) / QK;
+
+    *f = (struct fixture){.type = type, .n_out = n_out, .n_in = n_in, .m = m};
+    f->x_stride = n_in + seed % 3;
+    f->y_stride = n_out + seed % 5;
+    guard_open(&f->rows, n_out * weights_row_bytes(type, n_in));
+    weights_fill(f->rows.data, type, n_out, n_in, kind, seed);
+    panels_init(&f->w, type, n_out, n_in);
+    f->w.data = guard_open(&f->data, panels_bytes(&f->w));
+    panels_pack(&f->w, f->rows.data, 0, f->w.n_panels);
+    guard_open(&f->x, ((m - 1) * f->x_stride + n_in) * sizeof(float));
+    weights_floats((float *)f->x.data, (m - 1) * f->x_stride + n_in, kind, seed + 1);
+    f->act.k_pad = (uint32_t)blocks * QK;
+    f->act.q = guard_open(&f->q, m * f->act.k_pad);
+    f->act.d = guard_open(&f->d, m * blocks * sizeof(float));
+    f->act.sum = guard_open(&f->sum, m * blocks * sizeof(int32_t));
+    for (uint32_t i = 0; i < m; i++)
+        kernels_get(CPU_REF)->quantize(&f->act, i, (float *)f->x.data + i * f->x_stride, n_in);
+    guard_open(&f->y, y_bytes(f));
+    run(kernels_get(CPU_REF), f, &f->y, 0, f->w.n_panels);
+}
+
+static void fixture_close(struct fixture *f)
+{
+    guard_close(&f->rows);
+    guard_close(&f->data);
+    guard_close(&f->x);
+    guard_close(&f->q);
+    guard_close(&f->d);
+    guard_close(&f->sum);
+    guard_close(&f->y);
+}
+
+/* The reference against the sum in double. Each of the n roundings of a chain of n fused
+ * multiply-adds is at most 2^-24 of the partial sum; quantised rows add two for the scale. */
+static void check_oracle(const struct fixture *f)
+{
+    size_t row_bytes = weights_row_bytes(f->type, f->n_in), blocks = f->act.k_pad / QK;
+    size_t n = quantised(f->type) ? blocks + 2 : f->n_in;
+    float *w = mem_calloc(f->n_in, sizeof(float));
+
+    for (uint32_t r = 0; r < f->n_out; r++) {
+        dtype_row_to_f32(w, f->rows.data + r * row_bytes, f->type, f->n_in);
+        for (size_t i = 0; i < f->m; i++) {
+            double sum = 0, size = 0, got = ((float *)f->y.data)[i * f->y_stride + r];
+
+            for (size_t k = 0; k < f->n_in; k++) {
+                double x = quantised(f->type) ? (double)f->act.d[i * blocks + k / QK] *
+                                                    f->act.q[i * f->act.k_pad + k]
+                                              : ((float *)f->x.data)[i * f->x_stride + k];
+
+                sum += w[k] * x;
+                size += fabs(w[k] * x);
+            }
+            if (fabs(got - sum) > (double)n * 0x1p-24 * size + (double)n * FLT_MIN)
+                fail_msg("row %u of %s %ux%u: %g, want %g", r, dtype_info(f->type)->name, f->n_out,
+                         f->n_in, got, sum);
+        }
+    }
+    mem_free(w);
+}
+
+/* Bits equal to the reference's, gaps untouched; whole, and in two ranges of panels. */
+static void check_tier(const struct kernels *k, const struct fixture *f)
+{
+    for (uint32_t cut = 0; cut < f->w.n_panels; cut += 3) {
+        struct guard y;
+
+        guard_open(&y, y_bytes(f));
+        run(k, f, &y, cut, f->w.n_panels);
+        run(k, f, &y, 0, cut);
+        if (memcmp(y.data, f->y.data, y.bytes) != 0)
+            fail_msg("%s differs: %s %ux%u, %u rows, cut %u", cpu_tier_name(k->tier),
+                     dtype_info(f->type)->name, f->n_out, f->n_in, f->m, cut);
+        guard_close(&y);
+    }
+}
+
+/* Row i alone gives what it gives in the batch. */
+static void check_alone(const struct kernels *k, const struct fixture *f)
+{
+    size_t blocks = f->act.k_pad / QK;
+
+    for (size_t i = 0; i < f->m; i++) {
+        struct fixture one = *f;
+        struct guard y;
+
+        one.m = 1;
+        one.x.data += i * f->x_stride * sizeof(float);
+        one.act.q += i * f->act.k_pad;
+        one.act.d += i * blocks;
+        one.act.sum += i * blocks;
+        guard_open(&y, f->n_out * sizeof(float));
+        run(k, &one, &y, 0, f->w.n_panels);
+        assert_memory_equal(y.data, f->y.data + i * f->y_stride * sizeof(float), y.bytes);
+        guard_close(&y);
+    }
+}
+
+static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
+                  enum weights_kind kind, uint64_t seed)
+{
+    struct fixture f;
+
+    fixture_open(&f, type, n_out, n_in, m, kind, seed);
+    check_oracle(&f);
+    for (int t = 0; t < CPU_TIER_COUNT; t++) {
+        const struct kernels *k = kernels_get((enum cpu_tier)t);
+
+        if (!k)
+            continue;
+        check_tier(k, &f);
+        check_alone(k, &f);
+    }
+    fixture_close(&f);
+}
+
+static void test_every_number_of_rows_of_w(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+        for (uint32_t n_out = 1; n_out <= 65; n_out++)
+            check(weights_types[t], n_out, 32 + n_out % 3 * 32, 1 + n_out % 4, WEIGHTS_PLAIN, n_out);
+}
+
+static void test_every_number_of_rows_of_x(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+        for (uint32_t m = 1; m <= 19; m++)
+            check(weights_types[t], 40 + m, 64 + m % 2 * 32, m, WEIGHTS_PLAIN, m);
+}
+
+static void test_odd_lengths_of_float_rows(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < 3; t++)
+        for (uint32_t n_in = 1; n_in <= 37; n_in += 2)
+            check(weights_types[t], 35, n_in, 1 + n_in % 11, WEIGHTS_PLAIN, n_in);
+}
+
+/* Longer than the slice of k that stays in cache, with and without a rest. */
+static void test_long_rows(void **state)
+{
+    static const uint32_t lengths[] = {256, 512, 544, 1024, 1056, 2080};
+
+    (void)state;
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+        for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+            check(weights_types[t], 33, lengths[i], 9, WEIGHTS_PLAIN, i);
+            check(weights_types[t], 48, lengths[i] + (t < 3), 17, WEIGHTS_PLAIN, i);
+        }
+}
+
+static void test_random_shapes(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < 150; i++) {
+        uint64_t r = rng_u64(99, i);
+        enum dtype type = weights_types[r % WEIGHTS_TYPES];
+        uint32_t n_in = quantised(type) ? 32 * (1 + (r >> 8) % 12) : 1 + (r >> 8) % 300;
+
+        check(type, 1 + (r >> 16) % 65, n_in, 1 + (r >> 24) % 19,
+              (enum weights_kind)(r >> 40) % WEIGHTS_KIND_COUNT, i);
+    }
+}
+
+static void test_extreme_weights_and_scales(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+        for (uint64_t seed = 0; seed < 20; seed++)
+            check(weights_types[t], 30 + seed, 96, 1 + seed % 10, WEIGHTS_EXTREME, seed);
+}
+
+/* The largest sums a block can have: -128 or nibble 0 or 15 against +-127, all of one sign. */
+static void test_saturating_blocks(void **state)
+{
+    (void)state;
+    for (int fill = 0; fill < 6; fill++) {
+        enum dtype type = fill < 3 ? DTYPE_Q8_0 : DTYPE_Q4_0;
+        static const uint8_t bytes[] = {0x80, 0x7f, 0x81, 0xff, 0x00, 0xf0};
+        struct fixture f;
+
+        fixture_open(&f, type, 32, 64, 9, WEIGHTS_PLAIN, 3);
+        for (size_t b = 0; b < 64; b++) {
+            uint8_t *block = f.rows.data + b * dtype_info(type)->block_bytes;
+
+            memset(block + 2, bytes[fill], dtype_info(type)->block_bytes - 2);
+        }
+        panels_pack(&f.w, f.rows.data, 0, 2);
+        for (size_t i = 0; i < f.q.bytes; i++)
+            f.act.q[i] = i / 64 % 3 == 0 ? 127 : i / 64 % 3 == 1 ? -127 : i % 2 ? 127 : -127;
+        for (size_t i = 0; i < f.q.bytes / QK; i++) {
+            f.act.sum[i] = 0;
+            for (size_t k = 0; k < QK; k++)
+                f.act.sum[i] += f.act.q[i * QK + k];
+        }
+        run(kernels_get(CPU_REF), &f, &f.y, 0, 2);
+        check_oracle(&f);
+        for (int t = 0; t < CPU_TIER_COUNT; t++)
+            if (kernels_get((enum cpu_tier)t))
+                check_tier(kernels_get((enum cpu_tier)t), &f);
+        fixture_close(&f);
+    }
+}
+
+static void test_no_panels_write_nothing(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f, DTYPE_Q8_0, 32, 32, 3, WEIGHTS_PLAIN, 1);
+    memset(f.y.data, GUARD_POISON, f.y.bytes);
+    for (int t = 0; t < CPU_TIER_COUNT; t++)
+        if (kernels_get((enum cpu_tier)t))
+            run(kernels_get((enum cpu_tier)t), &f, &f.y, 1, 1);
+    for (size_t i = 0; i < f.y.bytes; i++)
+        assert_int_equal(f.y.data[i], GUARD_POISON);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_number_of_rows_of_w),
+        cmocka_unit_test(test_every_number_of_rows_of_x),
+        cmocka_unit_test(test_odd_lengths_of_float_rows),
+        cmocka_unit_test(test_long_rows),
+        cmocka_unit_test(test_random_shapes),
+        cmocka_unit_test(test_extreme_weights_and_scales),
+        cmocka_unit_test(test_saturating_blocks),
+        cmocka_unit_test(test_no_panels_write_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

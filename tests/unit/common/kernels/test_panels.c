@@ -1,0 +1,121 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "kernels/panels.h"
+#include "tests/lib/guard.h"
+#include "tests/lib/weights.h"
+
+static void check_rows(enum dtype type, uint32_t n_out, uint32_t n_in, enum weights_kind kind)
+{
+    struct guard rows, data, out;
+    struct panels p;
+    size_t row_bytes = weights_row_bytes(type, n_in);
+    float *want = mem_calloc(n_in, sizeof(float));
+
+    guard_open(&rows, n_out * row_bytes);
+    weights_fill(rows.data, type, n_out, n_in, kind, n_out * 1000 + n_in);
+    panels_init(&p, type, n_out, n_in);
+    assert_null(p.data);
+    assert_int_equal(p.n_panels, (n_out + 15) / 16);
+    assert_int_equal(p.panel_bytes % 64, 0);
+    p.data = guard_open(&data, panels_bytes(&p));
+    panels_pack(&p, rows.data, 0, p.n_panels);
+    guard_open(&out, n_in * sizeof(float));
+    for (uint32_t r = 0; r < n_out; r++) {
+        dtype_row_to_f32(want, rows.data + r * row_bytes, type, n_in);
+        panels_row((float *)out.data, &p, r);
+        assert_memory_equal(out.data, want, n_in * sizeof(float));
+    }
+    guard_close(&out);
+    guard_close(&data);
+    guard_close(&rows);
+    mem_free(want);
+}
+
+static void test_a_packed_row_is_the_files_row(void **state)
+{
+    static const uint32_t outs[] = {1, 2, 15, 16, 17, 33, 65};
+
+    (void)state;
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+        for (size_t i = 0; i < ARRAY_LEN(outs); i++)
+            for (uint32_t blocks = 1; blocks < 6; blocks++)
+                for (int kind = 0; kind < WEIGHTS_KIND_COUNT; kind++)
+                    check_rows(weights_types[t], outs[i], blocks * QK, (enum weights_kind)kind);
+}
+
+static void test_float_rows_may_have_any_length(void **state)
+{
+    (void)state;
+    for (uint32_t n_in = 1; n_in < 40; n_in++) {
+        check_rows(DTYPE_F32, 19, n_in, WEIGHTS_PLAIN);
+        check_rows(DTYPE_F16, 19, n_in, WEIGHTS_PLAIN);
+        check_rows(DTYPE_BF16, 19, n_in, WEIGHTS_PLAIN);
+    }
+}
+
+/* A thread packs its own range and touches nothing of its neighbours. */
+static void test_ranges_pack_to_the_same_bytes(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++) {
+        struct panels whole, parts;
+        size_t bytes;
+        void *rows = mem_alloc(57 * weights_row_bytes(weights_types[t], 96));
+
+        weights_fill(rows, weights_types[t], 57, 96, WEIGHTS_PLAIN, 7);
+        panels_init(&whole, weights_types[t], 57, 96);
+        parts = whole;
+        bytes = panels_bytes(&whole);
+        whole.data = mem_aligned(bytes, 64);
+        parts.data = mem_aligned(bytes, 64);
+        memset(parts.data, 0xa5, bytes);
+        panels_pack(&whole, rows, 0, 4);
+        panels_pack(&parts, rows, 2, 3);
+        for (size_t i = 0; i < 2 * whole.panel_bytes; i++)
+            assert_int_equal(parts.data[i], 0xa5);
+        for (size_t i = 3 * whole.panel_bytes; i < bytes; i++)
+            assert_int_equal(parts.data[i], 0xa5);
+        panels_pack(&parts, rows, 0, 2);
+        panels_pack(&parts, rows, 3, 4);
+        assert_memory_equal(parts.data, whole.data, bytes);
+        mem_free(whole.data);
+        mem_free(parts.data);
+        mem_free(rows);
+    }
+}
+
+/* What is read per token at decode: 34 and 18 bytes a block of 32, padding aside. */
+static void test_packing_adds_less_than_a_line_a_panel(void **state)
+{
+    struct panels p;
+
+    (void)state;
+    panels_init(&p, DTYPE_Q8_0, 16, 96);
+    assert_int_equal(p.panel_bytes, 3 * 544 + 32);
+    panels_init(&p, DTYPE_Q8_0, 16, 128);
+    assert_int_equal(p.panel_bytes, 4 * 544);
+    panels_init(&p, DTYPE_Q4_0, 16, 128);
+    assert_int_equal(p.panel_bytes, 4 * 288);
+    panels_init(&p, DTYPE_F16, 16, 5);
+    assert_int_equal(p.panel_bytes, 3 * 64);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_packed_row_is_the_files_row),
+        cmocka_unit_test(test_float_rows_may_have_any_length),
+        cmocka_unit_test(test_ranges_pack_to_the_same_bytes),
+        cmocka_unit_test(test_packing_adds_less_than_a_line_a_panel),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
