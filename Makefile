@@ -5,6 +5,7 @@
 #   make check         install what the tests need, build, run every test (also under sanitizers)
 #   make unit          unit tests only, no sanitizers;  make unit T=ring runs those whose path matches
 #   make lint          compiler warnings as errors, clang-tidy, cppcheck, layers and sizes
+#   make fuzz          the fuzzers of tests/fuzz, with clang, into build/fuzz
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
 #   make install       programs into $(DESTDIR)$(PREFIX)/bin
 #   make clean         remove build/
@@ -66,13 +67,14 @@ TESTS   := $(TEST_SRCS:tests/unit/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(sort $(wildcard tests/lib/*.c))
 CHECKS  := $(patsubst tests/kernels/%.c,$(BUILD)/tests/%,$(wildcard tests/kernels/bench_*.c))
 
-.PHONY: all demo check unit lint bench-kernels install clean help tests
+.PHONY: all demo check unit lint fuzz bench-kernels install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
 tests: $(TESTS) $(CHECKS)
+fuzz: $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/*.c))
 demo:
 	$(Q)deploy/install-deps.sh build
 	$(Q)$(MAKE) --no-print-directory all
@@ -127,5 +129,11 @@ $(BUILD)/tests/bench_%: $(BUILD)/tests/kernels/bench_%.o $(LIBCOMMON)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# Fuzzers are of what reads foreign bytes, and are built in one go, all with coverage.
+$(OUT)/fuzz/%: tests/fuzz/%.c $(wildcard common/base/*.c common/config/*.c common/model/*.c)
+	@mkdir -p $(@D)
+	@echo "  FUZZ  $@"
+	$(Q)clang -O1 -g -std=c11 -D_GNU_SOURCE -DTANDEM_VERSION='"$(VERSION)"' -Icommon -I. \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $^ $(LDLIBS)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
