@@ -21,8 +21,9 @@ struct http_client {
     uint32_t silence_ms;
     struct sockaddr_storage address;
     socklen_t address_bytes;
-    char server[280]; /* HOST:PORT as in the URL, for the Host header and for sentences */
-    char *prefix;     /* of every path; no slash at its end */
+    char server[280];   /* HOST:PORT as in the URL, for the Host header and for sentences */
+    char *prefix;       /* of every path; no slash at its end */
+    struct str headers; /* of every request: whole lines */
 };
 
 struct http_request {
@@ -146,8 +147,15 @@ void http_client_close(struct http_client **out)
     while (c->requests)
         request_free(c->requests);
     mem_free(c->prefix);
+    str_fini(&c->headers);
     mem_free(c);
     *out = NULL;
+}
+
+void http_client_header(struct http_client *c, const char *name, const char *value)
+{
+    ASSERT(!strpbrk(name, " :\r\n") && !strpbrk(value, "\r\n"));
+    str_addf(&c->headers, "%s: %s\r\n", name, value);
 }
 
 static void request_done(struct http_request *r, const struct err *error)
@@ -246,6 +254,8 @@ static void request_write(struct http_request *r, const char *method, const char
     if (body)
         evbuffer_add_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
                             body_bytes);
+    if (r->client->headers.len)
+        evbuffer_add(out, r->client->headers.data, r->client->headers.len);
     evbuffer_add(out, "\r\n", 2);
     if (body)
         evbuffer_add(out, body, body_bytes);

@@ -27,6 +27,9 @@ int http_client_open(struct http_client **c, struct event_base *base, const char
 /* Cancels what is open, without calling anybody. Not from a handler. */
 void http_client_close(struct http_client **c);
 
+/* Adds a header to every later request. Bug: a control character in name or value. */
+void http_client_header(struct http_client *c, const char *name, const char *value);
+
 /* What a request tells its owner. Each may be NULL but on_done. */
 struct http_handlers {
     void (*on_status)(void *ctx, int status);

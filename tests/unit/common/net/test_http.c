@@ -278,6 +278,29 @@ static void cancelling_in_a_handler_closes_and_calls_nobody(void **state)
     assert_int_equal(in_body.done, 0);
 }
 
+static void added_headers_go_with_every_request(void **state)
+{
+    static const struct http_handlers handlers = {seen_status, seen_body, seen_done};
+    struct server s = {.reply = chunks, .piece = 100, .connections = 1};
+    struct seen seen = {.base = event_base_new()};
+    struct http_client *c;
+
+    (void)state;
+    server_start(&s);
+    assert_int_equal(http_client_open(&c, seen.base, s.url, 0, NULL), ERR_OK);
+    http_client_header(c, "x-one", "1");
+    http_client_header(c, "x-two", "a b");
+    assert_int_equal(http_start(&seen.request, c, "GET", "/", NULL, 0, &handlers, &seen, NULL),
+                     ERR_OK);
+    event_base_dispatch(seen.base);
+    pthread_join(s.thread, NULL);
+    assert_non_null(strstr(str_text(&s.request), "\r\nx-one: 1\r\nx-two: a b\r\n\r\n"));
+    s.connections = 0;
+    http_client_close(&c);
+    event_base_free(seen.base);
+    server_stop(&s);
+}
+
 static void silence_fails_a_request(void **state)
 {
     struct server s = {.reply = "HTTP/1.1 200 OK\r\n\r\nx", .piece = 100, .linger_ms = 60000,
@@ -321,6 +344,7 @@ int main(void)
         cmocka_unit_test(bad_urls_are_refused),
         cmocka_unit_test(a_request_is_done_when_its_last_chunk_arrived),
         cmocka_unit_test(cancelling_in_a_handler_closes_and_calls_nobody),
+        cmocka_unit_test(added_headers_go_with_every_request),
         cmocka_unit_test(silence_fails_a_request),
         cmocka_unit_test(closing_the_client_cancels_what_is_open),
     };
