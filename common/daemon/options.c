@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "config/ranges.h"
+#include "host/cpu.h"
 
 const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
 const char *const options_kv_types[] = {"f16", "f32", NULL};
@@ -68,6 +69,20 @@ const char *options_cores_wrong(const char *value)
     return NULL;
 }
 
+const char *options_cpu_wrong(const char *value)
+{
+    enum cpu_tier tier;
+
+    switch (cpu_tier_choose(&tier, value, NULL)) {
+    case ERR_OK:
+        return NULL;
+    case ERR_UNSUPPORTED:
+        return "is a kernel tier that this machine cannot run";
+    default:
+        return "is not a kernel tier: " OPTIONS_CPU_TIERS;
+    }
+}
+
 int options_check(const struct daemon_options *o, struct err *e)
 {
     if (!*o->model)
@@ -83,7 +98,7 @@ int options_check(const struct daemon_options *o, struct err *e)
            .help = "processors to bind threads to, as 0,2-5"),                                     \
     OPTION(s, domain, I32, .def = "-1", .min = -1, .max = 4095,                                    \
            .help = "NUMA domain to keep memory on, -1 for any"),                                   \
-    OPTION(s, kv_pages, U32, .def = "0", .min = 0, .max = 1 << 24,                                 \
+    OPTION(s, kv_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                    \
            .help = "KV pages of 32 tokens, 0 to size from the model"),                             \
     OPTION(s, kv_type, ENUM, .def = "f16", .names = options_kv_types, .help = "type of KV values")
 
@@ -109,7 +124,7 @@ static const struct option router_rows[] = {
 };
 
 static const struct option prefill_rows[] = {
-    OPTIONS_DAEMON(prefill_options, "prefill-0"),
+    OPTIONS_DAEMON(prefill_options, "prefill-1"),
     OPTIONS_NODE(prefill_options),
     OPTION(prefill_options, chunk_tokens, U32, .def = "256", .min = 32, .max = 8192,
            .multiple = 32, .help = "prompt tokens computed in one pass"),
@@ -118,7 +133,7 @@ static const struct option prefill_rows[] = {
 };
 
 static const struct option decode_rows[] = {
-    OPTIONS_DAEMON(decode_options, "decode-0"),
+    OPTIONS_DAEMON(decode_options, "decode-1"),
     OPTIONS_NODE(decode_options),
     OPTION(decode_options, kv, STR, .def = "tcp://127.0.0.1:8102",
            .wrong = options_endpoint_wrong, .unit = "ENDPOINT",

@@ -66,8 +66,11 @@ const char *options_name_wrong(const char *value);
 const char *options_endpoint_wrong(const char *value);
 const char *options_address_wrong(const char *value);
 const char *options_cores_wrong(const char *value);
+const char *options_cpu_wrong(const char *value); /* also a tier that this machine cannot run */
 
+#define OPTIONS_CPU_TIERS "auto, ref, avx2, avx512vnni" /* as host/cpu.h names them */
 #define OPTIONS_NAME_MAX 63 /* MSG_NAME_MAX without the NUL */
+#define OPTIONS_KV_PAGES_MAX (1u << 24)
 #define OPTIONS_IPC_MAX 107 /* sun_path holds 108 bytes with its NUL */
 
 /* The rows of struct daemon_options, first in each table. */
@@ -77,8 +80,8 @@ const char *options_cores_wrong(const char *value);
     OPTION_IN(s, common, name, STR, .def = default_name, .wrong = options_name_wrong,              \
               .unit = "NAME", .help = "its name, unique in the cluster"),                          \
     OPTION_IN(s, common, model, STR, .unit = "FILE", .help = "the model, a GGUF file"),            \
-    OPTION_IN(s, common, cpu, STR, .def = "auto", .unit = "TIER",                                  \
-              .help = "kernel tier: ref, avx2, avx512vnni or auto"),                               \
+    OPTION_IN(s, common, cpu, STR, .def = "auto", .wrong = options_cpu_wrong, .unit = "TIER",      \
+              .help = "kernel tier: " OPTIONS_CPU_TIERS),                                          \
     OPTION_IN(s, common, log_level, ENUM, .def = "info", .names = options_log_levels,              \
               .help = "how much goes to stderr")
 

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "host/cpu.h"
 #include "kv/kv_layout.h"
 
 static void test_tables_have_good_defaults(void **state)
@@ -41,6 +42,8 @@ static void test_names_stand_in_the_order_of_their_enums(void **state)
     assert_string_equal(options_kv_types[KV_F16], "f16");
     assert_string_equal(options_kv_types[KV_F32], "f32");
     assert_null(options_kv_types[KV_TYPE_COUNT]);
+    for (int i = 0; i < CPU_TIER_COUNT; i++)
+        assert_non_null(strstr(OPTIONS_CPU_TIERS, cpu_tier_name((enum cpu_tier)i)));
 }
 
 static void test_what_is_a_name_an_address_an_endpoint(void **state)
@@ -69,6 +72,10 @@ static void test_what_is_a_name_an_address_an_endpoint(void **state)
     assert_non_null(options_endpoint_wrong(path));
     path[sizeof(path) - 2] = '\0';
     assert_null(options_endpoint_wrong(path));
+    assert_null(options_cpu_wrong("auto"));
+    assert_null(options_cpu_wrong("ref"));
+    assert_string_equal(options_cpu_wrong("z80"),
+                        "is not a kernel tier: auto, ref, avx2, avx512vnni");
     assert_null(options_cores_wrong(""));
     assert_null(options_cores_wrong("0,2-5"));
     assert_non_null(options_cores_wrong("0;1"));
