@@ -3,6 +3,11 @@
 #ifndef TANDEM_DEPLOY_COMMANDS_H
 #define TANDEM_DEPLOY_COMMANDS_H
 
+int cmd_up(int argc, char **argv);
+int cmd_down(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_detokenize(int argc, char **argv);

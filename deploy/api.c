@@ -1,0 +1,63 @@
+#include "deploy/api.h"
+
+#include <unistd.h>
+
+#include "base/str.h"
+#include "net/http.h"
+
+int api_cluster(json_t **reply, const char *url, struct err *e)
+{
+    struct str body = {0};
+    json_error_t where;
+    int status = 0;
+    int rc = http_fetch(&status, &body, "GET", url, "/v1/cluster", NULL, API_TIMEOUT_MS, e);
+
+    *reply = NULL;
+    if (!rc && status != 200)
+        rc = err_set(e, ERR_PEER, "%s/v1/cluster: status %d instead of 200", url, status);
+    if (!rc) {
+        *reply = json_loadb(str_text(&body), body.len, 0, &where);
+        if (!json_is_object(*reply)) {
+            json_decref(*reply);
+            *reply = NULL;
+            rc = err_set(e, ERR_FORMAT, "%s/v1/cluster: the reply is not a JSON object", url);
+        }
+    }
+    str_fini(&body);
+    return rc;
+}
+
+bool api_ready(const char *url, pid_t supervisor, size_t n_nodes)
+{
+    json_t *reply, *node;
+    struct str body = {0};
+    int status = 0;
+    size_t i, ours = 0;
+
+    if (http_fetch(&status, &body, "GET", url, "/ready", NULL, API_TIMEOUT_MS, NULL))
+        status = 0;
+    str_fini(&body);
+    if (status != 200 || api_cluster(&reply, url, NULL))
+        return false;
+    json_array_foreach(json_object_get(reply, "nodes"), i, node)
+        ours += getsid((pid_t)api_number(node, "pid")) == supervisor;
+    json_decref(reply);
+    return ours >= n_nodes;
+}
+
+const char *api_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text ? text : "";
+}
+
+json_int_t api_number(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+const char *api_error(const json_t *reply)
+{
+    return json_string_value(json_object_get(json_object_get(reply, "error"), "message"));
+}

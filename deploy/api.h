@@ -1,0 +1,28 @@
+/* api: what the router of a running cluster says over HTTP. One request a call, waited for. */
+#ifndef TANDEM_DEPLOY_API_H
+#define TANDEM_DEPLOY_API_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+#define API_TIMEOUT_MS 2000 /* the router answers these from memory */
+
+/* GET /v1/cluster: {cluster, model, router: {...}, nodes: [{name, role, tier, state, pid, ...}]}.
+ * *reply is owned by the caller (json_decref), NULL on failure; its members are not checked. */
+int api_cluster(json_t **reply, const char *url, struct err *e);
+
+/* GET /ready says yes, and n_nodes nodes are registered that belong to the supervisor's session. So
+ * the router of another cluster, which may have the port, is not taken for ours. */
+bool api_ready(const char *url, pid_t supervisor, size_t n_nodes);
+
+/* Member `key` of an object as text or number; "" and 0 if it is missing or something else. */
+const char *api_text(const json_t *object, const char *key);
+json_int_t api_number(const json_t *object, const char *key);
+
+/* The message of an error reply, {"error": {"message": ...}}, or NULL. Borrowed from reply. */
+const char *api_error(const json_t *reply);
+
+#endif

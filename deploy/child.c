@@ -1,0 +1,111 @@
+#include "deploy/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+
+/* Restarts: quick at first, for a node that met one bad moment; then slow, for one that cannot run. */
+#define CHILD_BACKOFF_MIN (200 * CLOCK_MS)
+#define CHILD_BACKOFF_MAX (5 * CLOCK_S)
+#define CHILD_STABLE (10 * CLOCK_S) /* one that ran so long starts over with the quick ones */
+#define CHILD_LOG_TAIL 4096         /* bytes in which the last line is looked for */
+
+void child_init(struct child *c, const struct launch_process *process)
+{
+    *c = (struct child){.process = process, .backoff = CHILD_BACKOFF_MIN};
+}
+
+static void child_log_path(char path[PATH_MAX], const char *run_dir, const char *name)
+{
+    int n = snprintf(path, PATH_MAX, "%s/%s.log", run_dir, name);
+
+    ASSERT(n > 0 && n < PATH_MAX); /* rundir_locate has bounded run_dir far below */
+}
+
+/* Runs in the child, between fork and exec: system calls only. */
+static _Noreturn void child_exec(const struct child *c, const char *log, pid_t supervisor)
+{
+    sigset_t none;
+    int fd, null;
+
+    /* The parent may have died before prctl took effect. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != supervisor)
+        _exit(127);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
+        dup2(fd, STDERR_FILENO) < 0)
+        _exit(127);
+    execv(c->process->argv[0], c->process->argv);
+    dprintf(STDERR_FILENO, "%s: %s\n", c->process->argv[0], strerror(errno));
+    _exit(127);
+}
+
+int child_start(struct child *c, const char *run_dir, int64_t now, struct err *e)
+{
+    char log[PATH_MAX];
+    pid_t supervisor = getpid(), pid;
+
+    ASSERT(!c->pid);
+    child_log_path(log, run_dir, c->process->name);
+    pid = fork();
+    if (pid == 0)
+        child_exec(c, log, supervisor);
+    if (pid < 0)
+        return err_set(e, ERR_IO, "%s: cannot fork: %s", c->process->name, strerror(errno));
+    c->pid = pid;
+    c->started = now;
+    return 0;
+}
+
+void child_ended(struct child *c, int64_t now)
+{
+    c->pid = 0;
+    if (now - c->started >= CHILD_STABLE)
+        c->backoff = CHILD_BACKOFF_MIN;
+    c->restart_at = now + c->backoff;
+    c->backoff *= 2;
+    if (c->backoff > CHILD_BACKOFF_MAX)
+        c->backoff = CHILD_BACKOFF_MAX;
+}
+
+void child_status_text(int status, struct str *out)
+{
+    if (WIFSIGNALED(status))
+        str_addf(out, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else
+        str_addf(out, "exit code %d", WEXITSTATUS(status));
+}
+
+void child_last_words(const char *name, const char *run_dir, struct str *out)
+{
+    char path[PATH_MAX], tail[CHILD_LOG_TAIL + 1];
+    size_t n = 0, start;
+    FILE *f;
+
+    child_log_path(path, run_dir, name);
+    f = fopen(path, "re");
+    if (f) {
+        if (fseek(f, -CHILD_LOG_TAIL, SEEK_END)) /* shorter than that */
+            rewind(f);
+        n = fread(tail, 1, CHILD_LOG_TAIL, f);
+        fclose(f);
+    }
+    while (n && (tail[n - 1] == '\n' || tail[n - 1] == ' '))
+        n--;
+    tail[n] = '\0';
+    for (start = n; start && tail[start - 1] != '\n';)
+        start--;
+    str_adds(out, n ? tail + start : "nothing in its log");
+}

@@ -1,0 +1,36 @@
+/* child: one process of the cluster under its supervisor: started with its stderr in a log, started
+ * again after it died, ever more slowly. Owned by the supervisor's only thread. */
+#ifndef TANDEM_DEPLOY_CHILD_H
+#define TANDEM_DEPLOY_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "deploy/launch.h"
+
+struct child {
+    const struct launch_process *process; /* borrowed */
+    pid_t pid;                            /* 0: does not run */
+    int64_t started, restart_at;          /* restart_at matters while pid is 0 */
+    int64_t backoff;                      /* ns until the restart after next death */
+};
+
+void child_init(struct child *c, const struct launch_process *process);
+
+/* Forks and executes it, stdout and stderr appended to RUN_DIR/NAME.log. It dies with us. That the
+ * program cannot be executed shows in its log and exit code 127. */
+int child_start(struct child *c, const char *run_dir, int64_t now, struct err *e);
+
+/* It ended: notes when it shall run again. */
+void child_ended(struct child *c, int64_t now);
+
+/* Appends `exit code 1` or `signal 9 (Killed)`. */
+void child_status_text(int status, struct str *out);
+
+/* Appends the last line that the process NAME wrote, "nothing in its log" if there is none. */
+void child_last_words(const char *name, const char *run_dir, struct str *out);
+
+#endif

@@ -1,0 +1,366 @@
+/* DESIGN: defaults, file, environment, flags, in this order, each over what was before.
+ *
+ *   cluster_load_text
+ *     cluster_defaults        the four tables
+ *     cluster_from_file       top-level keys; then cpu, log_level and chat_template as new defaults of
+ *                             the daemons; then the router:, prefill: and decode: maps; hosts:
+ *     option_from_env         each table
+ *     cluster_apply_override  a key is set in every table that has it
+ *     cluster_finish          paths made absolute, the ratio split, what involves several options */
+#include "deploy/cluster.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "deploy/paths.h"
+
+#define CLUSTER_ROWS_MAX 32 /* rows of a daemon's table, and one */
+
+/* "P:D" with both sides 1..CLUSTER_RATIO_MAX. */
+static bool cluster_split_ratio(uint32_t *p, uint32_t *d, const char *text)
+{
+    char *end;
+    unsigned long a, b;
+
+    if (*text < '0' || *text > '9')
+        return false;
+    a = strtoul(text, &end, 10);
+    if (*end != ':' || end[1] < '0' || end[1] > '9')
+        return false;
+    b = strtoul(end + 1, &end, 10);
+    if (*end || a < 1 || b < 1 || a > CLUSTER_RATIO_MAX || b > CLUSTER_RATIO_MAX)
+        return false;
+    *p = (uint32_t)a;
+    *d = (uint32_t)b;
+    return true;
+}
+
+static const char *cluster_ratio_wrong(const char *value)
+{
+    uint32_t p, d;
+
+    return !strcmp(value, "auto") || cluster_split_ratio(&p, &d, value)
+               ? NULL
+               : "is not P:D with both sides 1..1024, nor auto";
+}
+
+static const struct option cluster_rows[] = {
+    OPTION(cluster, cluster, STR, .def = "tandem", .wrong = options_name_wrong),
+    OPTION(cluster, model, STR),
+    OPTION(cluster, ratio, STR, .def = "auto", .wrong = cluster_ratio_wrong),
+    OPTION(cluster, cpu, STR, .def = "auto", .wrong = options_cpu_wrong),
+    OPTION(cluster, log_level, ENUM, .def = "info", .names = options_log_levels),
+    OPTION(cluster, chat_template, STR, .def = "auto"),
+    {.key = "router", .type = OPTION_YAML},
+    {.key = "prefill", .type = OPTION_YAML},
+    {.key = "decode", .type = OPTION_YAML},
+    {.key = "hosts", .type = OPTION_YAML},
+};
+
+static const struct option_table cluster_table = {
+    .program = "tandem",
+    .options = cluster_rows,
+    .n = ARRAY_LEN(cluster_rows),
+    .environment = true,
+};
+
+/* A map of cluster.yaml: a daemon's table, less what `up` decides, plus the number of nodes. */
+struct cluster_role {
+    const char *key;
+    const struct option_table *daemon;
+    const char *const *decided; /* NULL-terminated */
+    struct option nodes;        /* key NULL: none */
+    size_t offset;              /* of the role's struct in struct cluster */
+};
+
+static const char *const router_decided[] = {"cluster", "name", "model", "nodes", NULL};
+static const char *const node_decided[] = {"cluster", "name", "model", "router",
+                                           "kv",      "cores", "domain", NULL};
+
+#define CLUSTER_NODES(s) OPTION(s, nodes, U32, .min = 1, .max = CLUSTER_NODES_MAX)
+
+static const struct cluster_role cluster_roles[] = {
+    {.key = "router",
+     .daemon = &router_option_table,
+     .decided = router_decided,
+     .offset = offsetof(struct cluster, router)},
+    {.key = "prefill",
+     .daemon = &prefill_option_table,
+     .decided = node_decided,
+     .nodes = CLUSTER_NODES(cluster_prefill),
+     .offset = offsetof(struct cluster, prefill)},
+    {.key = "decode",
+     .daemon = &decode_option_table,
+     .decided = node_decided,
+     .nodes = CLUSTER_NODES(cluster_decode),
+     .offset = offsetof(struct cluster, decode)},
+};
+
+static void *cluster_role_options(struct cluster *c, const struct cluster_role *role)
+{
+    return (char *)c + role->offset;
+}
+
+static bool cluster_is_decided(const struct cluster_role *role, const char *key)
+{
+    for (size_t i = 0; role->decided[i]; i++)
+        if (!strcmp(role->decided[i], key))
+            return true;
+    return false;
+}
+
+/* Fills rows with the role's table as the file sees it. */
+static struct option_table cluster_role_table(const struct cluster_role *role,
+                                              struct option rows[CLUSTER_ROWS_MAX])
+{
+    struct option_table t = *role->daemon;
+
+    ASSERT(t.n < CLUSTER_ROWS_MAX);
+    t.n = 0;
+    for (size_t i = 0; i < role->daemon->n; i++)
+        if (!cluster_is_decided(role, role->daemon->options[i].key))
+            rows[t.n++] = role->daemon->options[i];
+    if (role->nodes.key)
+        rows[t.n++] = role->nodes;
+    t.options = rows;
+    return t;
+}
+
+static int cluster_read_role(struct cluster *c, const struct cluster_role *role,
+                             const struct yaml_doc *doc, const struct yaml_node *map, struct err *e)
+{
+    struct option rows[CLUSTER_ROWS_MAX];
+    struct option_table t = cluster_role_table(role, rows);
+
+    for (const struct yaml_node *n = map->kind == YAML_MAP ? map->child : NULL; n; n = n->next)
+        if (cluster_is_decided(role, n->key))
+            return yaml_fail(doc, n->key_mark, e, "%s in %s: tandem decides this itself", n->key,
+                             role->key);
+    return option_from_map(&t, cluster_role_options(c, role), doc, map, e);
+}
+
+/* `hosts: [{host: local}]` is all that is understood so far. */
+static int cluster_read_hosts(const struct yaml_doc *doc, const struct yaml_node *hosts,
+                              struct err *e)
+{
+    if (hosts->kind != YAML_SEQ || !hosts->child)
+        return yaml_fail(doc, hosts->mark, e, "hosts: a list such as [{host: local}] expected");
+    for (const struct yaml_node *h = hosts->child; h; h = h->next) {
+        const struct yaml_node *name = yaml_get(h, "host");
+
+        if (!name || name->kind != YAML_SCALAR)
+            return yaml_fail(doc, h->mark, e, "hosts: each entry is {host: NAME}");
+        if (strcmp(name->value, "local"))
+            return yaml_fail(doc, name->mark, e,
+                             "host \"%.64s\": only local, this machine, works yet", name->value);
+        if (h->n > 1)
+            return yaml_fail(doc, h->mark, e, "hosts: an entry has no key but host yet");
+        if (h != hosts->child)
+            return yaml_fail(doc, h->mark, e, "hosts: local is listed twice");
+    }
+    return 0;
+}
+
+/* Sets key in each daemon's options that have it. */
+static int cluster_set_roles(struct cluster *c, const char *key, const char *value,
+                             const char *where, struct err *e)
+{
+    for (size_t i = 0; i < ARRAY_LEN(cluster_roles); i++) {
+        const struct option *o = option_find(cluster_roles[i].daemon, key);
+        int rc = o ? option_set(o, cluster_role_options(c, &cluster_roles[i]), value, where, e) : 0;
+
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* The keys whose top-level value is the default of the daemons' maps. */
+static int cluster_hand_down(struct cluster *c, struct err *e)
+{
+    static const char *const keys[] = {"cpu", "log_level", "chat_template"};
+
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        struct str value = {0};
+        int rc;
+
+        option_text(option_find(&cluster_table, keys[i]), c, &value);
+        rc = cluster_set_roles(c, keys[i], str_text(&value), NULL, e);
+        str_fini(&value);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* A relative path is meant from dir; the daemons, which run elsewhere, get an absolute one. Whether
+ * the file is there is for its reader to say. */
+static void cluster_anchor(char **path, const char *dir)
+{
+    char whole[PATH_MAX], *from;
+
+    if (!**path)
+        return;
+    from = paths_resolve(dir, *path);
+    mem_free(*path);
+    *path = from;
+    if (!realpath(from, whole))
+        return;
+    *path = mem_strdup(whole);
+    mem_free(from);
+}
+
+/* A template's family is a word; the name of a file has a '/' or a '.' in it. */
+static void cluster_anchor_template(char **template, const char *dir)
+{
+    if (strpbrk(*template, "/."))
+        cluster_anchor(template, dir);
+}
+
+static int cluster_from_file(struct cluster *c, const struct yaml_doc *doc, const char *dir,
+                             struct err *e)
+{
+    const struct yaml_node *root = yaml_root(doc), *node;
+    int rc = option_from_map(&cluster_table, c, doc, root, e);
+
+    if (rc)
+        return rc;
+    cluster_anchor(&c->model, dir);
+    rc = cluster_hand_down(c, e);
+    for (size_t i = 0; i < ARRAY_LEN(cluster_roles) && !rc; i++) {
+        node = yaml_get(root, cluster_roles[i].key);
+        rc = node ? cluster_read_role(c, &cluster_roles[i], doc, node, e) : 0;
+    }
+    node = yaml_get(root, "hosts");
+    if (!rc && node)
+        rc = cluster_read_hosts(doc, node, e);
+    cluster_anchor_template(&c->router.chat_template, dir);
+    return rc;
+}
+
+static int cluster_from_env(struct cluster *c, struct err *e)
+{
+    int rc = option_from_env(&cluster_table, c, e);
+
+    for (size_t i = 0; i < ARRAY_LEN(cluster_roles) && !rc; i++) {
+        struct option rows[CLUSTER_ROWS_MAX];
+        struct option_table t = cluster_role_table(&cluster_roles[i], rows);
+
+        t.n -= cluster_roles[i].nodes.key != NULL; /* a count is too common a name: TANDEM_NODES */
+        rc = option_from_env(&t, cluster_role_options(c, &cluster_roles[i]), e);
+    }
+    return rc;
+}
+
+static int cluster_apply_override(struct cluster *c, const struct cluster_override *o,
+                                  struct err *e)
+{
+    const struct {
+        const char *key, *value;
+    } given[] = {
+        {"cluster", o->cluster}, {"model", o->model},         {"ratio", o->ratio},
+        {"cpu", o->cpu},         {"log_level", o->log_level}, {"http", o->http},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(given); i++) {
+        const struct option *top = option_find(&cluster_table, given[i].key);
+        int rc = 0;
+
+        if (!*given[i].value)
+            continue;
+        if (top)
+            rc = option_set(top, c, given[i].value, NULL, e);
+        if (!rc)
+            rc = cluster_set_roles(c, given[i].key, given[i].value, NULL, e);
+        if (rc)
+            return rc;
+    }
+    /* A ratio given now stands above counts in the file. */
+    if (*o->ratio)
+        c->prefill.nodes = c->decode.nodes = 0;
+    return 0;
+}
+
+static int cluster_finish(struct cluster *c, const char *path, const char *dir, struct err *e)
+{
+    if (strcmp(c->ratio, "auto"))
+        ASSERT(cluster_split_ratio(&c->ratio_prefill, &c->ratio_decode, c->ratio));
+    if (!strcmp(strrchr(c->router.http, ':'), ":0"))
+        return err_set(e, ERR_CONFIG, "%s: http: %s: a cluster needs a port that is known, not 0",
+                       path, c->router.http);
+    if (!*c->model) {
+        mem_free(c->model);
+        c->model = paths_default_model(dir, e);
+        if (!c->model) {
+            c->model = mem_strdup("");
+            return ERR_NOT_FOUND;
+        }
+    }
+    /* Paths that came by flag or environment start where we are. */
+    cluster_anchor(&c->model, ".");
+    cluster_anchor_template(&c->router.chat_template, ".");
+    return 0;
+}
+
+static void cluster_defaults(struct cluster *c)
+{
+    option_defaults(&cluster_table, c);
+    for (size_t i = 0; i < ARRAY_LEN(cluster_roles); i++)
+        option_defaults(cluster_roles[i].daemon, cluster_role_options(c, &cluster_roles[i]));
+    /* Filled by `up` with sockets in the run directory, where the file does not say. */
+    *c->router.nodes = *c->router.clients = '\0';
+}
+
+static int cluster_read(struct cluster *c, const struct yaml_doc *doc, const char *path,
+                        const struct cluster_override *override, struct err *e)
+{
+    char *dir = paths_dir(path);
+    int rc = cluster_from_file(c, doc, dir, e);
+
+    if (!rc)
+        rc = cluster_from_env(c, e);
+    if (!rc && override)
+        rc = cluster_apply_override(c, override, e);
+    if (!rc)
+        rc = cluster_finish(c, path, dir, e);
+    mem_free(dir);
+    return rc;
+}
+
+int cluster_load_text(struct cluster *c, const char *text, size_t n, const char *path,
+                      const struct cluster_override *override, struct err *e)
+{
+    struct yaml_doc *doc;
+    int rc;
+
+    cluster_defaults(c);
+    rc = yaml_load_text(&doc, text, n, path, e);
+    if (!rc)
+        rc = cluster_read(c, doc, path, override, e);
+    yaml_doc_free(&doc);
+    return rc;
+}
+
+int cluster_load(struct cluster *c, const char *path, const struct cluster_override *override,
+                 struct err *e)
+{
+    struct yaml_doc *doc;
+    int rc;
+
+    cluster_defaults(c);
+    rc = yaml_load_file(&doc, path, e);
+    if (!rc)
+        rc = cluster_read(c, doc, path, override, e);
+    yaml_doc_free(&doc);
+    return rc;
+}
+
+void cluster_fini(struct cluster *c)
+{
+    option_free(&cluster_table, c);
+    for (size_t i = 0; i < ARRAY_LEN(cluster_roles); i++)
+        option_free(cluster_roles[i].daemon, cluster_role_options(c, &cluster_roles[i]));
+}

@@ -1,0 +1,68 @@
+/* cluster: what cluster.yaml asks for, checked, with defaults filled in.
+ *
+ * The keys of the router:, prefill: and decode: maps are the daemons' own options, read by the
+ * daemons' own tables (daemon/options.h); what `tandem up` decides itself (names, cores, endpoints)
+ * is refused there. Plain data, filled once. It looks at no model and starts nothing. */
+#ifndef TANDEM_DEPLOY_CLUSTER_H
+#define TANDEM_DEPLOY_CLUSTER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "config/option.h"
+#include "daemon/options.h"
+
+#define CLUSTER_NODES_MAX 4096 /* of each kind */
+#define CLUSTER_RATIO_MAX 1024 /* each side of P:D */
+
+struct cluster_prefill {
+    struct prefill_options options; /* first: the daemon's table is applied here */
+    uint32_t nodes;                 /* 0: from the ratio */
+};
+
+struct cluster_decode {
+    struct decode_options options;
+    uint32_t nodes;
+};
+
+struct cluster {
+    char *cluster;       /* its name */
+    char *model;         /* absolute path of a GGUF file */
+    char *ratio;         /* "auto" or "P:D" */
+    char *cpu;           /* of all processes whose map does not say otherwise; so the next two */
+    int log_level;
+    char *chat_template; /* "auto", a family, or the absolute path of a file */
+    uint32_t ratio_prefill, ratio_decode; /* 0, 0: auto */
+    struct router_options router; /* .nodes and, unless given, .clients are "": `up` fills them */
+    struct cluster_prefill prefill;
+    struct cluster_decode decode;
+};
+
+/* What may be said on the command line for this time only; "" where nothing was. The options of
+ * `tandem up` and `tandem plan` are these. */
+struct cluster_override {
+    char *cluster, *model, *ratio, *cpu, *log_level, *http;
+};
+
+/* The rows of struct cluster_override as the first member of struct s. */
+#define CLUSTER_OVERRIDES(s)                                                                       \
+    OPTION_IN(s, override, cluster, STR, .unit = "NAME", .help = "another name for the cluster"),  \
+    OPTION_IN(s, override, model, STR, .unit = "FILE", .help = "another model"),                   \
+    OPTION_IN(s, override, ratio, STR, .unit = "P:D", .help = "prefill to decode, or auto"),       \
+    OPTION_IN(s, override, cpu, STR, .unit = "TIER", .help = "kernel tier of every process"),      \
+    OPTION_IN(s, override, log_level, STR, .unit = "LEVEL", .help = "log level of every process"), \
+    OPTION_IN(s, override, http, STR, .unit = "HOST:PORT", .help = "where HTTP listens")
+
+/* Reads the file, then the environment (TANDEM_*), then the overrides (NULL: none) into a zeroed
+ * struct; cluster_fini it in any case. Relative paths in the file start at the file's folder. */
+int cluster_load(struct cluster *c, const char *path, const struct cluster_override *override,
+                 struct err *e);
+
+/* The same of a text; path is what it would be called. */
+int cluster_load_text(struct cluster *c, const char *text, size_t n, const char *path,
+                      const struct cluster_override *override, struct err *e);
+
+void cluster_fini(struct cluster *c);
+
+#endif

@@ -1,0 +1,37 @@
+/* command: what the subcommands of `tandem` share: from options to exit code, and which cluster is
+ * meant. One thread. */
+#ifndef TANDEM_DEPLOY_COMMAND_H
+#define TANDEM_DEPLOY_COMMAND_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "config/option.h"
+#include "deploy/rundir.h"
+
+/* Reads the options into the zeroed struct, runs, prints a failure as one sentence, frees the
+ * options. run gets the positional arguments. Returns EXIT_*: ERR_ARG is a usage error. */
+int command_main(const struct option_table *t, void *options, int argc, char **argv,
+                 int (*run)(const void *options, const struct option_args *args, struct err *e));
+
+/* A cluster that runs. */
+struct target {
+    struct rundir dir;
+    pid_t supervisor;
+    struct rundir_state state;
+    char url[160]; /* of its HTTP */
+};
+
+/* The directory of the cluster that which names: a file (it has a '/' in it or ends in .yaml or .yml)
+ * or a cluster's name; NULL is the one cluster that runs. Whether it runs is not looked at. */
+int target_locate(struct rundir *d, const char *which, struct err *e);
+
+/* The same, running, and its state; target_fini in any case. ERR_NOT_FOUND: it does not run. */
+int target_find(struct target *t, const char *which, struct err *e);
+void target_fini(struct target *t);
+
+/* Appends "5.4 MiB". */
+void size_text(struct str *out, uint64_t bytes);
+
+#endif

@@ -1,0 +1,87 @@
+/* tandem: starts, looks at and ends clusters, and looks at models. `tandem NAME ...` calls cmd_NAME. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "config/nearest.h"
+#include "daemon/daemon.h"
+#include "deploy/commands.h"
+
+static int cmd_version(int argc, char **argv);
+static int cmd_help(int argc, char **argv);
+
+static const struct subcommand {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *usage, *help;
+} subcommands[] = {
+    {"up", cmd_up, "FILE", "start the cluster that FILE describes"},
+    {"down", cmd_down, "[FILE|CLUSTER]", "end it, leaving nothing behind"},
+    {"status", cmd_status, "[FILE|CLUSTER]", "show its nodes and what they do"},
+    {"run", cmd_run, "[FILE|CLUSTER] PROMPT", "send one prompt and stream the answer; -i to chat"},
+    {"plan", cmd_plan, "FILE", "show what `up` would start, and where"},
+    {"eval", cmd_eval, "", "run token lists through one engine, without a cluster"},
+    {"version", cmd_version, "", "print the version"},
+    {"help", cmd_help, "", "print this"},
+};
+
+static void usage(FILE *out)
+{
+    fputs("usage: tandem COMMAND [options]\n"
+          "Serves language models on clusters of CPU machines.\n\n",
+          out);
+    for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
+        fprintf(out, "  %-10s %-22s %s\n", subcommands[i].name, subcommands[i].usage,
+                subcommands[i].help);
+    fputs("\n`tandem COMMAND --help` explains a command.\n", out);
+}
+
+static int cmd_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    puts("tandem " TANDEM_VERSION);
+    return EXIT_OK;
+}
+
+static int cmd_help(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    usage(stdout);
+    return EXIT_OK;
+}
+
+static int unknown(const char *name)
+{
+    struct nearest near;
+
+    nearest_init(&near, name);
+    for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
+        nearest_try(&near, subcommands[i].name);
+    if (near.best)
+        fprintf(stderr, "tandem: unknown command \"%.40s\"; did you mean \"%s\"?\n", name, near.best);
+    else
+        fprintf(stderr, "tandem: unknown command \"%.40s\"; `tandem help` lists them\n", name);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : NULL;
+
+    signal(SIGPIPE, SIG_IGN);
+    if (!name) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+        name = "help";
+    if (!strcmp(name, "--version"))
+        name = "version";
+    for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
+        if (!strcmp(name, subcommands[i].name))
+            return subcommands[i].run(argc - 1, argv + 1);
+    return unknown(name);
+}

@@ -1,0 +1,218 @@
+#include "deploy/plan.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "config/ranges.h"
+#include "deploy/command.h"
+#include "kv/kv_layout.h"
+#include "model/gguf.h"
+#include "model/weights.h"
+
+#define PLAN_PREFILL_SEQUENCES 4 /* one computed, the others on their way to decode nodes */
+#define PLAN_MEMORY_SHARE 4      /* KV takes a quarter: the rest is for weights and the system */
+
+uint32_t plan_kv_pages(uint64_t page_bytes, uint32_t context, uint32_t wanted,
+                       uint64_t memory_bytes, uint32_t sharers)
+{
+    uint64_t one = kv_layout_pages(context), pages = one * wanted;
+
+    if (memory_bytes) {
+        uint64_t fit = memory_bytes / PLAN_MEMORY_SHARE / sharers / page_bytes;
+
+        pages = pages < fit ? pages : fit;
+        pages = pages > one ? pages : one;
+    }
+    return pages < OPTIONS_KV_PAGES_MAX ? (uint32_t)pages : OPTIONS_KV_PAGES_MAX;
+}
+
+/* Opens the model as the nodes will: what they would refuse is refused here, before anything runs. */
+static int plan_model(struct plan *p, const char *path, struct err *e)
+{
+    struct weights weights;
+    struct gguf *g;
+    int rc = gguf_open(&g, path, e);
+
+    if (rc)
+        return rc;
+    rc = hparams_load(&p->hparams, g, e);
+    if (!rc)
+        rc = weights_load(&weights, g, &p->hparams, e);
+    if (!rc) {
+        weights_fini(&weights);
+        for (uint32_t i = 0; i < gguf_n_tensors(g); i++)
+            p->weight_bytes += gguf_tensor_at(g, i)->bytes;
+    }
+    gguf_close(&g);
+    return rc;
+}
+
+static uint32_t plan_sharers(const struct plan *p, const struct place_node *node)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < p->placement.n; i++) {
+        const struct place_node *other = &p->placement.nodes[i];
+
+        n += other->kind != PLACE_ROUTER && other->host == node->host &&
+             other->domain == node->domain;
+    }
+    return n;
+}
+
+static void plan_node_init(struct plan *p, const struct cluster *c, struct plan_node *out,
+                           const struct place_node *node)
+{
+    bool prefill = node->kind == PLACE_PREFILL;
+    uint32_t asked = prefill ? c->prefill.options.kv_pages : c->decode.options.kv_pages;
+    struct kv_layout kv;
+
+    out->place = node;
+    out->domain = &p->topo->domains[node->domain];
+    if (node->kind == PLACE_ROUTER)
+        return;
+    kv_layout_init(&kv, (enum kv_type)(prefill ? c->prefill.options.kv_type
+                                               : c->decode.options.kv_type),
+                   p->hparams.n_layer, p->hparams.n_head_kv, p->hparams.head_dim);
+    out->kv_pages = asked ? asked
+                          : plan_kv_pages(kv.page_bytes, p->hparams.n_ctx,
+                                          prefill ? PLAN_PREFILL_SEQUENCES : c->decode.options.slots,
+                                          out->domain->memory_bytes, plan_sharers(p, node));
+    out->kv_bytes = out->kv_pages * (uint64_t)kv.page_bytes;
+    out->weight_bytes = p->weight_bytes;
+}
+
+static int plan_place(struct plan *p, const struct place_policy *policy, struct err *e)
+{
+    const struct topo *hosts[] = {p->topo};
+
+    placement_fini(&p->placement);
+    return place(&p->placement, hosts, ARRAY_LEN(hosts), policy, e);
+}
+
+/* Pools are sized by the domain a node is on and its neighbours there, and memory is checked with
+ * the pools: so nodes are placed twice, the second time with the largest pool. */
+static int plan_nodes(struct plan *p, const struct cluster *c, struct err *e)
+{
+    struct place_policy policy = {
+        .prefill = c->ratio_prefill,
+        .decode = c->ratio_decode,
+        .n_prefill = c->prefill.nodes,
+        .n_decode = c->decode.nodes,
+        .weight_bytes = p->weight_bytes,
+    };
+    int rc = plan_place(p, &policy, e);
+
+    if (rc)
+        return rc;
+    p->n = p->placement.n;
+    p->nodes = mem_calloc(p->n, sizeof(*p->nodes));
+    for (size_t i = 0; i < p->n; i++) {
+        plan_node_init(p, c, &p->nodes[i], &p->placement.nodes[i]);
+        if (p->nodes[i].kv_bytes > policy.kv_bytes)
+            policy.kv_bytes = p->nodes[i].kv_bytes;
+    }
+    rc = plan_place(p, &policy, e);
+    for (size_t i = 0; i < p->n && !rc; i++)
+        p->nodes[i].place = &p->placement.nodes[i];
+    return rc;
+}
+
+int plan_init(struct plan *p, const struct cluster *c, const char *topo_xml, struct err *e)
+{
+    int rc = plan_model(p, c->model, e);
+
+    if (!rc)
+        rc = topo_load(&p->topo, topo_xml, e);
+    if (!rc)
+        rc = plan_nodes(p, c, e);
+    return rc;
+}
+
+void plan_fini(struct plan *p)
+{
+    topo_free(&p->topo);
+    placement_fini(&p->placement);
+    mem_free(p->nodes);
+    *p = (struct plan){0};
+}
+
+/* A size, right-aligned in width. */
+static void plan_size(struct str *out, uint64_t bytes, int width)
+{
+    struct str text = {0};
+
+    size_text(&text, bytes);
+    str_addf(out, "%*s", width, str_text(&text));
+    str_fini(&text);
+}
+
+static void plan_print_model(const struct plan *p, const struct cluster *c, struct str *out)
+{
+    const char *file = strrchr(c->model, '/');
+
+    str_addf(out, "cluster %s: ", c->cluster);
+    str_adds(out, file ? file + 1 : c->model);
+    str_addf(out, ", %s, %" PRIu32 " layers, context %" PRIu32 ", weights ", p->hparams.arch,
+             p->hparams.n_layer, p->hparams.n_ctx);
+    plan_size(out, p->weight_bytes, 0);
+    str_addf(out, "\n");
+}
+
+static void plan_print_topo(const struct plan *p, struct str *out)
+{
+    const struct topo *t = p->topo;
+
+    str_addf(out, "host %s: %" PRIu32 " cores in %" PRIu32 " NUMA domain%s\n", t->host,
+             topo_core_count(t), t->n_domains, t->n_domains == 1 ? "" : "s");
+    for (uint32_t i = 0; i < t->n_domains; i++) {
+        const struct topo_domain *d = &t->domains[i];
+
+        str_addf(out, "  domain %" PRIu32 ": socket %" PRIu32 ", %" PRIu32 " core%s, memory ",
+                 d->os_index, d->package, d->n_cores, d->n_cores == 1 ? "" : "s");
+        if (d->memory_bytes)
+            plan_size(out, d->memory_bytes, 0);
+        else
+            str_adds(out, "unknown");
+        str_addc(out, '\n');
+    }
+}
+
+/* "prefill-1    prefill         0  0-3       5.4 MiB   12.0 MiB". */
+static void plan_print_node(const struct plan_node *node, struct str *out)
+{
+    struct str cores = {0};
+
+    ranges_format(&cores, node->place->pus, node->place->n_pus);
+    if (node->place->shared)
+        str_addc(&cores, '*');
+    str_addf(out, "%-12s %-8s %6" PRIu32 "  %-12s", node->place->name,
+             place_kind_name(node->place->kind), node->domain->os_index, str_text(&cores));
+    str_fini(&cores);
+    if (!node->kv_pages) {
+        str_addf(out, "%11s %11s\n", "-", "-");
+        return;
+    }
+    plan_size(out, node->weight_bytes, 11);
+    plan_size(out, node->kv_bytes, 12);
+    str_addf(out, "  (%" PRIu32 " tokens)\n", node->kv_pages * KV_PAGE_TOKENS);
+}
+
+void plan_print(const struct plan *p, const struct cluster *c, struct str *out)
+{
+    bool shared = false;
+
+    plan_print_model(p, c, out);
+    plan_print_topo(p, out);
+    str_addf(out, "%-12s %-8s %6s  %-12s%11s%12s\n", "process", "role", "domain", "cores",
+             "weights", "KV");
+    for (size_t i = 0; i < p->n; i++) {
+        plan_print_node(&p->nodes[i], out);
+        shared |= p->nodes[i].place->shared;
+    }
+    if (shared)
+        str_adds(out, "* shared with another process\n");
+    str_addf(out, "http://%s\n", c->router.http);
+}

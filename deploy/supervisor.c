@@ -1,0 +1,303 @@
+#include "deploy/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "deploy/child.h"
+
+#define SUPERVISOR_PATIENCE (3 * CLOCK_S) /* from SIGTERM to SIGKILL */
+
+enum supervisor_state { STARTING, RUNNING, STOPPING };
+
+/* The supervisor process itself. */
+struct supervise {
+    struct rundir *dir;
+    struct child *children;
+    size_t n;
+    enum supervisor_state state;
+    int signal_fd;
+    int up_fd;       /* `up`, -1 once it has detached or gone */
+    int64_t kill_at; /* while STOPPING; INT64_MAX once done */
+    int code;        /* what we exit with */
+};
+
+static bool supervise_anybody(const struct supervise *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->children[i].pid)
+            return true;
+    return false;
+}
+
+static void supervise_kill(const struct supervise *s, int signo)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->children[i].pid)
+            kill(s->children[i].pid, signo);
+}
+
+/* Why it ends goes to the log, and to `up` if it still listens. */
+static void supervise_end(struct supervise *s, int code, const char *why)
+{
+    if (s->state == STOPPING)
+        return;
+    log_info("supervisor", "stopping: %s", why);
+    if (s->up_fd >= 0)
+        send(s->up_fd, why, strlen(why), MSG_NOSIGNAL | MSG_DONTWAIT);
+    s->state = STOPPING;
+    s->code = code;
+    s->kill_at = clock_now() + SUPERVISOR_PATIENCE;
+    supervise_kill(s, SIGTERM);
+}
+
+static void supervise_start(struct supervise *s, struct child *c, int64_t now)
+{
+    struct err e = {0};
+
+    if (child_start(c, s->dir->path, now, &e) == 0) {
+        log_info("supervisor", "started name=%s pid=%ld", c->process->name, (long)c->pid);
+    } else if (s->state == STARTING) {
+        supervise_end(s, 1, e.text);
+    } else {
+        log_error("supervisor", "%s", e.text);
+        child_ended(c, now); /* tried again later */
+    }
+}
+
+static void supervise_death(struct supervise *s, struct child *c, int status, int64_t now)
+{
+    struct str how = {0}, why = {0};
+
+    child_status_text(status, &how);
+    child_ended(c, now);
+    if (s->state == STARTING) {
+        str_addf(&why, "%s ended at start, %s: ", c->process->name, str_text(&how));
+        child_last_words(c->process->name, s->dir->path, &why);
+        supervise_end(s, 1, str_text(&why));
+    } else if (s->state == RUNNING) {
+        log_warn("supervisor", "died name=%s how=\"%s\" restart_ms=%.0f", c->process->name,
+                 str_text(&how), clock_ms(c->restart_at - now));
+    } else {
+        log_info("supervisor", "ended name=%s how=\"%s\"", c->process->name, str_text(&how));
+    }
+    str_fini(&how);
+    str_fini(&why);
+}
+
+static void supervise_reap(struct supervise *s)
+{
+    int64_t now = clock_now();
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (size_t i = 0; i < s->n; i++)
+            if (s->children[i].pid == pid)
+                supervise_death(s, &s->children[i], status, now);
+}
+
+static void supervise_signals(struct supervise *s)
+{
+    struct signalfd_siginfo info;
+    char why[64];
+
+    while (read(s->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGCHLD) {
+            supervise_reap(s);
+            continue;
+        }
+        snprintf(why, sizeof(why), "stopped by signal %u (%s)", info.ssi_signo,
+                 strsignal((int)info.ssi_signo));
+        supervise_end(s, 0, why);
+    }
+}
+
+/* `up` says how far it is, or is gone. */
+static void supervise_up(struct supervise *s)
+{
+    char step;
+    ssize_t n = recv(s->up_fd, &step, 1, MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n == 1 && step == SUPERVISOR_READY) {
+        if (s->state == STARTING)
+            s->state = RUNNING;
+        return;
+    }
+    if (n != 1)
+        supervise_end(s, 1, "tandem up has gone");
+    close(s->up_fd);
+    s->up_fd = -1;
+}
+
+/* Restarts what is due; returns the poll timeout until something else is. */
+static int supervise_timers(struct supervise *s)
+{
+    int64_t now = clock_now(), next = INT64_MAX;
+
+    if (s->state == STOPPING) {
+        if (now >= s->kill_at) {
+            log_warn("supervisor", "some did not end within %.0f ms: killed",
+                     clock_ms(SUPERVISOR_PATIENCE));
+            supervise_kill(s, SIGKILL);
+            s->kill_at = INT64_MAX;
+        }
+        next = s->kill_at;
+    }
+    for (size_t i = 0; i < s->n && s->state == RUNNING; i++) {
+        struct child *c = &s->children[i];
+
+        if (!c->pid && now >= c->restart_at)
+            supervise_start(s, c, now);
+        if (!c->pid && c->restart_at < next)
+            next = c->restart_at;
+    }
+    if (next == INT64_MAX)
+        return -1;
+    return (int)((next - now) / CLOCK_MS) + 1;
+}
+
+static void supervise_loop(struct supervise *s)
+{
+    while (s->state != STOPPING || supervise_anybody(s)) {
+        struct pollfd fds[] = {{.fd = s->signal_fd, .events = POLLIN},
+                               {.fd = s->up_fd, .events = POLLIN}};
+
+        if (poll(fds, ARRAY_LEN(fds), supervise_timers(s)) < 0 && errno != EINTR) {
+            supervise_end(s, 1, strerror(errno));
+            continue;
+        }
+        if (fds[0].revents)
+            supervise_signals(s);
+        if (s->up_fd >= 0 && fds[1].revents)
+            supervise_up(s);
+    }
+}
+
+/* Signals come through a descriptor, so that none arrives between a test and a wait. */
+static int supervise_signal_fd(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (sigprocmask(SIG_SETMASK, &set, NULL))
+        return -1;
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* A session of our own: Ctrl-C in the terminal of `up` is for `up` to handle. */
+static int supervise_detach(const struct rundir *d)
+{
+    char path[PATH_MAX];
+    int log, null;
+
+    setsid();
+    if (snprintf(path, sizeof(path), "%s/supervisor.log", d->path) >= (int)sizeof(path) ||
+        chdir("/"))
+        return -1;
+    log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (log < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
+        dup2(log, STDERR_FILENO) < 0)
+        return -1;
+    close(log);
+    close(null);
+    return 0;
+}
+
+/* The whole life of the supervisor process. */
+static _Noreturn void supervise_main(struct rundir *d, const struct launch *l, int up_fd)
+{
+    struct supervise s = {.dir = d, .up_fd = up_fd, .n = l->n, .signal_fd = supervise_signal_fd()};
+    struct err e = {0};
+    int64_t now = clock_now();
+
+    log_init("supervisor", LOG_INFO);
+    if (s.signal_fd < 0 || supervise_detach(d))
+        err_set(&e, ERR_IO, "the supervisor cannot start: %s", strerror(errno));
+    else
+        rundir_write_pid(d, getpid(), &e);
+    s.children = mem_calloc(s.n, sizeof(*s.children));
+    for (size_t i = 0; i < s.n; i++)
+        child_init(&s.children[i], &l->processes[i]);
+    if (e.code)
+        supervise_end(&s, 1, e.text);
+    for (size_t i = 0; i < s.n && s.state == STARTING; i++)
+        supervise_start(&s, &s.children[i], now);
+    supervise_loop(&s);
+    rundir_remove(d);
+    _exit(s.code); /* what was inherited from `up` is not ours to flush or free */
+}
+
+int supervisor_start(struct supervisor *s, struct rundir *d, const struct launch *l, struct err *e)
+{
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
+        return err_set(e, ERR_IO, "no socket pair for the supervisor: %s", strerror(errno));
+    fflush(NULL);
+    s->pid = fork();
+    if (s->pid == 0) {
+        close(fds[0]);
+        supervise_main(d, l, fds[1]);
+    }
+    close(fds[1]);
+    if (s->pid < 0) {
+        close(fds[0]);
+        return err_set(e, ERR_IO, "cannot fork the supervisor: %s", strerror(errno));
+    }
+    s->fd = fds[0];
+    rundir_release(d);
+    return 0;
+}
+
+void supervisor_tell(struct supervisor *s, char step)
+{
+    send(s->fd, &step, 1, MSG_NOSIGNAL);
+}
+
+bool supervisor_failed(struct supervisor *s, int timeout_ms, struct err *e)
+{
+    struct pollfd fd = {.fd = s->fd, .events = POLLIN};
+    char why[sizeof(e->text)];
+    ssize_t n;
+
+    if (poll(&fd, 1, timeout_ms) <= 0)
+        return false;
+    n = recv(s->fd, why, sizeof(why) - 1, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    why[n > 0 ? n : 0] = '\0';
+    err_set(e, ERR_PEER, "%s", n > 0 ? why : "the supervisor was killed");
+    return true;
+}
+
+int supervisor_stop(struct supervisor *s)
+{
+    int status = 0;
+
+    kill(s->pid, SIGTERM); /* not yet waited for, so the number is still its own */
+    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    close(s->fd);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
