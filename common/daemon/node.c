@@ -1,0 +1,123 @@
+#include "daemon/node.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "config/ranges.h"
+#include "host/topo.h"
+
+#define POOL_MEMORY_SHARE 4 /* a pool sized by us takes at most this fraction of the machine */
+
+uint32_t node_pool_pages(const struct kv_layout *l, uint32_t sequences, uint32_t ctx_max,
+                         uint64_t memory)
+{
+    uint64_t one = kv_layout_pages(ctx_max), n = one * sequences;
+
+    if (n > memory / l->page_bytes)
+        n = memory / l->page_bytes;
+    if (n < one)
+        n = one;
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+static int node_pool_open(struct node *n, const struct node_options *o, struct err *e)
+{
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint32_t pages = o->kv_pages;
+    struct err why;
+    size_t bytes;
+    void *data;
+    int rc;
+
+    if (!pages)
+        pages = node_pool_pages(&n->layout, o->sequences, n->ctx_max, memory / POOL_MEMORY_SHARE);
+    rc = kv_pool_open(&n->pool, &n->layout, pages, e);
+    if (rc)
+        return rc;
+    data = kv_pool_memory(n->pool, &bytes);
+    if (o->domain >= 0 && topo_bind_memory(data, bytes, (uint32_t)o->domain, &why))
+        log_warn("node", "KV is not bound to domain %d: %s", o->domain, why.text);
+    return 0;
+}
+
+static int node_compute_open(struct node *n, const struct node_options *o, struct err *e)
+{
+    struct engine_options eo = {.model = o->common->model, .rows_max = o->rows_max,
+                                .kv_type = (enum kv_type)o->kv_type};
+    uint32_t *pus = NULL, n_pus = 0;
+    int rc = ranges_parse(&pus, &n_pus, o->cores, e);
+
+    if (!rc)
+        rc = cpu_tier_choose(&n->tier, o->common->cpu, e);
+    if (!rc) {
+        eo.tier = n->tier;
+        eo.pus = pus;
+        eo.n_threads = n->n_threads = n_pus ? n_pus : topo_allowed_pus();
+        rc = compute_start(&n->compute, &eo, e);
+    }
+    mem_free(pus);
+    return rc;
+}
+
+int node_open(struct node *n, const struct node_options *o, struct err *e)
+{
+    int64_t start = clock_now();
+    const struct engine *en;
+    int rc;
+
+    *n = (struct node){0};
+    rc = node_compute_open(n, o, e);
+    if (rc)
+        goto fail;
+    en = compute_engine(n->compute);
+    n->layout = *engine_kv_layout(en);
+    n->n_vocab = engine_hparams(en)->n_vocab;
+    n->ctx_max = engine_ctx_max(en);
+    n->model_hash = engine_model_hash(en);
+    rc = node_pool_open(n, o, e);
+    if (rc)
+        goto fail;
+    log_info("node", "model=%s hash=%016" PRIx64 " tier=%s threads=%u weights=%.1fMiB ctx=%u "
+             "kv_pages=%u kv=%.1fMiB loaded in %.1f s", o->common->model, n->model_hash,
+             cpu_tier_name(n->tier), n->n_threads, (double)engine_weight_bytes(en) / 0x1p20,
+             n->ctx_max, kv_pool_total(n->pool),
+             (double)kv_pool_total(n->pool) * (double)n->layout.page_bytes / 0x1p20,
+             clock_s(clock_now() - start));
+    return 0;
+fail:
+    node_close(n);
+    return rc;
+}
+
+void node_close(struct node *n)
+{
+    compute_stop(&n->compute);
+    kv_pool_close(&n->pool);
+}
+
+void node_register(const struct node *n, const struct node_options *o, struct msg_register *reg)
+{
+    reg->protocol = MSG_PROTOCOL;
+    snprintf(reg->cluster, sizeof(reg->cluster), "%s", o->common->cluster);
+    snprintf(reg->name, sizeof(reg->name), "%s", o->common->name);
+    snprintf(reg->tier, sizeof(reg->tier), "%s", cpu_tier_name(n->tier));
+    reg->model_hash = n->model_hash;
+    reg->geometry = (struct kv_geometry){n->layout.n_layer, n->layout.n_kv_head,
+                                         n->layout.head_dim, KV_PAGE_TOKENS,
+                                         (uint32_t)n->layout.type};
+    reg->ctx_max = n->ctx_max;
+    reg->pages_total = kv_pool_total(n->pool);
+    reg->cores = n->n_threads;
+    reg->domain = o->domain < 0 ? 0 : (uint32_t)o->domain;
+    reg->pid = (int32_t)getpid();
+}
+
+struct sample_params node_sampling(const struct sampling *s)
+{
+    return (struct sample_params){s->temperature, s->top_p, s->top_k, s->seed};
+}
