@@ -522,6 +522,7 @@ void decode_core_free(struct decode_core **core)
 void decode_core_stats(const struct decode_core *d, struct decode_stats *out)
 {
     *out = d->stats;
+    out->draining = d->draining;
     for (uint32_t i = 0; i < d->slots.n; i++) {
         out->reserved += d->slots.items[i].state == SLOT_FILLING;
         out->running += d->slots.items[i].state == SLOT_RUNNING;

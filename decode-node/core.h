@@ -114,6 +114,7 @@ struct decode_stats {
     uint32_t reserved, running; /* slots now */
     uint64_t tokens, steps, kv_bytes;
     uint64_t pages_bad, pages_refused, leases_expired;
+    bool draining;
 };
 void decode_core_stats(const struct decode_core *core, struct decode_stats *out);
 /* No slot is taken and no step in flight. */

@@ -554,6 +554,7 @@ void prefill_core_free(struct prefill_core **core)
 void prefill_core_stats(const struct prefill_core *p, struct prefill_stats *out)
 {
     *out = p->stats;
+    out->draining = p->draining;
     for (uint32_t i = 0; i < p->jobs.n_order; i++) {
         bool queued = p->jobs.items[p->jobs.order[i]].state == JOB_QUEUED;
 

@@ -112,6 +112,7 @@ struct prefill_stats {
     uint32_t queued, running; /* jobs now: QUEUED, and all later states */
     uint64_t tokens, steps, kv_bytes;
     uint64_t pages_again, leases_expired;
+    bool draining;
 };
 void prefill_core_stats(const struct prefill_core *core, struct prefill_stats *out);
 /* No job is here and no chunk in flight. */

@@ -1,0 +1,349 @@
+#include "decode-node/decode.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "daemon/member.h"
+#include "daemon/node.h"
+#include "daemon/options.h"
+#include "decode-node/core.h"
+#include "kv/kv_wire.h"
+#include "net/loop.h"
+
+#define TICK_MS 100
+#define LEASE_NS (30 * CLOCK_S)
+#define STOP_NS (2 * CLOCK_S) /* what runs may go on so long after SIGTERM */
+
+/* A prefill process, by the identity its socket has. The place is the core's handle. */
+struct decode_peer {
+    bool used;
+    struct peer id;
+    int64_t heard;
+};
+
+struct decode {
+    const struct decode_options *options;
+    struct node node;
+    struct node_options node_options;
+    struct decode_core *core;
+    struct decode_actions actions;
+    struct loop *loop;
+    struct sock_ctx *ctx;
+    struct sock *kv;
+    struct member *member;
+    struct loop_event *timer, *term, *interrupt, *computed;
+    struct decode_peer peers[DECODE_PEERS_MAX];
+    /* The step in flight: the compute thread's until DONE. */
+    struct compute_job job;
+    struct batch_row *rows;
+    struct compute_sample *samples;
+    uint32_t *tokens;
+    int64_t stop_at; /* 0: nobody asked us to stop */
+    int rc;          /* of decode_run */
+    struct err *err; /* its */
+};
+
+static void decode_submit(struct decode *d, const struct decode_row *rows, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        d->rows[i] = (struct batch_row){rows[i].token, rows[i].pos, rows[i].pages, true};
+        d->samples[i] = (struct compute_sample){.params = node_sampling(&rows[i].sampling),
+                                                .index = rows[i].index};
+    }
+    d->job = (struct compute_job){.rows = d->rows, .samples = d->samples, .n = n};
+    ASSERT(compute_submit(d->node.compute, &d->job)); /* one step at a time */
+}
+
+/* False: the peer is gone. */
+static bool decode_send_peer(struct decode *d, uint32_t peer, struct msg *m)
+{
+    struct err e = {0};
+
+    if (!d->peers[peer].used || !sock_send(d->kv, &d->peers[peer].id, m, &e))
+        return true;
+    log_warn("decode", "a %s to a prefill node is lost: %s", msg_type_name(m->type), e.text);
+    msg_fini(m);
+    return false;
+}
+
+static void decode_act_one(struct decode *d, struct decode_action *a)
+{
+    switch (a->type) {
+    case DECODE_SEND_ROUTER:
+        member_send(d->member, &a->msg);
+        break;
+    case DECODE_SEND_PEER:
+        if (!decode_send_peer(d, a->peer, &a->msg)) {
+            struct decode_event lost = {.type = DECODE_PEER_LOST, .peer = a->peer};
+
+            d->peers[a->peer].used = false;
+            decode_step(d->core, &lost, clock_now(), &d->actions);
+        }
+        break;
+    case DECODE_DROP_PEER:
+        d->peers[a->peer].used = false;
+        break;
+    case DECODE_RUN:
+        decode_submit(d, a->rows, a->n_rows);
+        break;
+    }
+}
+
+/* Hands the event to the core and does what it says. Actions may add actions: a send finds the peer
+ * gone, and what that means comes behind the rest. */
+static void decode_event(struct decode *d, const struct decode_event *ev)
+{
+    decode_step(d->core, ev, clock_now(), &d->actions);
+    for (size_t i = 0; i < d->actions.n; i++) {
+        struct decode_action a = d->actions.items[i]; /* the array may move */
+
+        decode_act_one(d, &a);
+    }
+    d->actions.n = 0;
+    if (d->stop_at && decode_core_idle(d->core))
+        loop_stop(d->loop);
+}
+
+/* The handle of a peer; a new one takes a free place, or that of the one not heard for longest among
+ * those without a stream. UINT32_MAX: every place has streams. */
+static uint32_t decode_peer_of(struct decode *d, const struct peer *id)
+{
+    uint32_t place = UINT32_MAX;
+
+    for (uint32_t i = 0; i < DECODE_PEERS_MAX; i++)
+        if (d->peers[i].used && peer_equal(&d->peers[i].id, id))
+            return i;
+    for (uint32_t i = 0; i < DECODE_PEERS_MAX; i++) {
+        if (!d->peers[i].used) {
+            place = i;
+            break;
+        }
+        if (decode_core_peer_idle(d->core, i) &&
+            (place == UINT32_MAX || d->peers[i].heard < d->peers[place].heard))
+            place = i;
+    }
+    if (place == UINT32_MAX)
+        return place;
+    if (d->peers[place].used)
+        decode_event(d, &(struct decode_event){.type = DECODE_PEER_LOST, .peer = place});
+    d->peers[place] = (struct decode_peer){.used = true, .id = *id};
+    return place;
+}
+
+/* Verifies a page where it lies and copies it to where it belongs. */
+static enum decode_event_type decode_page(struct decode *d, uint32_t peer,
+                                          const struct msg_kv_page *p)
+{
+    uint32_t page_id;
+    enum decode_verdict v = decode_core_accepts_page(d->core, peer, p, &page_id);
+
+    if (v != DECODE_PAGE_OK) {
+        log_debug("decode", "a KV page was refused: %s", decode_verdict_text(v));
+        return DECODE_PAGE_REFUSED;
+    }
+    if (hash64(p->bulk.data, p->bulk.size, 0) != p->checksum) {
+        log_warn("decode", "a KV page came with a wrong checksum: layer %u, page %u", p->layer,
+                 p->page);
+        return DECODE_PAGE_BAD;
+    }
+    kv_wire_import(kv_pool_page(d->node.pool, page_id), &d->node.layout, p->bulk.data,
+                   d->node.layout.type, p->layer, p->head_first, p->head_count, p->n_tokens);
+    return DECODE_PAGE_IN;
+}
+
+static void decode_on_kv(void *ctx, const struct peer *from, struct msg *m)
+{
+    struct decode *d = ctx;
+    uint32_t peer = decode_peer_of(d, from);
+    struct decode_event ev = {.type = DECODE_PEER, .peer = peer, .msg = m};
+
+    if (peer == UINT32_MAX) {
+        log_warn("decode", "a prefill node more than %u was not served", DECODE_PEERS_MAX);
+        return;
+    }
+    d->peers[peer].heard = clock_now();
+    if (m->type == MSG_KV_PAGE)
+        ev.type = decode_page(d, peer, &m->u.page);
+    decode_event(d, &ev);
+}
+
+static void decode_on_router(void *ctx, struct msg *m)
+{
+    decode_event(ctx, &(struct decode_event){.type = DECODE_ROUTER, .msg = m});
+}
+
+static void decode_on_joined(void *ctx)
+{
+    struct decode *d = ctx;
+
+    member_beat(d->member);
+}
+
+static void decode_on_lost(void *ctx)
+{
+    struct decode *d = ctx;
+
+    decode_event(d, &(struct decode_event){.type = DECODE_ROUTER_LOST});
+    if (d->stop_at)
+        loop_stop(d->loop);
+}
+
+static void decode_on_refused(void *ctx, const char *sentence)
+{
+    struct decode *d = ctx;
+
+    d->rc = err_set(d->err, ERR_PEER, "the router at %s refused this node: %s", d->options->router,
+                    sentence);
+    loop_stop(d->loop);
+}
+
+static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
+{
+    struct decode *d = ctx;
+    struct decode_stats s;
+
+    decode_core_stats(d->core, &s);
+    *h = (struct msg_heartbeat){
+        .queued = s.reserved,
+        .running = s.running,
+        .pages_free = kv_pool_free_count(d->node.pool),
+        .pages_total = kv_pool_total(d->node.pool),
+        .tokens = s.tokens,
+        .steps = s.steps,
+        .kv_bytes = s.kv_bytes,
+        .draining = s.draining,
+    };
+}
+
+static void decode_on_computed(void *ctx)
+{
+    struct decode *d = ctx;
+    struct compute_event ev;
+
+    while (compute_poll(d->node.compute, &ev)) {
+        for (uint32_t i = 0; i < ev.job->n; i++)
+            d->tokens[i] = ev.job->samples[i].token;
+        decode_event(d, &(struct decode_event){.type = DECODE_STEP_DONE, .tokens = d->tokens});
+    }
+}
+
+static void decode_on_tick(void *ctx)
+{
+    struct decode *d = ctx;
+
+    decode_event(d, &(struct decode_event){.type = DECODE_TICK});
+    if (d->stop_at && clock_now() >= d->stop_at)
+        loop_stop(d->loop);
+}
+
+/* The first signal lets what runs go on for a moment, the second does not. */
+static void decode_on_signal(void *ctx)
+{
+    struct decode *d = ctx;
+
+    decode_core_drain(d->core);
+    if (d->stop_at || decode_core_idle(d->core) || !member_up(d->member)) {
+        loop_stop(d->loop);
+        return;
+    }
+    d->stop_at = clock_now() + STOP_NS;
+    member_beat(d->member); /* draining */
+}
+
+static int decode_core_open(struct decode *d, struct err *e)
+{
+    const struct decode_options *o = d->options;
+    struct decode_config c = {
+        .model_hash = d->node.model_hash,
+        .n_vocab = d->node.n_vocab,
+        .ctx_max = d->node.ctx_max,
+        .slots = o->slots,
+        .wire = d->node.layout.type,
+        .credit_bytes = size_max(o->credit_bytes, 2 * MSG_BULK_MAX),
+        .lease_ns = LEASE_NS,
+    };
+
+    snprintf(c.cluster, sizeof(c.cluster), "%s", o->common.cluster);
+    d->rows = mem_calloc(o->slots, sizeof(*d->rows));
+    d->samples = mem_calloc(o->slots, sizeof(*d->samples));
+    d->tokens = mem_calloc(o->slots, sizeof(*d->tokens));
+    return decode_core_new(&d->core, &c, &d->node.layout, d->node.pool, e);
+}
+
+/* The KV socket is bound before the router hears of the node. */
+static int decode_net_open(struct decode *d, struct err *e)
+{
+    const struct sock_options kv = {.kind = SOCK_ROUTER, .lane = SOCK_DATA};
+    const struct member_events events = {d, decode_on_router, decode_on_joined, decode_on_lost,
+                                         decode_on_refused, decode_on_beat};
+    struct msg_register reg = {.role = ROLE_DECODE, .slots = d->options->slots,
+                               .boot = rng_entropy()};
+    int rc;
+
+    node_register(&d->node, &d->node_options, &reg);
+    d->loop = loop_new();
+    d->ctx = sock_ctx_new();
+    if ((rc = sock_open(&d->kv, d->ctx, &kv, e)) || (rc = sock_bind(d->kv, d->options->kv, e)))
+        return rc;
+    snprintf(reg.kv_endpoint, sizeof(reg.kv_endpoint), "%s", sock_endpoint(d->kv));
+    loop_add_sock(d->loop, d->kv, decode_on_kv, d);
+    d->timer = loop_add_timer(d->loop, TICK_MS, decode_on_tick, d);
+    d->term = loop_add_signal(d->loop, SIGTERM, decode_on_signal, d);
+    d->interrupt = loop_add_signal(d->loop, SIGINT, decode_on_signal, d);
+    d->computed = loop_add_fd(d->loop, compute_fd(d->node.compute), decode_on_computed, d);
+    return member_open(&d->member, d->loop, d->ctx, d->options->router, &reg, &events, e);
+}
+
+static void decode_close(struct decode *d)
+{
+    member_close(&d->member);
+    if (d->loop && d->kv)
+        loop_del_sock(d->loop, d->kv);
+    sock_close(&d->kv);
+    loop_del_event(&d->timer);
+    loop_del_event(&d->term);
+    loop_del_event(&d->interrupt);
+    loop_del_event(&d->computed);
+    loop_free(&d->loop);
+    sock_ctx_free(&d->ctx);
+    compute_stop(&d->node.compute); /* before the pages of its step go back */
+    decode_core_free(&d->core);
+    node_close(&d->node);
+    decode_actions_fini(&d->actions);
+    mem_free(d->rows);
+    mem_free(d->samples);
+    mem_free(d->tokens);
+    mem_free(d);
+}
+
+int decode_run(const void *options, struct err *e)
+{
+    const struct decode_options *o = options;
+    struct decode *d = mem_zalloc(sizeof(*d));
+    int rc;
+
+    d->options = o;
+    d->err = e;
+    d->node_options = (struct node_options){&o->common, o->cores, o->domain, o->kv_pages,
+                                            o->kv_type, o->slots, o->slots};
+    d->rc = node_open(&d->node, &d->node_options, e);
+    if (!d->rc)
+        d->rc = decode_core_open(d, e);
+    if (!d->rc)
+        d->rc = decode_net_open(d, e);
+    if (!d->rc) {
+        loop_run(d->loop);
+        member_bye(d->member, "stopped");
+        log_info("decode", "stopped");
+    }
+    rc = d->rc;
+    decode_close(d);
+    return rc;
+}

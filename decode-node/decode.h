@@ -1,0 +1,16 @@
+/* decode: the decode node as a process: sockets, loop, compute thread and membership around the pure
+ * machine of core.h.
+ *
+ *   network thread: loop ── router socket, KV socket, timer, signals, compute's eventfd
+ *   compute thread: engine (daemon/compute.h)
+ *
+ * Killed by SIGTERM or SIGINT it takes nothing new, lets what runs go on for a moment, and leaves. */
+#ifndef TANDEM_DECODE_DECODE_H
+#define TANDEM_DECODE_DECODE_H
+
+#include "base/err.h"
+
+/* options: struct decode_options. Serves until told to stop (0); otherwise one sentence. */
+int decode_run(const void *options, struct err *e);
+
+#endif

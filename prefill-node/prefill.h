@@ -1,0 +1,18 @@
+/* prefill: the prefill node as a process: sockets, loop, compute thread and membership around the
+ * pure machine of core.h.
+ *
+ *   network thread: loop ── router socket, a socket a decode node, timer, signals, eventfds
+ *   compute thread: engine (daemon/compute.h)
+ *
+ * The network thread also converts KV pages into the send buffers (sendbuf.h), while the compute
+ * thread is at the next layer. Killed by SIGTERM or SIGINT it takes nothing new, lets what is here go
+ * on for a moment, and leaves. */
+#ifndef TANDEM_PREFILL_PREFILL_H
+#define TANDEM_PREFILL_PREFILL_H
+
+#include "base/err.h"
+
+/* options: struct prefill_options. Serves until told to stop (0); otherwise one sentence. */
+int prefill_run(const void *options, struct err *e);
+
+#endif
