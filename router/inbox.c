@@ -1,0 +1,313 @@
+/* What the router does with each message from a node. Nothing here is trusted: the sender's role,
+ * the epoch and every number are checked; what does not fit is dropped and counted, or restarts the
+ * stream that it belongs to. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "router/stream.h"
+
+static void inbox_refuse(struct router_core *c, uint64_t handle, const char *text)
+{
+    struct msg m = {.type = MSG_REFUSED};
+    struct node who = {.handle = handle};
+
+    snprintf(m.u.text.text, sizeof(m.u.text.text), "%s", text);
+    action_send(c, &who, &m);
+    action_add(c, ROUTER_DISCONNECT)->node = handle;
+}
+
+static void inbox_refuse_register(struct router_core *c, uint64_t handle,
+                                  const struct msg_register *reg, const char *why)
+{
+    action_note(c, LOG_WARN, "node=%.63s pid=%d refused: %s", reg->name, reg->pid, why);
+    c->counters.nodes_refused++;
+    inbox_refuse(c, handle, why);
+}
+
+/* Remembers the longest sequence of the nodes that are there. */
+static void inbox_nodes_changed(struct router_core *c)
+{
+    c->ctx_max = schedule_ctx(c->nodes.snapshot, node_table_snapshot(&c->nodes, c->now));
+}
+
+static void inbox_welcome(struct router_core *c, struct node *node)
+{
+    struct msg m = {.type = MSG_REGISTERED};
+    char tiers[MSG_TEXT_MAX / 2];
+
+    node->state = NODE_UP;
+    link_init(&node->link, c->now, c->config.heartbeat_ms, c->config.dead_ms);
+    m.u.registered.heartbeat_ms = c->config.heartbeat_ms;
+    m.u.registered.dead_ms = c->config.dead_ms;
+    action_send(c, node, &m);
+    c->counters.nodes_registered++;
+    inbox_nodes_changed(c);
+    action_note(c, LOG_INFO, "node=%s role=%s tier=%s slots=%u ctx=%u pages=%u pid=%d registered",
+                node->reg.name, node->reg.role == ROLE_PREFILL ? "prefill" : "decode",
+                node->reg.tier, node->reg.slots, node->reg.ctx_max, node->reg.pages_total,
+                node->reg.pid);
+    if (node_table_mixed_tiers(&c->nodes, tiers, sizeof(tiers)))
+        action_note(c, LOG_WARN,
+                    "nodes of several kernel tiers: %s; equal streams are promised only between "
+                    "nodes of one tier",
+                    tiers);
+}
+
+static struct node *inbox_namesake(struct router_core *c, const struct node *node)
+{
+    for (size_t i = 0; i < c->nodes.n; i++) {
+        struct node *other = c->nodes.items[i];
+
+        if (other != node && !strcmp(other->reg.name, node->reg.name))
+            return other;
+    }
+    return NULL;
+}
+
+/* The holder of a name is alive: the one that waits for the name is refused. */
+static void inbox_refuse_waiting(struct router_core *c, const struct node *holder)
+{
+    struct node *other = inbox_namesake(c, holder);
+    char text[MSG_TEXT_MAX];
+
+    if (!other)
+        return;
+    snprintf(text, sizeof(text), "a node named '%s' is alive in the cluster (pid %d)",
+             holder->reg.name, holder->reg.pid);
+    inbox_refuse_register(c, other->handle, &other->reg, text);
+    node_table_remove(&c->nodes, other);
+}
+
+/* Restarts every stream that the node has a part of. alive: it is told to let go of them. */
+static void inbox_restart_streams(struct router_core *c, const struct node *node, bool alive,
+                                  const char *why)
+{
+    struct session *s;
+    size_t iter = 0;
+
+    while ((s = map_next(&c->by_request, &iter))) {
+        if (s->prefill != node && s->decode != node)
+            continue;
+        if (!alive)
+            stream_let_go(s, node);
+        stream_restart(c, s, node->handle, why);
+    }
+}
+
+void inbox_lost(struct router_core *c, struct node *node, const char *why)
+{
+    char text[MSG_TEXT_MAX];
+    struct node *heir = inbox_namesake(c, node);
+
+    snprintf(text, sizeof(text), "node %s is lost: %.200s", node->reg.name, why);
+    if (node->state != NODE_WAITING) {
+        c->counters.nodes_lost++;
+        action_note(c, LOG_WARN, "node=%s running=%u lost: %s", node->reg.name, node->running, why);
+        inbox_restart_streams(c, node, false, text);
+    }
+    action_add(c, ROUTER_DISCONNECT)->node = node->handle;
+    if (node->state == NODE_WAITING)
+        heir = NULL;
+    node_table_remove(&c->nodes, node);
+    inbox_nodes_changed(c);
+    if (heir)
+        inbox_welcome(c, heir);
+}
+
+/* A node that is here already registers: it gave us up, or did not get our answer. */
+static void inbox_register_again(struct router_core *c, struct node *node,
+                                 const struct msg_register *reg)
+{
+    if (node->reg.role != reg->role || strcmp(node->reg.name, reg->name) != 0) {
+        inbox_lost(c, node, "it registered again as another node");
+        return; /* and was disconnected */
+    }
+    if (node->state == NODE_WAITING)
+        return;
+    inbox_restart_streams(c, node, true, "a node registered anew");
+    node->reg = *reg;
+    inbox_welcome(c, node);
+}
+
+static void inbox_register(struct router_core *c, uint64_t handle, const struct msg_register *reg)
+{
+    struct node *node = node_table_get(&c->nodes, handle), *holder;
+    struct err e = {0};
+
+    if (node_check(&c->nodes, &c->config.expect, reg, &e) == 0 && !node &&
+        c->nodes.n == NODES_MAX)
+        err_set(&e, ERR_LIMIT, "the cluster has %d nodes, and there can be no more", NODES_MAX);
+    if (e.code) {
+        if (node)
+            inbox_lost(c, node, "it registered again, wrongly");
+        inbox_refuse_register(c, handle, reg, e.text);
+        return;
+    }
+    if (node) {
+        inbox_register_again(c, node, reg);
+        return;
+    }
+    holder = node_table_named(&c->nodes, reg->name);
+    if (holder && holder->reg.boot == reg->boot) {
+        inbox_lost(c, holder, "it came back over another connection");
+        holder = NULL;
+    }
+    node = node_table_add(&c->nodes, handle, reg);
+    link_init(&node->link, c->now, c->config.heartbeat_ms, c->config.dead_ms);
+    if (!holder) {
+        inbox_welcome(c, node);
+        return;
+    }
+    /* Killed and started again, or a second node of that name by mistake: the holder's next
+     * heartbeat, or its absence, will tell. */
+    node->state = NODE_WAITING;
+    action_note(c, LOG_INFO, "node=%s pid=%d waits: pid=%d has the name", reg->name, reg->pid,
+                holder->reg.pid);
+}
+
+static void inbox_heartbeat(struct router_core *c, struct node *node, const struct msg_heartbeat *m)
+{
+    node->beat = *m;
+    if (node->state == NODE_WAITING)
+        return;
+    if (m->draining && node->state == NODE_UP)
+        action_note(c, LOG_INFO, "node=%s running=%u drains", node->reg.name, m->running);
+    node->state = m->draining ? NODE_DRAINING : NODE_UP;
+    inbox_refuse_waiting(c, node);
+}
+
+static void inbox_fault(struct router_core *c, const struct node *node, const struct msg *m,
+                        const char *what)
+{
+    c->counters.protocol_faults++;
+    action_note(c, LOG_WARN, "node=%s message=%s dropped: %s", node->reg.name,
+                msg_type_name(m->type), what);
+}
+
+/* The attempt that a node speaks of, if it is the current one and that node has that part of it. */
+static struct session *inbox_session(struct router_core *c, const struct node *node,
+                                     const struct stream_id *id)
+{
+    struct session *s = map_get(&c->by_request, id->request);
+    const struct node *has = !s                               ? NULL
+                             : node->reg.role == ROLE_PREFILL ? s->prefill
+                                                              : s->decode;
+
+    if (!s || s->id.epoch != id->epoch || has != node) {
+        c->counters.stale_messages++;
+        return NULL;
+    }
+    return s;
+}
+
+static void inbox_reserved(struct router_core *c, struct node *node, const struct msg *m)
+{
+    const struct msg_reserved *r = &m->u.reserved;
+    struct session *s = inbox_session(c, node, &r->id);
+
+    if (!s)
+        return;
+    if (s->state != SESSION_RESERVING) {
+        inbox_fault(c, node, m, "the reservation was confirmed before");
+    } else if (r->held_tokens >= s->n_prompt + s->n_delivered) {
+        inbox_fault(c, node, m, "it claims to hold the whole prompt or more");
+        stream_restart(c, s, node->handle, "the decode node broke the protocol");
+    } else {
+        stream_reserved(c, s, r->held_tokens);
+    }
+}
+
+static void inbox_first(struct router_core *c, struct node *node, const struct msg *m)
+{
+    const struct msg_prefill_token *t = &m->u.first;
+    struct session *s = inbox_session(c, node, &t->id);
+
+    if (!s)
+        return;
+    if (s->state == SESSION_DECODE) {
+        c->counters.stale_messages++; /* a repeat */
+    } else if (s->state != SESSION_PREFILL || t->index != s->n_delivered ||
+               t->token >= c->config.expect.n_vocab || t->finish > FINISH_LENGTH) {
+        inbox_fault(c, node, m, "wrong state, index, token or finish");
+        stream_restart(c, s, node->handle, "the prefill node broke the protocol");
+    } else {
+        stream_first(c, s, t);
+    }
+}
+
+static void inbox_tokens(struct router_core *c, struct node *node, const struct msg *m)
+{
+    const struct msg_tokens *t = &m->u.tokens;
+    struct session *s = inbox_session(c, node, &t->id);
+    bool ok = t->n_tokens <= MSG_TOKENS_BATCH_MAX && t->finish <= FINISH_LENGTH;
+
+    if (!s)
+        return;
+    for (uint32_t i = 0; ok && i < t->n_tokens; i++)
+        ok = t->tokens[i] < c->config.expect.n_vocab;
+    if (!ok || s->state == SESSION_RESERVING) {
+        inbox_fault(c, node, m, "wrong state, token or finish");
+        stream_restart(c, s, node->handle, "the decode node broke the protocol");
+        return;
+    }
+    stream_tokens(c, s, t);
+}
+
+/* RESERVE_REFUSED, PREFILL_FAILED, DECODE_FAILED */
+static void inbox_failed(struct router_core *c, struct node *node, const struct msg *m)
+{
+    const struct msg_failed *f = &m->u.failed;
+    struct session *s = inbox_session(c, node, &f->id);
+    char why[MSG_TEXT_MAX + MSG_NAME_MAX + 16];
+
+    if (!s)
+        return;
+    snprintf(why, sizeof(why), "node %s: %s", node->reg.name, f->text);
+    if (m->type == MSG_RESERVE_REFUSED && s->state == SESSION_RESERVING && f->retry) {
+        stream_refused(c, s);
+        return;
+    }
+    node->held_until = c->now + STREAM_HOLD;
+    stream_let_go(s, node);
+    if (f->retry || m->type == MSG_RESERVE_REFUSED)
+        stream_restart(c, s, node->handle, why);
+    else
+        stream_fail(c, s, 500, 0, why);
+}
+
+void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
+{
+    struct node *node = node_table_get(&c->nodes, handle);
+
+    if (m->type == MSG_REGISTER) {
+        inbox_register(c, handle, &m->u.reg);
+        return;
+    }
+    if (!node) {
+        /* Given up by us, or we were started anew. Our silence will make it register again. */
+        c->counters.stale_messages++;
+        action_add(c, ROUTER_DISCONNECT)->node = handle;
+        return;
+    }
+    link_heard(&node->link, c->now);
+    if (m->type == MSG_HEARTBEAT)
+        inbox_heartbeat(c, node, &m->u.heartbeat);
+    else if (m->type == MSG_BYE)
+        inbox_lost(c, node, m->u.text.text[0] ? m->u.text.text : "it said BYE");
+    else if (node->state == NODE_WAITING)
+        inbox_fault(c, node, m, "it is not registered yet");
+    else if (m->type == MSG_PREFILL_TOKEN && node->reg.role == ROLE_PREFILL)
+        inbox_first(c, node, m);
+    else if (m->type == MSG_PREFILL_FAILED && node->reg.role == ROLE_PREFILL)
+        inbox_failed(c, node, m);
+    else if (m->type == MSG_RESERVED && node->reg.role == ROLE_DECODE)
+        inbox_reserved(c, node, m);
+    else if (m->type == MSG_TOKENS && node->reg.role == ROLE_DECODE)
+        inbox_tokens(c, node, m);
+    else if ((m->type == MSG_RESERVE_REFUSED || m->type == MSG_DECODE_FAILED) &&
+             node->reg.role == ROLE_DECODE)
+        inbox_failed(c, node, m);
+    else
+        inbox_fault(c, node, m, "not for a node of its role to send");
+}

@@ -1,0 +1,180 @@
+#include "router/nodes.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+const char *const node_state_names[] = {"waiting", "up", "draining"};
+
+void node_table_fini(struct node_table *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        mem_free(t->items[i]);
+    t->n = 0;
+}
+
+struct node *node_table_get(const struct node_table *t, uint64_t handle)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        if (t->items[i]->handle == handle)
+            return t->items[i];
+    }
+    return NULL;
+}
+
+struct node *node_table_named(const struct node_table *t, const char *name)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        if (t->items[i]->state != NODE_WAITING && !strcmp(t->items[i]->reg.name, name))
+            return t->items[i];
+    }
+    return NULL;
+}
+
+struct node *node_table_add(struct node_table *t, uint64_t handle, const struct msg_register *reg)
+{
+    struct node *node = mem_zalloc(sizeof(*node));
+
+    ASSERT(t->n < NODES_MAX && handle && !node_table_get(t, handle));
+    node->handle = handle;
+    node->reg = *reg;
+    node->beat.pages_free = node->beat.pages_total = reg->pages_total;
+    t->items[t->n++] = node;
+    return node;
+}
+
+void node_table_remove(struct node_table *t, struct node *node)
+{
+    size_t i = 0;
+
+    while (i < t->n && t->items[i] != node)
+        i++;
+    ASSERT(i < t->n);
+    /* keeps the order of registration: what people see in the status table */
+    memmove(&t->items[i], &t->items[i + 1], (t->n - i - 1) * sizeof(t->items[0]));
+    t->n--;
+    mem_free(node);
+}
+
+size_t node_table_snapshot(struct node_table *t, int64_t now)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->n; i++) {
+        const struct node *node = t->items[i];
+
+        if (node->state == NODE_WAITING)
+            continue;
+        t->snapshot[n++] = (struct schedule_node){
+            .node = node->handle,
+            .role = node->reg.role,
+            .open = node->state == NODE_UP && now >= node->held_until,
+            .ctx_max = node->reg.ctx_max,
+            .slots = node->reg.slots,
+            .running = node->running,
+            .pages_total = node->reg.pages_total,
+            .pages_taken = node->pages_taken,
+            .queued_tokens = node->queued_tokens,
+            .last_used = node->last_used,
+        };
+    }
+    return n;
+}
+
+uint32_t node_table_count(const struct node_table *t, enum node_role role)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < t->n; i++)
+        n += t->items[i]->state != NODE_WAITING && t->items[i]->reg.role == role;
+    return n;
+}
+
+/* Names appear in metrics, logs and tables: letters, digits, '.', '_', '-'. */
+static bool node_name_ok(const char *s)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+    return *s && strspn(s, allowed) == strlen(s);
+}
+
+static int node_check_geometry(const struct node_table *t, const struct kv_geometry *want,
+                               const struct msg_register *reg, struct err *e)
+{
+    const struct {
+        const char *name;
+        uint32_t got, want;
+    } fields[] = {
+        {"layers", reg->geometry.n_layer, want->n_layer},
+        {"KV heads", reg->geometry.n_kv_head, want->n_kv_head},
+        {"dimensions a head", reg->geometry.head_dim, want->head_dim},
+        {"tokens a page", reg->geometry.page_tokens, want->page_tokens},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        if (fields[i].got != fields[i].want)
+            return err_set(e, ERR_PEER, "the node's KV has %u %s, the cluster's model has %u",
+                           fields[i].got, fields[i].name, fields[i].want);
+    }
+    for (size_t i = 0; i < t->n; i++) {
+        const struct msg_register *other = &t->items[i]->reg;
+
+        if (strcmp(other->name, reg->name) != 0 &&
+            other->geometry.wire_type != reg->geometry.wire_type)
+            return err_set(e, ERR_PEER, "the node sends KV as wire type %u, node %s as %u",
+                           reg->geometry.wire_type, other->name, other->geometry.wire_type);
+    }
+    return 0;
+}
+
+int node_check(const struct node_table *t, const struct node_expect *expect,
+               const struct msg_register *reg, struct err *e)
+{
+    if (reg->protocol != MSG_PROTOCOL)
+        return err_set(e, ERR_PEER, "the node speaks protocol %u, the router %u", reg->protocol,
+                       MSG_PROTOCOL);
+    if (strcmp(reg->cluster, expect->cluster) != 0)
+        return err_set(e, ERR_PEER, "the node belongs to cluster '%s', the router to '%s'",
+                       reg->cluster, expect->cluster);
+    if (reg->role != ROLE_PREFILL && reg->role != ROLE_DECODE)
+        return err_set(e, ERR_PEER, "role %d is neither prefill (1) nor decode (2)", reg->role);
+    if (!node_name_ok(reg->name))
+        return err_set(e, ERR_PEER,
+                       "the node's name '%s' is not made of letters, digits, '.', '_' and '-'",
+                       reg->name);
+    if (reg->model_hash != expect->model_hash)
+        return err_set(e, ERR_PEER,
+                       "the node's model has hash %016" PRIx64 ", the cluster's model %016" PRIx64,
+                       reg->model_hash, expect->model_hash);
+    if (!reg->ctx_max || !reg->slots)
+        return err_set(e, ERR_PEER, "the node offers %u slots and a context of %u: 0 is no use",
+                       reg->slots, reg->ctx_max);
+    if (reg->role == ROLE_DECODE && (!reg->pages_total || !reg->kv_endpoint[0]))
+        return err_set(e, ERR_PEER, "the decode node offers %u KV pages at endpoint '%s'",
+                       reg->pages_total, reg->kv_endpoint);
+    return node_check_geometry(t, &expect->geometry, reg, e);
+}
+
+bool node_table_mixed_tiers(const struct node_table *t, char *out, size_t out_bytes)
+{
+    struct str s = {0};
+    uint32_t kinds = 0;
+
+    for (size_t i = 0; i < t->n; i++) {
+        const struct msg_register *reg = &t->items[i]->reg;
+        size_t j = 0;
+
+        while (j < i && strcmp(t->items[j]->reg.tier, reg->tier) != 0)
+            j++;
+        if (j == i)
+            str_addf(&s, "%s%s (%s)", kinds++ ? ", " : "", reg->tier, reg->name);
+    }
+    snprintf(out, out_bytes, "%s", str_text(&s));
+    str_fini(&s);
+    return kinds > 1;
+}

@@ -1,0 +1,76 @@
+/* nodes: the prefill and decode nodes that the router knows, what they said at registration, what
+ * their heartbeats said last, and what the router has given them since. Owned by the core, which is
+ * the only one to change them; no clock, no socket. */
+#ifndef TANDEM_ROUTER_NODES_H
+#define TANDEM_ROUTER_NODES_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "net/link.h"
+#include "net/msg.h"
+#include "router/schedule.h"
+
+#define NODES_MAX 1024 /* a registration beyond it is refused */
+
+/* What a node must have in common with the router. */
+struct node_expect {
+    char cluster[MSG_NAME_MAX];
+    uint64_t model_hash;
+    struct kv_geometry geometry; /* wire_type is not looked at: the nodes agree among themselves */
+    uint32_t ctx_max;            /* of the model */
+    uint32_t n_vocab;
+};
+
+enum node_state {
+    NODE_WAITING, /* another live node has its name; waits until that one beats (refused) or dies */
+    NODE_UP,
+    NODE_DRAINING, /* finishes what it has */
+};
+extern const char *const node_state_names[];
+
+struct node {
+    uint64_t handle;
+    enum node_state state;
+    struct msg_register reg;
+    struct msg_heartbeat beat; /* the last one */
+    struct link link;          /* is it alive, and when to beat */
+    int64_t held_until;        /* no new work before: it has just refused some */
+    /* what the router has given it and not yet seen ended */
+    uint32_t running;
+    uint32_t pages_taken;
+    uint64_t queued_tokens;
+    uint64_t last_used;
+};
+
+struct node_table { /* zeroed: empty */
+    struct node *items[NODES_MAX];
+    size_t n;
+    struct schedule_node snapshot[NODES_MAX];
+};
+
+void node_table_fini(struct node_table *t);
+
+/* NULL if absent. node_table_named looks among the nodes that are not waiting. */
+struct node *node_table_get(const struct node_table *t, uint64_t handle);
+struct node *node_table_named(const struct node_table *t, const char *name);
+
+/* Adds a node; handle is not in the table, the table not full. Owned by the table. */
+struct node *node_table_add(struct node_table *t, uint64_t handle, const struct msg_register *reg);
+void node_table_remove(struct node_table *t, struct node *node);
+
+/* Fills t->snapshot with the nodes that are not waiting and returns how many. */
+size_t node_table_snapshot(struct node_table *t, int64_t now);
+
+/* Nodes of the role that are up or draining. */
+uint32_t node_table_count(const struct node_table *t, enum node_role role);
+
+/* ERR_PEER with one sentence that names the value and the expectation, if the registration does not
+ * fit this cluster. Does not look at the name's uniqueness. */
+int node_check(const struct node_table *t, const struct node_expect *expect,
+               const struct msg_register *reg, struct err *e);
+
+/* If the nodes are of several kernel tiers: writes "avx2 (prefill-1), ..." and returns true. */
+bool node_table_mixed_tiers(const struct node_table *t, char *out, size_t out_bytes);
+
+#endif

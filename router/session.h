@@ -1,0 +1,62 @@
+/* session: one client request inside the router: the attempt that runs now, the journal of what was
+ * delivered, and the queue of those that wait. Owned by the core. No clock, no socket. */
+#ifndef TANDEM_ROUTER_SESSION_H
+#define TANDEM_ROUTER_SESSION_H
+
+#include "router/core.h"
+
+enum session_state { SESSION_QUEUED, SESSION_RESERVING, SESSION_PREFILL, SESSION_DECODE };
+
+struct session {
+    uint64_t client;     /* the shell's handle */
+    struct stream_id id; /* id.epoch: of the current attempt */
+    enum session_state state;
+
+    /* The prompt, then the journal: room for n_prompt + max_new. After the delivered tokens there
+     * may be n_ahead more that the decode node sent before the first token came; the one between
+     * is the hole at index n_delivered. */
+    uint32_t *tokens;
+    uint32_t n_prompt, max_new, n_delivered, n_ahead;
+    enum finish ahead_finish; /* came with those ahead */
+
+    struct sampling sampling;
+    uint32_t n_stop_tokens;
+    uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
+
+    /* The pair of this attempt and its charge; prefill is NULL again once its part is done. */
+    struct node *prefill, *decode;
+    uint32_t pages, queued_tokens;
+    uint64_t avoid; /* handle of the node that failed it last */
+
+    int64_t submitted_at, queued_at, placed_at;
+    struct router_stats stats;
+    struct session *prev, *next; /* in the queue, or next in the list of the ended */
+};
+
+/* Takes submit->tokens (grown to hold the journal). */
+struct session *session_new(const struct router_submit *submit, uint64_t request, int64_t now);
+void session_free(struct session *s);
+
+/* What session_tokens makes of tokens that a decode node sent. */
+enum session_verdict {
+    SESSION_REPEAT, /* all known already: drop */
+    SESSION_NEW,    /* s->n_delivered has grown: deliver from *first */
+    SESSION_AHEAD,  /* kept until the first token comes */
+    SESSION_FAULT,  /* a gap, or more than was asked for */
+};
+/* Enters tokens[n], whose first has `index`, into the journal. first_missing: the token at
+ * n_delivered comes from the prefill node and has not come yet. */
+enum session_verdict session_tokens(struct session *s, uint32_t *first, uint32_t index,
+                                    const uint32_t *tokens, uint32_t n, bool first_missing);
+/* Enters the token that the prefill node sampled, at n_delivered, and whatever was ahead of it. */
+void session_first(struct session *s, uint32_t token);
+
+/* The queue is ordered by request number, so that a restarted request is not behind newer ones. */
+struct session_queue { /* zeroed: empty */
+    struct session *head, *tail;
+    uint32_t n;
+};
+void session_queue_add(struct session_queue *q, struct session *s);
+void session_queue_remove(struct session_queue *q, struct session *s);
+
+#endif

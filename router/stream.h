@@ -1,0 +1,70 @@
+/* stream: the arrows of a request's state machine (drawn in core.h), and the core's insides that
+ * they share with core.c and inbox.c. Included by those three only. */
+#ifndef TANDEM_ROUTER_STREAM_H
+#define TANDEM_ROUTER_STREAM_H
+
+#include "base/clock.h"
+#include "base/map.h"
+#include "router/core.h"
+#include "router/session.h"
+
+/* A node that refused or failed work gets no more for this long: what it says of its room reaches
+ * us a heartbeat late, and asking again at once would only spin. */
+#define STREAM_HOLD (100 * CLOCK_MS)
+
+struct router_core {
+    struct router_config config;
+    struct node_table nodes;
+    struct map by_request, by_client; /* of struct session, all live ones */
+    struct session_queue queue;
+    uint32_t running;       /* sessions that are not in the queue */
+    struct session *ended;  /* freed by the next step: actions of this one point into them */
+    uint64_t next_request, next_use;
+    uint32_t ctx_max;       /* schedule_ctx of the nodes */
+    int64_t service_ns;     /* smoothed time from placing a request to its end */
+    struct router_counters counters;
+    /* of the step in progress */
+    int64_t now;
+    struct router_actions *out;
+};
+
+/* actions.c: each appends one action. action_send takes m's parts. */
+struct router_action *action_add(struct router_core *c, enum router_action_type type);
+void action_send(struct router_core *c, const struct node *node, struct msg *m);
+void action_note(struct router_core *c, enum log_level level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* core.c: when a refused client should come back: from the queue and how long requests take. */
+uint32_t core_retry_after_ms(const struct router_core *c, uint64_t client);
+
+/* QUEUED -> RESERVING for as many requests as there are pairs for, oldest first. */
+void stream_place_all(struct router_core *c);
+
+/* RESERVING -> PREFILL */
+void stream_reserved(struct router_core *c, struct session *s, uint32_t held_tokens);
+
+/* RESERVING -> QUEUED, without a restart being counted: the node had no room. */
+void stream_refused(struct router_core *c, struct session *s);
+
+/* PREFILL -> DECODE, or the end if this was the last token */
+void stream_first(struct router_core *c, struct session *s, const struct msg_prefill_token *m);
+
+/* PREFILL or DECODE -> itself, or the end */
+void stream_tokens(struct router_core *c, struct session *s, const struct msg_tokens *m);
+
+/* Any -> QUEUED for a new epoch, or FAIL after too many. culprit: node to avoid then, or 0. */
+void stream_restart(struct router_core *c, struct session *s, uint64_t culprit, const char *why);
+
+/* The node has let go of the attempt itself, or is no more: no CANCEL to it. */
+void stream_let_go(struct session *s, const struct node *node);
+
+/* The ends. Each frees both nodes; s is gone with the next step. retry_after_ms 0: no use. */
+void stream_finish(struct router_core *c, struct session *s, enum finish finish);
+void stream_fail(struct router_core *c, struct session *s, int status, uint32_t retry_after_ms,
+                 const char *text);
+
+/* inbox.c: one message from a node; the node's end, told or found out. */
+void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m);
+void inbox_lost(struct router_core *c, struct node *node, const char *why);
+
+#endif
