@@ -1,0 +1,274 @@
+/* tandem's own protocol (generate.proto) over one ZeroMQ connection: takes HTTP and JSON out of a
+ * measurement. A request that ZeroMQ does not take yet waits in a list and is offered again. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "bench/call.h"
+#include "net/loop.h"
+#include "net/msg.h"
+#include "net/sock.h"
+
+#define CONNECT_TIMEOUT_S 10
+#define RETRY_MS 1 /* between two offers of what ZeroMQ did not take */
+
+struct native {
+    struct transport base; /* first */
+    const struct bench_options *options;
+    struct call_events events;
+    struct loop *loop;
+    struct sock_ctx *ctx;
+    struct sock *sock;
+    struct loop_event *retry;
+    struct map calls;       /* by tag: sent and not done */
+    struct exchange *first; /* not sent yet, oldest first */
+    struct exchange **last;
+    uint64_t next_tag;
+};
+
+struct exchange { /* a call's */
+    struct call *call;
+    uint64_t tag;
+    bool sent;
+    struct exchange *next; /* while not sent */
+};
+
+static void unsent_add(struct native *t, struct exchange *x)
+{
+    *t->last = x;
+    t->last = &x->next;
+}
+
+static void unsent_del(struct native *t, struct exchange *x)
+{
+    struct exchange **at = &t->first;
+
+    while (*at != x)
+        at = &(*at)->next;
+    *at = x->next;
+    if (!x->next)
+        t->last = at;
+    x->next = NULL;
+}
+
+static int generate_send(struct native *t, struct exchange *x, struct err *e)
+{
+    const struct bench_options *o = t->options;
+    const struct prompt *p = x->call->prompt;
+    struct msg m = {.type = MSG_GENERATE};
+    struct msg_generate *g = &m.u.generate;
+    int rc;
+
+    g->tag = x->tag;
+    if (p->text) {
+        g->text = mem_strndup(p->text, p->text_bytes);
+        g->text_bytes = p->text_bytes;
+    } else {
+        g->tokens = mem_dup(p->tokens, p->n_tokens * sizeof(*p->tokens));
+        g->n_tokens = p->n_tokens;
+    }
+    g->max_tokens = o->max_tokens;
+    g->sampling = (struct sampling){.temperature = (float)o->temperature, .top_p = 1,
+                                    .seed = call_seed(o, x->call)};
+    g->has_seed = o->temperature > 0;
+    g->ignore_eos = bench_ignore_eos(o);
+    rc = sock_send(t->sock, NULL, &m, e);
+    msg_fini(&m);
+    return rc;
+}
+
+static void exchange_done(struct native *t, struct exchange *x, enum outcome outcome,
+                          const char *why)
+{
+    struct call *call = x->call;
+
+    if (x->sent)
+        map_del(&t->calls, x->tag);
+    else
+        unsent_del(t, x);
+    call->transport = NULL;
+    mem_free(x);
+    t->events.done(t->events.ctx, call, outcome, why);
+}
+
+/* Offers what waits, in order. */
+static void on_retry(void *ctx)
+{
+    struct native *t = ctx;
+    struct err e = {0};
+
+    while (t->first) {
+        struct exchange *x = t->first;
+        int rc = generate_send(t, x, &e);
+
+        if (rc == ERR_BUSY)
+            return;
+        if (rc != ERR_OK) {
+            exchange_done(t, x, OUTCOME_MALFORMED, e.text);
+            continue;
+        }
+        unsent_del(t, x);
+        x->sent = true;
+        map_put(&t->calls, x->tag, x);
+    }
+    loop_del_event(&t->retry);
+}
+
+static void on_tokens(struct native *t, const struct msg_generate_tokens *m)
+{
+    struct exchange *x = map_get(&t->calls, m->tag);
+
+    if (!x)
+        return; /* of a call that was cancelled */
+    if (m->index != x->call->record.output_tokens) {
+        exchange_done(t, x, OUTCOME_MALFORMED, "token indices have a gap or repeat");
+        return;
+    }
+    x->call->record.output_tokens += m->n_tokens;
+    if (m->n_tokens > 0)
+        t->events.output(t->events.ctx, x->call);
+}
+
+static void on_generate_done(struct native *t, const struct msg_generate_done *m)
+{
+    struct exchange *x = map_get(&t->calls, m->tag);
+
+    if (!x)
+        return;
+    x->call->record.prompt_tokens = m->prompt_tokens;
+    if (m->status != 200)
+        exchange_done(t, x, outcome_of_status(m->status), m->text);
+    else if (m->output_tokens != x->call->record.output_tokens)
+        exchange_done(t, x, OUTCOME_BROKEN, "fewer tokens arrived than the router sent");
+    else
+        exchange_done(t, x, OUTCOME_OK, "");
+}
+
+static void on_msg(void *ctx, const struct peer *from, struct msg *m)
+{
+    struct native *t = ctx;
+
+    (void)from;
+    if (m->type == MSG_GENERATE_TOKENS)
+        on_tokens(t, &m->u.generate_tokens);
+    else if (m->type == MSG_GENERATE_DONE)
+        on_generate_done(t, &m->u.generate_done);
+}
+
+static int native_start(struct transport *base, struct call *call, struct err *e)
+{
+    struct native *t = (struct native *)base;
+    struct exchange *x = mem_zalloc(sizeof(*x));
+    int rc = ERR_BUSY;
+
+    x->call = call;
+    x->tag = t->next_tag++;
+    if (!t->first) /* else it queues behind those that wait */
+        rc = generate_send(t, x, e);
+    if (rc != ERR_OK && rc != ERR_BUSY) {
+        mem_free(x);
+        return rc;
+    }
+    if (rc == ERR_OK) {
+        x->sent = true;
+        map_put(&t->calls, x->tag, x);
+    } else {
+        unsent_add(t, x);
+        if (!t->retry)
+            t->retry = loop_add_timer(t->loop, RETRY_MS, on_retry, t);
+    }
+    call->transport = x;
+    return ERR_OK;
+}
+
+static void native_cancel(struct transport *base, struct call *call)
+{
+    struct native *t = (struct native *)base;
+    struct exchange *x = call->transport;
+    struct msg m = {.type = MSG_GENERATE_CANCEL, .u.generate_cancel = x->tag};
+
+    if (x->sent) {
+        map_del(&t->calls, x->tag);
+        sock_send(t->sock, NULL, &m, NULL); /* if it is busy, the router generates for nobody */
+        msg_fini(&m);
+    } else {
+        unsent_del(t, x);
+    }
+    call->transport = NULL;
+    mem_free(x);
+}
+
+static void native_close(struct transport *base)
+{
+    struct native *t = (struct native *)base;
+
+    loop_del_event(&t->retry);
+    if (t->sock)
+        loop_del_sock(t->loop, t->sock);
+    sock_close(&t->sock);
+    sock_ctx_free(&t->ctx);
+    map_fini(&t->calls);
+    mem_free(t);
+}
+
+/* A DEALER is busy until it is connected: offers it the cancellation of nothing until it is taken. */
+static int connect_wait(struct native *t, struct err *e)
+{
+    const struct timespec pause = {.tv_nsec = 2 * CLOCK_MS};
+    int64_t end = clock_now() + CONNECT_TIMEOUT_S * CLOCK_S;
+
+    for (;;) {
+        struct msg m = {.type = MSG_GENERATE_CANCEL};
+        int rc = sock_send(t->sock, NULL, &m, e);
+
+        msg_fini(&m);
+        if (rc != ERR_BUSY)
+            return rc;
+        if (clock_now() > end)
+            return err_set(e, ERR_TIMEOUT, "%s: no router answers within %d s", t->options->native,
+                           CONNECT_TIMEOUT_S);
+        nanosleep(&pause, NULL);
+    }
+}
+
+int transport_native_open(struct transport **out, struct loop *loop, const struct bench_options *o,
+                          const struct call_events *events, struct err *e)
+{
+    struct native *t = mem_zalloc(sizeof(*t));
+    char identity[PEER_ID_MAX];
+    struct sock_options options = {.kind = SOCK_DEALER, .lane = SOCK_CONTROL, .identity = identity};
+    struct sock *s = NULL;
+    int rc;
+
+    *out = NULL;
+    t->base = (struct transport){native_start, native_cancel, native_close, ""};
+    t->options = o;
+    t->events = *events;
+    t->loop = loop;
+    t->last = &t->first;
+    t->next_tag = 1; /* 0 is connect_wait's */
+    snprintf(identity, sizeof(identity), "bench-%d#%016" PRIx64, (int)getpid(), rng_entropy());
+    t->ctx = sock_ctx_new();
+    rc = sock_open(&s, t->ctx, &options, e);
+    if (rc != ERR_OK)
+        goto fail;
+    t->sock = s;
+    loop_add_sock(loop, s, on_msg, t);
+    rc = sock_connect(s, o->native, e);
+    if (rc == ERR_OK)
+        rc = connect_wait(t, e);
+    if (rc != ERR_OK)
+        goto fail;
+    *out = &t->base;
+    return ERR_OK;
+fail:
+    native_close(&t->base);
+    return rc;
+}
