@@ -201,15 +201,37 @@ static int send_frame(void *zmq, zmq_msg_t *f, bool more)
     return rc;
 }
 
+static int events_of(void *zmq)
+{
+    int events = 0;
+    size_t n = sizeof(events);
+
+    while (zmq_getsockopt(zmq, ZMQ_EVENTS, &events, &n) < 0)
+        ASSERT(errno == EINTR);
+    return events;
+}
+
+/* A send looks at its io thread's mail only once a millisecond, so "full" and "no such peer" may be
+ * old news; asking for events reads the mail. */
+static int send_first_frame(void *zmq, zmq_msg_t *f, bool more)
+{
+    if (send_frame(zmq, f, more) >= 0)
+        return 0;
+    events_of(zmq);
+    return send_frame(zmq, f, more);
+}
+
 /* All frames or none. If the connection dies between two frames, a DEALER takes back those it has,
  * fails the next, and then swallows the rest of the message: give it that end. */
 static int parcel_send(struct parcel *p, void *zmq)
 {
     for (size_t i = 0; i < p->n; i++) {
         bool more = i + 1 < p->n;
-        int why;
+        int why, rc;
 
-        if (send_frame(zmq, &p->frames[i], more) >= 0)
+        rc = i == 0 ? send_first_frame(zmq, &p->frames[i], more)
+                    : send_frame(zmq, &p->frames[i], more);
+        if (rc >= 0)
             continue;
         why = errno;
         parcel_drop(p, i);
@@ -353,12 +375,7 @@ int sock_recv(struct sock *s, struct peer *from, struct msg *m, struct err *e)
 
 bool sock_readable(struct sock *s)
 {
-    int events = 0;
-    size_t n = sizeof(events);
-
-    while (zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &n) < 0)
-        ASSERT(errno == EINTR);
-    return events & ZMQ_POLLIN;
+    return events_of(s->zmq) & ZMQ_POLLIN;
 }
 
 int sock_fd(const struct sock *s)
