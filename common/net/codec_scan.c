@@ -107,7 +107,7 @@ static int scan_value(struct scan *s, const char *msg, const ProtobufCFieldDescr
 int codec_scan(const ProtobufCMessageDescriptor *pb, const uint8_t *p, size_t n, struct err *e)
 {
     uint32_t seen[CODEC_FIELDS_MAX] = {0};
-    struct scan s = {p, p + n};
+    struct scan s = {p, n > 0 ? p + n : p}; /* an empty frame may be NULL */
 
     while (s.p < s.end) {
         const ProtobufCFieldDescriptor *f;
