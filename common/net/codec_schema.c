@@ -16,6 +16,8 @@
 /* 0, or an error of the compiler if a and b differ: a row that couples fields of unequal width. */
 #define SAME(a, b) (0 * sizeof(char[(a) == (b) ? 1 : -1]))
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): the arguments are types, members and initializers. */
+
 /* T: the generated struct; f: its member; m: the member of struct msg's union. */
 #define NUM(k, f, m, lo, hi)                                                                       \
     {.name = #f,                                                                                   \
@@ -324,3 +326,4 @@ const struct codec_message codec_messages[] = {
     MESSAGE(KV_ABORT, kv_abort, kv_abort, NULL),
 };
 const size_t codec_n_messages = ARRAY_LEN(codec_messages);
+/* NOLINTEND(bugprone-macro-parentheses) */
