@@ -39,6 +39,10 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
     }
     if (n >= room)
         n = room - 1;
+    for (size_t i = 0; i < n; i++) { /* values come from files and peers: none may start a line */
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+            line[i] = '?';
+    }
     line[n++] = '\n';
     if (write(STDERR_FILENO, line, n) < 0)
         return; /* nowhere left to say it */

@@ -2,7 +2,8 @@
  *
  * error: an operator must act; warn: we coped; info: life of nodes and one line a request; debug:
  * the rest. The level is tested before the arguments are evaluated. Any thread may log; a line is
- * written with one write(2), so lines of several threads or processes do not mix. */
+ * written with one write(2), so lines of several threads or processes do not mix. Control bytes are
+ * written as '?'. */
 #ifndef TANDEM_BASE_LOG_H
 #define TANDEM_BASE_LOG_H
 
