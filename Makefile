@@ -7,7 +7,7 @@
 #   make lint          compiler warnings as errors, clang-tidy, cppcheck, layers and sizes
 #   make fuzz          the fuzzers of tests/fuzz, with clang, into build/fuzz
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
-#   make install       programs into $(DESTDIR)$(PREFIX)/bin
+#   make install       programs and the default model into $(DESTDIR)$(PREFIX)
 #   make clean         remove build/
 #
 # Variables: V=1 shows commands; SAN=1 builds with ASan and UBSan into build/san; TSAN=1 with TSan
@@ -90,8 +90,9 @@ lint:
 bench-kernels: $(CHECKS)
 	$(Q)for b in $(CHECKS); do $$b || exit 1; done
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/tandem
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 deploy/demo/austen-5m-q8_0.gguf $(DESTDIR)$(PREFIX)/share/tandem
 clean:
 	rm -rf $(OUT)
 

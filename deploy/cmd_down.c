@@ -1,18 +1,17 @@
 /* tandem down: ends a cluster and sees to it that nothing is left. */
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "base/check.h"
-#include "base/clock.h"
 #include "deploy/command.h"
 #include "deploy/commands.h"
 #include "deploy/rundir.h"
 
-#define DOWN_PATIENCE (10 * CLOCK_S) /* the supervisor itself kills after 3 s */
-#define DOWN_POLL_MS 10
+#define DOWN_PATIENCE_MS 10000 /* the supervisor itself kills after 3 s */
 
 static const struct option_table down_option_table = {
     .program = "tandem down",
@@ -20,32 +19,35 @@ static const struct option_table down_option_table = {
     .summary = "Ends the cluster that FILE describes, that has this name, or the only one that runs",
 };
 
-/* Whether the cluster's lock is free within the time. */
-static bool down_wait(const struct rundir *d, int64_t patience)
+static bool down_ended(int process)
 {
-    const struct timespec pause = {.tv_nsec = DOWN_POLL_MS * 1000000L};
-    int64_t until = clock_now() + patience;
-    pid_t pid;
+    struct pollfd fd = {.fd = process, .events = POLLIN};
 
-    while (rundir_running(d, &pid)) {
-        if (clock_now() >= until)
-            return false;
-        nanosleep(&pause, NULL);
-    }
-    return true;
+    return poll(&fd, 1, DOWN_PATIENCE_MS) == 1;
 }
 
-/* Asks, then insists: children of a killed supervisor are killed by the system. */
+/* Asks, then insists: children of a killed supervisor are killed by the system. The descriptor stands
+ * for this one process, whoever gets its number later. */
 static int down_supervisor(const struct rundir *d, const char *name, pid_t pid, struct err *e)
 {
-    if (!pid)
+    int process = pid ? pidfd_open(pid, 0) : -1;
+    pid_t now;
+    bool ended;
+
+    if (process < 0 || !rundir_running(d, &now) || now != pid) {
+        if (process >= 0)
+            close(process);
         return err_set(e, ERR_BUSY, "cluster %s is just being started or ended; try again", name);
-    if (kill(pid, SIGTERM) == 0 && down_wait(d, DOWN_PATIENCE))
-        return 0;
-    kill(pid, SIGKILL);
-    if (down_wait(d, DOWN_PATIENCE))
-        return 0;
-    return err_set(e, ERR_TIMEOUT, "cluster %s: supervisor %ld does not end", name, (long)pid);
+    }
+    pidfd_send_signal(process, SIGTERM, NULL, 0);
+    ended = down_ended(process);
+    if (!ended) {
+        pidfd_send_signal(process, SIGKILL, NULL, 0);
+        ended = down_ended(process);
+    }
+    close(process);
+    return ended ? 0
+                 : err_set(e, ERR_TIMEOUT, "cluster %s: supervisor %ld does not end", name, (long)pid);
 }
 
 static int down_run(const void *options, const struct option_args *args, struct err *e)

@@ -68,12 +68,10 @@ static bool run_text(void *ctx, const char *piece, size_t n)
 static json_t *run_request(const struct run *r)
 {
     const struct run_options *o = r->options;
-    const char *model = strrchr(r->target.state.model, '/');
-    json_t *request =
-        json_pack("{s:s, s:b, s:{s:b}, s:I, s:f, s:f, s:I}", "model",
-                  model ? model + 1 : r->target.state.model, "stream", 1, "stream_options",
-                  "include_usage", 1, "max_tokens", (json_int_t)o->max_tokens, "temperature",
-                  o->temperature, "top_p", o->top_p, "top_k", (json_int_t)o->top_k);
+    json_t *request = json_pack("{s:b, s:{s:b}, s:I, s:f, s:f, s:I}", "stream", 1, "stream_options",
+                                "include_usage", 1, "max_tokens", (json_int_t)o->max_tokens,
+                                "temperature", o->temperature, "top_p", o->top_p, "top_k",
+                                (json_int_t)o->top_k);
 
     ASSERT(request);
     if (*o->seed)

@@ -108,6 +108,7 @@ int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
                 const char *program_dir, const char *run_dir, struct err *e)
 {
     struct launch_places places = {.cluster = c, .program_dir = program_dir, .run_dir = run_dir};
+    int rc = 0;
 
     launch_endpoint(places.nodes, run_dir, "nodes");
     l->processes = mem_calloc(p->n, sizeof(*l->processes));
@@ -122,10 +123,10 @@ int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
 
         process->name = node->place->name;
         process->argv = argv_of[node->place->kind](&places, node);
-        if (access(process->argv[0], X_OK))
-            return err_set(e, ERR_NOT_FOUND, "%s: %s", process->argv[0], strerror(errno));
+        if (access(process->argv[0], X_OK) && !rc)
+            rc = err_set(e, ERR_NOT_FOUND, "%s: %s", process->argv[0], strerror(errno));
     }
-    return 0;
+    return rc;
 }
 
 void launch_fini(struct launch *l)

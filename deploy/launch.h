@@ -19,8 +19,9 @@ struct launch {
     size_t n;
 };
 
-/* launch_fini in any case. program_dir: where tandem-router and the others are; run_dir: where their sockets go. Every option
- * is passed, so that no environment of ours decides anything. ERR_NOT_FOUND: a program is missing. */
+/* Fills a zeroed l; launch_fini in any case. program_dir: where tandem-router and the others are;
+ * run_dir: where their sockets go. Every option is passed, so that no environment of ours decides
+ * anything. ERR_NOT_FOUND: a program is missing. */
 int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
                 const char *program_dir, const char *run_dir, struct err *e);
 void launch_fini(struct launch *l);

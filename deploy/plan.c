@@ -32,12 +32,11 @@ uint32_t plan_kv_pages(uint64_t page_bytes, uint32_t context, uint32_t wanted,
 static int plan_model(struct plan *p, const char *path, struct err *e)
 {
     struct weights weights;
-    struct gguf *g;
+    struct gguf *g = NULL;
     int rc = gguf_open(&g, path, e);
 
-    if (rc)
-        return rc;
-    rc = hparams_load(&p->hparams, g, e);
+    if (!rc)
+        rc = hparams_load(&p->hparams, g, e);
     if (!rc)
         rc = weights_load(&weights, g, &p->hparams, e);
     if (!rc) {
@@ -46,7 +45,7 @@ static int plan_model(struct plan *p, const char *path, struct err *e)
             p->weight_bytes += gguf_tensor_at(g, i)->bytes;
     }
     gguf_close(&g);
-    return rc;
+    return rc ? err_wrap(e, "model") : 0;
 }
 
 static uint32_t plan_sharers(const struct plan *p, const struct place_node *node)

@@ -55,7 +55,7 @@ static void supervise_end(struct supervise *s, int code, const char *why)
 {
     if (s->state == STOPPING)
         return;
-    log_info("supervisor", "stopping: %s", why);
+    log_info("process", "stopping: %s", why);
     if (s->up_fd >= 0)
         send(s->up_fd, why, strlen(why), MSG_NOSIGNAL | MSG_DONTWAIT);
     s->state = STOPPING;
@@ -69,11 +69,11 @@ static void supervise_start(struct supervise *s, struct child *c, int64_t now)
     struct err e = {0};
 
     if (child_start(c, s->dir->path, now, &e) == 0) {
-        log_info("supervisor", "started name=%s pid=%ld", c->process->name, (long)c->pid);
+        log_info("process", "started name=%s pid=%ld", c->process->name, (long)c->pid);
     } else if (s->state == STARTING) {
         supervise_end(s, 1, e.text);
     } else {
-        log_error("supervisor", "%s", e.text);
+        log_error("process", "%s", e.text);
         child_ended(c, now); /* tried again later */
     }
 }
@@ -89,10 +89,10 @@ static void supervise_death(struct supervise *s, struct child *c, int status, in
         child_last_words(c->process->name, s->dir->path, &why);
         supervise_end(s, 1, str_text(&why));
     } else if (s->state == RUNNING) {
-        log_warn("supervisor", "died name=%s how=\"%s\" restart_ms=%.0f", c->process->name,
+        log_warn("process", "died name=%s how=\"%s\" restart_ms=%.0f", c->process->name,
                  str_text(&how), clock_ms(c->restart_at - now));
     } else {
-        log_info("supervisor", "ended name=%s how=\"%s\"", c->process->name, str_text(&how));
+        log_info("process", "ended name=%s how=\"%s\"", c->process->name, str_text(&how));
     }
     str_fini(&how);
     str_fini(&why);
@@ -152,7 +152,7 @@ static int supervise_timers(struct supervise *s)
 
     if (s->state == STOPPING) {
         if (now >= s->kill_at) {
-            log_warn("supervisor", "some did not end within %.0f ms: killed",
+            log_warn("process", "some did not end within %.0f ms: killed",
                      clock_ms(SUPERVISOR_PATIENCE));
             supervise_kill(s, SIGKILL);
             s->kill_at = INT64_MAX;
