@@ -1,0 +1,215 @@
+/* Real processes: /bin/sh in the place of the daemons. */
+#include "deploy/supervisor.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "deploy/child.h"
+
+static char base[] = "/tmp/tandem-supervisor-XXXXXX";
+
+static int setup(void **state)
+{
+    (void)state;
+    return mkdtemp(base) && setenv("TANDEM_RUN_DIR", base, 1) == 0 ? 0 : -1;
+}
+
+static int teardown(void **state) /* succeeds only if nothing was left */
+{
+    (void)state;
+    return rmdir(base);
+}
+
+/* Starts one process of this shell script, under a supervisor. */
+static struct supervisor start(struct rundir *d, const char *script)
+{
+    char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)(uintptr_t)script, NULL};
+    struct launch_process process = {.name = "node-1", .argv = argv};
+    const struct launch l = {.processes = &process, .n = 1};
+    struct supervisor s;
+    struct err e = {0};
+
+    assert_int_equal(rundir_lock(d, "demo", &e), 0);
+    assert_int_equal(supervisor_start(&s, d, &l, &e), 0);
+    return s;
+}
+
+static bool is_gone(const struct rundir *d)
+{
+    struct stat st;
+
+    return lstat(d->path, &st) != 0;
+}
+
+/* Until the script has written the file NAME n times over; the supervisor works meanwhile. */
+static void wait_for(const struct rundir *d, const char *name, long n)
+{
+    char path[PATH_MAX + 16];
+    struct stat st = {0};
+
+    snprintf(path, sizeof(path), "%s/%s", d->path, name);
+    while (stat(path, &st) || st.st_size < n)
+        usleep(2000);
+}
+
+static void test_a_death_at_start_is_told_with_its_last_words(void **state)
+{
+    struct rundir d;
+    struct supervisor s = start(&d, "echo one >&2; echo two words >&2; exit 3");
+    struct err e = {0};
+
+    (void)state;
+    assert_true(supervisor_failed(&s, -1, &e));
+    assert_string_equal(e.text, "node-1 ended at start, exit code 3: two words");
+    assert_int_equal(supervisor_stop(&s), 1);
+    assert_true(is_gone(&d));
+}
+
+static void test_a_program_that_is_no_program(void **state)
+{
+    char *argv[] = {(char *)"/nonexistent/tandem-x", NULL};
+    struct launch_process process = {.name = "node-1", .argv = argv};
+    const struct launch l = {.processes = &process, .n = 1};
+    struct supervisor s;
+    struct rundir d;
+    struct err e = {0};
+
+    (void)state;
+    assert_int_equal(rundir_lock(&d, "demo", &e), 0);
+    assert_int_equal(supervisor_start(&s, &d, &l, &e), 0);
+    assert_true(supervisor_failed(&s, -1, &e));
+    assert_string_equal(e.text, "node-1 ended at start, exit code 127: /nonexistent/tandem-x: No "
+                                "such file or directory");
+    supervisor_stop(&s);
+    assert_true(is_gone(&d));
+}
+
+/* Writes a byte a start, and dies once there is a file `die`. */
+static const char mortal[] = "cd $TANDEM_RUN_DIR/tandem-$(id -u)/demo; echo >>starts; "
+                             "while [ ! -e die ]; do sleep 0.01; done; kill -9 $$";
+
+static void make_file(const struct rundir *d, const char *name)
+{
+    char path[PATH_MAX + 16];
+
+    snprintf(path, sizeof(path), "%s/%s", d->path, name);
+    fclose(fopen(path, "w"));
+}
+
+static void test_what_dies_later_is_restarted(void **state)
+{
+    struct rundir d;
+    struct supervisor s = start(&d, mortal);
+    struct err e = {0};
+
+    (void)state;
+    wait_for(&d, "starts", 1);
+    supervisor_tell(&s, SUPERVISOR_READY);
+    make_file(&d, "die");
+    wait_for(&d, "starts", 2);
+    assert_false(supervisor_failed(&s, 0, &e));
+    assert_int_equal(supervisor_stop(&s), 0);
+    assert_true(is_gone(&d));
+}
+
+static void test_the_end_of_up_is_the_end_of_all(void **state)
+{
+    struct rundir d;
+    struct supervisor s = start(&d, "echo >run; exec sleep 1000");
+    int status;
+
+    (void)state;
+    close(s.fd); /* as the system does when `up` is killed */
+    assert_int_equal(waitpid(s.pid, &status, 0), s.pid);
+    assert_int_equal(WEXITSTATUS(status), 1);
+    assert_true(is_gone(&d));
+}
+
+static void test_it_goes_on_once_up_has_detached(void **state)
+{
+    struct rundir d;
+    struct supervisor s = start(&d, mortal);
+    int status;
+    pid_t pid;
+
+    (void)state;
+    wait_for(&d, "starts", 1);
+    supervisor_tell(&s, SUPERVISOR_READY);
+    supervisor_tell(&s, SUPERVISOR_DETACH);
+    close(s.fd);
+    make_file(&d, "die");
+    wait_for(&d, "starts", 2); /* it works on */
+    assert_true(rundir_running(&d, &pid));
+    assert_int_equal(pid, s.pid);
+    kill(s.pid, SIGTERM);
+    assert_int_equal(waitpid(s.pid, &status, 0), s.pid);
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_true(is_gone(&d));
+}
+
+static void test_children_die_with_a_killed_supervisor(void **state)
+{
+    struct rundir d;
+    struct supervisor s;
+    int fds[2];
+    char byte;
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0); /* its processes inherit the write end: their death is our EOF */
+    s = start(&d, mortal);
+    close(fds[1]);
+    wait_for(&d, "starts", 1);
+    kill(s.pid, SIGKILL);
+    assert_int_equal(read(fds[0], &byte, 1), 0);
+    waitpid(s.pid, NULL, 0);
+    close(s.fd);
+    close(fds[0]);
+    assert_int_equal(rundir_lock(&d, "demo", NULL), 0); /* its directory is there, and free */
+    rundir_remove(&d);
+    assert_true(is_gone(&d));
+}
+
+static void test_restarts_slow_down_and_recover(void **state)
+{
+    struct child c;
+
+    (void)state;
+    child_init(&c, NULL);
+    c.started = 0;
+    child_ended(&c, 0);
+    assert_true(c.restart_at == 200 * CLOCK_MS);
+    child_ended(&c, 0);
+    assert_true(c.restart_at == 400 * CLOCK_MS);
+    for (int i = 0; i < 10; i++)
+        child_ended(&c, 0);
+    assert_true(c.restart_at == 5 * CLOCK_S);
+    child_ended(&c, 10 * CLOCK_S); /* it ran for ten seconds */
+    assert_true(c.restart_at == 10 * CLOCK_S + 200 * CLOCK_MS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_death_at_start_is_told_with_its_last_words),
+        cmocka_unit_test(test_a_program_that_is_no_program),
+        cmocka_unit_test(test_what_dies_later_is_restarted),
+        cmocka_unit_test(test_the_end_of_up_is_the_end_of_all),
+        cmocka_unit_test(test_it_goes_on_once_up_has_detached),
+        cmocka_unit_test(test_children_die_with_a_killed_supervisor),
+        cmocka_unit_test(test_restarts_slow_down_and_recover),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
