@@ -5,6 +5,7 @@
 static const struct kernels tables[CPU_TIER_COUNT] = {
     [CPU_REF] = KERNELS_TABLE(CPU_REF, ref),
 #ifdef __x86_64__
+    [CPU_AVX2] = KERNELS_TABLE(CPU_AVX2, avx2),
     [CPU_AVX512VNNI] = KERNELS_TABLE(CPU_AVX512VNNI, avx512vnni),
 #endif
 };

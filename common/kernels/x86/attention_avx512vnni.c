@@ -166,35 +166,39 @@ void attention_merge_avx512vnni(float *oa, float *ma, float *sa, const float *ob
     }
 }
 
+/* to[i * stride] = f16 of x[i], i < n <= 16; stride in halves */
+static inline void store_halves(uint8_t *to, size_t stride, const float *x, size_t n)
+{
+    __m512 v = _mm512_maskz_loadu_ps(lanes_avx512(n), x);
+    uint16_t half[16];
+
+    _mm256_storeu_si256((__m256i *)half,
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    for (size_t i = 0; i < n; i++)
+        memcpy(to + 2 * i * stride, half + i, 2);
+}
+
 void kv_store_avx512vnni(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
                          const float *k, const float *v)
 {
     size_t slot = pos % TOKENS;
 
     for (uint32_t h = 0; h < l->n_kv_head; h++, k += l->head_dim, v += l->head_dim) {
-        uint8_t *kp = page + kv_layout_k(l, layer, h), *vp = kp + l->v_offset;
+        uint8_t *kp = page + kv_layout_k(l, layer, h) + slot * l->element_bytes;
+        uint8_t *vp = page + kv_layout_k(l, layer, h) + l->v_offset +
+                      slot * l->v_stride * l->element_bytes;
 
+        if (l->type == KV_F32) {
+            for (size_t i = 0; i < l->head_dim; i++)
+                memcpy(kp + 4 * i * TOKENS, k + i, 4);
+            memcpy(vp, v, 4 * l->head_dim);
+            continue;
+        }
         for (size_t i = 0; i < l->head_dim; i += 16) {
             size_t n = l->head_dim - i < 16 ? l->head_dim - i : 16;
-            __mmask16 lanes = lanes_avx512(n);
-            __m512 kv = _mm512_maskz_loadu_ps(lanes, k + i);
-            __m512 vv = _mm512_maskz_loadu_ps(lanes, v + i);
 
-            if (l->type == KV_F16) {
-                uint16_t half[16];
-
-                _mm256_storeu_si256((__m256i *)half, _mm512_cvtps_ph(kv, _MM_FROUND_TO_NEAREST_INT |
-                                                                             _MM_FROUND_NO_EXC));
-                for (size_t j = 0; j < n; j++)
-                    memcpy(kp + 2 * ((i + j) * TOKENS + slot), half + j, 2);
-                _mm256_mask_storeu_epi16(
-                    vp + 2 * (slot * l->v_stride + i), lanes,
-                    _mm512_cvtps_ph(vv, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-            } else {
-                for (size_t j = 0; j < n; j++)
-                    memcpy(kp + 4 * ((i + j) * TOKENS + slot), k + i + j, 4);
-                _mm512_mask_storeu_ps(vp + 4 * (slot * l->v_stride + i), lanes, vv);
-            }
+            store_halves(kp + 2 * i * TOKENS, TOKENS, k + i, n);
+            store_halves(vp + 2 * i, 1, v + i, n);
         }
     }
 }

@@ -3,6 +3,9 @@
 #include "kernels/x86/lanes_avx512.h"
 #include "kernels/x86/tile.h"
 
+#define TILE_PANELS 2
+#define TILE_ROWS 8
+
 /* What one tile works on: rows of x and y from the tile's first, panels from its first. */
 struct tile {
     float *y;
@@ -76,19 +79,19 @@ TILE_INLINE void tile(const struct tile *t, enum dtype type, int panels, int row
 #define TILE(panels, rows) tile(t, DTYPE_F32, panels, rows)
 static void tile_f32(const struct tile *t, uint32_t panels, uint32_t rows)
 {
-    TILE_DISPATCH(panels, rows);
+    TILE_2X8(panels, rows);
 }
 #undef TILE
 #define TILE(panels, rows) tile(t, DTYPE_F16, panels, rows)
 static void tile_f16(const struct tile *t, uint32_t panels, uint32_t rows)
 {
-    TILE_DISPATCH(panels, rows);
+    TILE_2X8(panels, rows);
 }
 #undef TILE
 #define TILE(panels, rows) tile(t, DTYPE_BF16, panels, rows)
 static void tile_bf16(const struct tile *t, uint32_t panels, uint32_t rows)
 {
-    TILE_DISPATCH(panels, rows);
+    TILE_2X8(panels, rows);
 }
 #undef TILE
 

@@ -1,0 +1,213 @@
+#include <string.h>
+
+#include "kernels/tiers.h"
+#include "kernels/x86/lanes_avx2.h"
+#include "kernels/x86/tile.h"
+
+#define TOKENS KV_PAGE_TOKENS
+#define HEADS 2 /* query heads that pass over a page's K and V together */
+#define VECTORS 4 /* of 8 lanes: the tokens of a page, or dimensions of V */
+
+/* 8 elements of K or V. */
+TILE_INLINE __m256 elements(const uint8_t *base, enum kv_type type, size_t i)
+{
+    if (type == KV_F16)
+        return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(base + 2 * i)));
+    return _mm256_loadu_ps((const float *)(base + 4 * i));
+}
+
+/* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: the page after, or this. */
+TILE_INLINE void scores(float (*s)[TOKENS], const float *q, const uint8_t *k, const uint8_t *next,
+                        size_t dim, enum kv_type type, int heads)
+{
+    const size_t row = type == KV_F16 ? 2 * TOKENS : 4 * TOKENS;
+    __m256 acc[HEADS][VECTORS];
+
+    TILE_UNROLL for (int g = 0; g < heads; g++)
+        TILE_UNROLL for (int j = 0; j < VECTORS; j++)
+            acc[g][j] = _mm256_setzero_ps();
+    for (size_t i = 0; i < dim; i++) {
+        __m256 x[HEADS];
+
+        _mm_prefetch(next + i * row, _MM_HINT_T0);
+        TILE_UNROLL for (int g = 0; g < heads; g++)
+            x[g] = _mm256_broadcast_ss(q + g * dim + i);
+        TILE_UNROLL for (int j = 0; j < VECTORS; j++) {
+            __m256 kj = elements(k, type, i * TOKENS + j * 8);
+
+            TILE_UNROLL for (int g = 0; g < heads; g++)
+                acc[g][j] = _mm256_fmadd_ps(kj, x[g], acc[g][j]);
+        }
+    }
+    TILE_UNROLL for (int g = 0; g < heads; g++)
+        TILE_UNROLL for (int j = 0; j < VECTORS; j++)
+            _mm256_storeu_ps(s[g] + j * 8, acc[g][j]);
+}
+
+static inline float max_lane(__m256 v)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+/* Scores of c tokens become p in place; mx and sum move on. Returns corr. */
+static inline float softmax(float *s, float *mx, float *sum, size_t c, float scale)
+{
+    __m256 p[VECTORS], most = _mm256_set1_ps(-INFINITY);
+    float top, corr;
+
+    for (size_t j = 0; j < VECTORS; j++) {
+        __m256 in_range = _mm256_castsi256_ps(lanes_avx2(c, j * 8));
+
+        p[j] = _mm256_mul_ps(_mm256_loadu_ps(s + j * 8), _mm256_set1_ps(scale));
+        p[j] = _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), p[j], in_range);
+        most = _mm256_max_ps(most, p[j]);
+    }
+    top = max_lane(most);
+    top = (top > *mx ? top : *mx) + 0.0f;
+    corr = kernels_exp(*mx - top);
+    for (size_t j = 0; j < VECTORS; j++) {
+        p[j] = exp_avx2(_mm256_sub_ps(p[j], _mm256_set1_ps(top))); /* out of range: exp(-inf) = 0 */
+        _mm256_storeu_ps(s + j * 8, p[j]);
+    }
+    *mx = top;
+    *sum = fmaf(*sum, corr, tree_sum_avx2(_mm256_add_ps(p[0], p[2]), _mm256_add_ps(p[1], p[3])));
+    return corr;
+}
+
+/* o[g] = o[g] * corr[g] + p[g] V for `vectors` times 8 dimensions from i on. */
+TILE_INLINE void values(float *o, float (*p)[TOKENS], const float *corr, const uint8_t *v,
+                        const struct kv_layout *l, size_t c, size_t i, enum kv_type type,
+                        int vectors, int heads)
+{
+    __m256 acc[HEADS][VECTORS];
+
+    TILE_UNROLL for (int g = 0; g < heads; g++)
+        TILE_UNROLL for (int j = 0; j < vectors; j++)
+            acc[g][j] = _mm256_mul_ps(_mm256_maskload_ps(o + g * l->head_dim + i + j * 8,
+                                                         lanes_avx2(l->head_dim, i + j * 8)),
+                                      _mm256_set1_ps(corr[g]));
+    for (size_t t = 0; t < c; t++) {
+        __m256 w[HEADS];
+
+        TILE_UNROLL for (int g = 0; g < heads; g++)
+            w[g] = _mm256_broadcast_ss(p[g] + t);
+        TILE_UNROLL for (int j = 0; j < vectors; j++) {
+            __m256 x = elements(v, type, t * l->v_stride + i + j * 8);
+
+            TILE_UNROLL for (int g = 0; g < heads; g++)
+                acc[g][j] = _mm256_fmadd_ps(w[g], x, acc[g][j]);
+        }
+    }
+    TILE_UNROLL for (int g = 0; g < heads; g++)
+        TILE_UNROLL for (int j = 0; j < vectors; j++)
+            _mm256_maskstore_ps(o + g * l->head_dim + i + j * 8,
+                                lanes_avx2(l->head_dim, i + j * 8), acc[g][j]);
+}
+
+/* One page for `heads` query heads; k and next are the head's K in this page and the one after. */
+TILE_INLINE void attend(float *o, float *mx, float *sum, const float *q, const uint8_t *k,
+                        const uint8_t *next, const struct kv_layout *l, size_t c, float scale,
+                        enum kv_type type, int heads)
+{
+    float p[HEADS][TOKENS], corr[HEADS];
+    const uint8_t *v = k + l->v_offset;
+    size_t i = 0;
+
+    scores(p, q, k, next, l->head_dim, type, heads);
+    for (int g = 0; g < heads; g++)
+        corr[g] = softmax(p[g], mx + g, sum + g, c, scale);
+    for (size_t line = l->v_offset; line < l->head_bytes; line += 64)
+        _mm_prefetch(next + line, _MM_HINT_T1);
+    for (; i + 32 <= l->head_dim; i += 32)
+        values(o, p, corr, v, l, c, i, type, 4, heads);
+    for (; i < l->head_dim; i += 8)
+        values(o, p, corr, v, l, c, i, type, 1, heads);
+}
+
+#define ATTEND(type, heads)                                                                        \
+    attend(o + g * l->head_dim, mx + g, sum + g, q + g * l->head_dim, k, next, l, c, scale, type,  \
+           heads)
+
+void attention_avx2(float *o, float *mx, float *sum, const float *q, uint8_t *const *pages,
+                    const struct kv_layout *l, uint32_t layer, uint32_t head, uint32_t group,
+                    uint32_t first, uint32_t n, float scale)
+{
+    size_t at = kv_layout_k(l, layer, head);
+
+    memset(o, 0, (size_t)group * l->head_dim * sizeof(*o));
+    for (uint32_t g = 0; g < group; g++) {
+        mx[g] = -INFINITY;
+        sum[g] = 0;
+    }
+    for (uint32_t t = 0; t < n; t += TOKENS) {
+        size_t page = (first + t) / TOKENS, c = n - t < TOKENS ? n - t : TOKENS;
+        const uint8_t *k = pages[page] + at;
+        const uint8_t *next = t + TOKENS < n ? pages[page + 1] + at : k;
+
+        for (uint32_t g = 0; g < group; g += HEADS)
+            switch ((group - g < HEADS ? group - g : HEADS) * 2 + (l->type == KV_F32)) {
+            case 2: ATTEND(KV_F16, 1); break;
+            case 3: ATTEND(KV_F32, 1); break;
+            case 4: ATTEND(KV_F16, 2); break;
+            default: ATTEND(KV_F32, 2);
+            }
+    }
+}
+
+void attention_merge_avx2(float *oa, float *ma, float *sa, const float *ob, float mb, float sb,
+                          uint32_t head_dim)
+{
+    float top = *ma > mb ? *ma : mb;
+    float ca = kernels_exp(*ma - top), cb = kernels_exp(mb - top);
+    __m256 va = _mm256_set1_ps(ca), vb = _mm256_set1_ps(cb);
+
+    *sa = fmaf(sb, cb, *sa * ca);
+    *ma = top;
+    for (size_t i = 0; i < head_dim; i += 8) {
+        __m256i lanes = lanes_avx2(head_dim, i);
+        __m256 a = _mm256_mul_ps(_mm256_maskload_ps(oa + i, lanes), va);
+
+        a = _mm256_fmadd_ps(_mm256_maskload_ps(ob + i, lanes), vb, a);
+        _mm256_maskstore_ps(oa + i, lanes, a);
+    }
+}
+
+/* to[i * stride] = f16 of x[i], i < n <= 8; stride in halves */
+static inline void store_halves(uint8_t *to, size_t stride, const float *x, size_t n)
+{
+    __m256 v = _mm256_maskload_ps(x, lanes_avx2(n, 0));
+    uint16_t half[8];
+
+    _mm_storeu_si128((__m128i *)half,
+                     _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    for (size_t i = 0; i < n; i++)
+        memcpy(to + 2 * i * stride, half + i, 2);
+}
+
+void kv_store_avx2(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
+                   const float *k, const float *v)
+{
+    size_t slot = pos % TOKENS;
+
+    for (uint32_t h = 0; h < l->n_kv_head; h++, k += l->head_dim, v += l->head_dim) {
+        uint8_t *kp = page + kv_layout_k(l, layer, h) + slot * l->element_bytes;
+        uint8_t *vp = page + kv_layout_k(l, layer, h) + l->v_offset +
+                      slot * l->v_stride * l->element_bytes;
+
+        if (l->type == KV_F32) {
+            for (size_t i = 0; i < l->head_dim; i++)
+                memcpy(kp + 4 * i * TOKENS, k + i, 4);
+            memcpy(vp, v, 4 * l->head_dim);
+            continue;
+        }
+        for (size_t i = 0; i < l->head_dim; i += 8) {
+            size_t n = l->head_dim - i < 8 ? l->head_dim - i : 8;
+
+            store_halves(kp + 2 * i * TOKENS, TOKENS, k + i, n);
+            store_halves(vp + 2 * i, 1, v + i, n);
+        }
+    }
+}
