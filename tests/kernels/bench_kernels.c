@@ -1,0 +1,391 @@
+/* bench_kernels: every kernel of every tier that this machine has, on one thread, beside what the
+ * machine can do: a loop that reads the same bytes, and a loop of the tier's multiply-adds on
+ * registers, both measured in the same round. usage: bench_kernels [MiB of weights] [rounds] */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+#define K 4096
+#define ROWS_MAX 128
+#define HEAD_DIM 128
+#define VECTOR 4096
+
+/* What the kernels work on. n_panels of each call is what a case can get through in about 10 ms. */
+struct bench {
+    uint8_t *memory; /* weights, then KV pages */
+    size_t bytes;
+    struct panels w;
+    struct act_q8 act;
+    float *x, *y, *z;
+    struct kv_layout kv;
+    uint8_t **pages;
+    uint32_t n_pages;
+    int rounds;
+};
+
+enum limit { LIMIT_NONE, LIMIT_READ, LIMIT_FLOAT, LIMIT_INT8 };
+
+struct bench_case {
+    const char *name;
+    enum dtype type; /* of matmuls; DTYPE_LIMIT for others */
+    uint32_t m;      /* rows of x, or query heads of a kv head */
+    enum limit limit;
+    double (*run)(const struct bench *, const struct bench_case *, const struct kernels *);
+};
+
+/* Keeps results of the machine's loops alive. */
+static volatile uint64_t sink;
+
+/* Time of this thread on a processor, so that a busy machine disturbs a little less. */
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Bytes a second of reading n bytes, asking for them as far ahead as the kernels do. */
+static double read_rate(const uint8_t *p, size_t n)
+{
+    typedef uint64_t line __attribute__((vector_size(64)));
+    line s[4] = {{0}};
+    double t = now();
+
+    for (size_t i = 0; i + 256 <= n; i += 256)
+        for (size_t j = 0; j < 4; j++) {
+            __builtin_prefetch(p + i + j * 64 + 4096);
+            s[j] += *(const line *)(const void *)(p + i + j * 64);
+        }
+    s[0] += s[1] + s[2] + s[3];
+    sink = s[0][0] + s[0][3] + s[0][7];
+    return (double)n / (now() - t);
+}
+
+#define CHAINS 12 /* more than latency times ports of any core these tiers run on */
+#define TURNS 200000
+
+#ifdef __x86_64__
+__attribute__((target("avx512f"))) static double float_rate_avx512vnni(void)
+{
+    __m512 a[CHAINS], x = _mm512_set1_ps(0.5f);
+    double t = now();
+
+    _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
+        a[j] = x;
+    for (int i = 0; i < TURNS; i++)
+        _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
+        {
+            a[j] = _mm512_fmadd_ps(x, x, a[j]);
+            __asm__ volatile("" : "+v"(a[j]));
+        }
+    return 2.0 * 16 * CHAINS * TURNS / (now() - t);
+}
+
+__attribute__((target("avx512vnni,avx512f"))) static double int8_rate_avx512vnni(void)
+{
+    __m512i a[CHAINS], x = _mm512_set1_epi32(1);
+    double t = now();
+
+    _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
+        a[j] = x;
+    for (int i = 0; i < TURNS; i++)
+        _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
+        {
+            a[j] = _mm512_dpbusd_epi32(a[j], x, x);
+            __asm__ volatile("" : "+v"(a[j]));
+        }
+    return 2.0 * 64 * CHAINS * TURNS / (now() - t);
+}
+
+__attribute__((target("avx2,fma"))) static double float_rate_avx2(void)
+{
+    __m256 a[CHAINS], x = _mm256_set1_ps(0.5f);
+    double t = now();
+
+    _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
+        a[j] = x;
+    for (int i = 0; i < TURNS; i++)
+        _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
+        {
+            a[j] = _mm256_fmadd_ps(x, x, a[j]);
+            __asm__ volatile("" : "+x"(a[j]));
+        }
+    return 2.0 * 8 * CHAINS * TURNS / (now() - t);
+}
+
+/* maddubs, madd and add: what one exact step of 32 products takes without VNNI. */
+__attribute__((target("avx2"))) static double int8_rate_avx2(void)
+{
+    __m256i a[CHAINS], x = _mm256_set1_epi32(1), ones = _mm256_set1_epi16(1);
+    double t = now();
+
+    _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
+        a[j] = x;
+    for (int i = 0; i < TURNS; i++)
+        _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
+        {
+            __m256i p = x;
+
+            __asm__ volatile("" : "+x"(p));
+            p = _mm256_madd_epi16(_mm256_maddubs_epi16(p, x), ones);
+            a[j] = _mm256_add_epi32(a[j], p);
+            __asm__ volatile("" : "+x"(a[j]));
+        }
+    return 2.0 * 32 * CHAINS * TURNS / (now() - t);
+}
+#endif
+
+/* The best that the machine's own loop does for a tier; 0 if there is no such loop. */
+static double machine_rate(const struct bench *b, enum limit limit, enum cpu_tier tier, size_t bytes)
+{
+    if (limit == LIMIT_READ)
+        return read_rate(b->memory, bytes);
+#ifdef __x86_64__
+    if (limit == LIMIT_FLOAT && tier == CPU_AVX2)
+        return float_rate_avx2();
+    if (limit == LIMIT_FLOAT && tier == CPU_AVX512VNNI)
+        return float_rate_avx512vnni();
+    if (limit == LIMIT_INT8 && tier == CPU_AVX2)
+        return int8_rate_avx2();
+    if (limit == LIMIT_INT8 && tier == CPU_AVX512VNNI)
+        return int8_rate_avx512vnni();
+#endif
+    return 0;
+}
+
+/* The whole of memory if that is what limits, or as many panels as take the reference a while. */
+static double run_matmul(const struct bench *b, const struct bench_case *c, const struct kernels *k)
+{
+    bool quantised = c->type == DTYPE_Q8_0 || c->type == DTYPE_Q4_0;
+    uint32_t n = k->tier == CPU_REF ? 2 : c->limit == LIMIT_READ ? b->w.n_panels : 32;
+    double t = now();
+
+    if (quantised)
+        k->matmul_q(b->y, n * PANEL_ROWS, &b->w, &b->act, c->m, 0, n);
+    else
+        k->matmul_f(b->y, n * PANEL_ROWS, &b->w, b->x, K, c->m, 0, n);
+    return (c->limit == LIMIT_READ ? (double)(n * b->w.panel_bytes)
+                                   : 2.0 * c->m * n * PANEL_ROWS * K) /
+           (now() - t);
+}
+
+static double run_attention(const struct bench *b, const struct bench_case *c,
+                            const struct kernels *k)
+{
+    uint32_t pages = k->tier == CPU_REF ? 16 : b->n_pages;
+    float tops[64], sums[64];
+    double t = now();
+
+    for (uint32_t i = 0; i < pages; i += ATTENTION_SEGMENT / KV_PAGE_TOKENS)
+        k->attention(b->y, tops, sums, b->x, b->pages, &b->kv, 0, 0, c->m, i * KV_PAGE_TOKENS,
+                     u32_min(pages - i, ATTENTION_SEGMENT / KV_PAGE_TOKENS) * KV_PAGE_TOKENS, 0.1f);
+    return (double)(pages * b->kv.page_bytes) / (now() - t);
+}
+
+static double run_kv_store(const struct bench *b, const struct bench_case *c,
+                           const struct kernels *k)
+{
+    double t = now();
+
+    (void)c;
+    for (uint32_t pos = 0; pos < 4096; pos++)
+        k->kv_store(b->pages[pos % 64 / 32], &b->kv, 0, pos, b->x, b->x + HEAD_DIM);
+    return 4096.0 * 2 * HEAD_DIM * sizeof(float) / (now() - t);
+}
+
+/* Vectors of 16 KiB; bytes are those read and written once. */
+#define RUN_VECTOR(name, vectors, call)                                                            \
+    static double run_##name(const struct bench *b, const struct bench_case *c,                    \
+                             const struct kernels *k)                                              \
+    {                                                                                              \
+        int times = k->tier == CPU_REF ? 20 : 400;                                                 \
+        double t = now();                                                                   \
+                                                                                                   \
+        (void)c;                                                                                   \
+        for (int i = 0; i < times; i++)                                                            \
+            call;                                                                                  \
+        return (double)times * (vectors) * VECTOR * sizeof(float) / (now() - t);                    \
+    }
+
+static float cos_sin[HEAD_DIM], mx, sum;
+
+RUN_VECTOR(quantize, 1.25, k->quantize((struct act_q8 *)&b->act, 0, b->x, VECTOR))
+RUN_VECTOR(rms_norm, 3, k->rms_norm(b->y, b->x, b->z, VECTOR, 1e-5f))
+RUN_VECTOR(rope, 2, k->rope(b->z, cos_sin, VECTOR / HEAD_DIM, HEAD_DIM, HEAD_DIM))
+RUN_VECTOR(silu_mul, 3, k->silu_mul(b->y, b->x, b->z, VECTOR))
+RUN_VECTOR(add, 3, k->add(b->y, b->x, VECTOR))
+RUN_VECTOR(axpy, 3, k->axpy(b->y, 0.5f, b->x, VECTOR))
+RUN_VECTOR(merge, 3, k->attention_merge(b->y, &mx, &sum, b->x, 0, 1, VECTOR))
+
+static const struct bench_case cases[] = {
+    {"matmul F32", DTYPE_F32, 1, LIMIT_READ, run_matmul},
+    {"matmul F16", DTYPE_F16, 1, LIMIT_READ, run_matmul},
+    {"matmul F16", DTYPE_F16, 8, LIMIT_READ, run_matmul},
+    {"matmul BF16", DTYPE_BF16, 1, LIMIT_READ, run_matmul},
+    {"matmul Q8_0", DTYPE_Q8_0, 1, LIMIT_READ, run_matmul},
+    {"matmul Q8_0", DTYPE_Q8_0, 4, LIMIT_READ, run_matmul},
+    {"matmul Q8_0", DTYPE_Q8_0, 8, LIMIT_READ, run_matmul},
+    {"matmul Q4_0", DTYPE_Q4_0, 1, LIMIT_READ, run_matmul},
+    {"matmul Q4_0", DTYPE_Q4_0, 4, LIMIT_READ, run_matmul},
+    {"matmul Q4_0", DTYPE_Q4_0, 8, LIMIT_READ, run_matmul},
+    {"matmul F32", DTYPE_F32, 128, LIMIT_FLOAT, run_matmul},
+    {"matmul F16", DTYPE_F16, 128, LIMIT_FLOAT, run_matmul},
+    {"matmul BF16", DTYPE_BF16, 128, LIMIT_FLOAT, run_matmul},
+    {"matmul Q8_0", DTYPE_Q8_0, 128, LIMIT_INT8, run_matmul},
+    {"matmul Q4_0", DTYPE_Q4_0, 128, LIMIT_INT8, run_matmul},
+    {"attention F16", DTYPE_LIMIT, 1, LIMIT_READ, run_attention},
+    {"attention F16", DTYPE_LIMIT, 4, LIMIT_READ, run_attention},
+    {"attention F16", DTYPE_LIMIT, 8, LIMIT_READ, run_attention},
+    {"kv_store F16", DTYPE_LIMIT, 1, LIMIT_NONE, run_kv_store},
+    {"quantize", DTYPE_LIMIT, 1, LIMIT_NONE, run_quantize},
+    {"rms_norm", DTYPE_LIMIT, 1, LIMIT_NONE, run_rms_norm},
+    {"rope", DTYPE_LIMIT, 1, LIMIT_NONE, run_rope},
+    {"silu_mul", DTYPE_LIMIT, 1, LIMIT_NONE, run_silu_mul},
+    {"add", DTYPE_LIMIT, 1, LIMIT_NONE, run_add},
+    {"axpy", DTYPE_LIMIT, 1, LIMIT_NONE, run_axpy},
+    {"attention_merge", DTYPE_LIMIT, 1, LIMIT_NONE, run_merge},
+};
+
+static void floats(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(rng_f64(1, i) - 0.5);
+}
+
+/* Weights for all of memory: two panels of random rows, over and over. */
+static void weights_open(struct bench *b, enum dtype type)
+{
+    const struct dtype_info *info = dtype_info(type);
+    size_t row_bytes = (size_t)K / info->block_elems * info->block_bytes;
+    uint8_t *rows = mem_alloc(2 * PANEL_ROWS * row_bytes);
+
+    panels_init(&b->w, type, PANEL_ROWS, K);
+    panels_init(&b->w, type, (uint32_t)(b->bytes / b->w.panel_bytes * PANEL_ROWS), K);
+    b->w.data = b->memory;
+    for (size_t i = 0; i < 2 * PANEL_ROWS * row_bytes / info->block_bytes; i++) {
+        uint8_t *block = rows + i * info->block_bytes;
+        float f = (float)(rng_f64(2, i) - 0.5);
+        uint16_t half = dtype_f32_to_f16(f);
+
+        if (type == DTYPE_F32 || type == DTYPE_BF16) {
+            memcpy(block, (uint8_t *)&f + 4 - info->block_bytes, info->block_bytes);
+            continue;
+        }
+        memcpy(block, &half, 2);
+        for (size_t j = 2; j < info->block_bytes; j++)
+            block[j] = (uint8_t)rng_u64(i, j);
+    }
+    panels_pack(&b->w, rows, 0, 2);
+    for (size_t i = 2; i < b->w.n_panels; i++)
+        memcpy(b->memory + i * b->w.panel_bytes, b->memory + i % 2 * b->w.panel_bytes,
+               b->w.panel_bytes);
+    mem_free(rows);
+}
+
+static void pages_open(struct bench *b)
+{
+    uint32_t tokens;
+
+    kv_layout_init(&b->kv, KV_F16, 1, 1, HEAD_DIM);
+    b->n_pages = (uint32_t)(b->bytes / b->kv.page_bytes);
+    b->pages = mem_calloc(b->n_pages, sizeof(*b->pages));
+    for (uint32_t i = 0; i < b->n_pages; i++)
+        b->pages[i] = b->memory + i * b->kv.page_bytes;
+    tokens = b->n_pages * KV_PAGE_TOKENS;
+    for (uint32_t t = 0; t < tokens; t++)
+        kernels_get(CPU_REF)->kv_store(b->pages[t / KV_PAGE_TOKENS], &b->kv, 0, t,
+                                       b->x + t % 64 * HEAD_DIM, b->x + t % 32 * HEAD_DIM);
+}
+
+static void report(const struct bench *b, const struct bench_case *c)
+{
+    double best[CPU_TIER_COUNT] = {0}, machine[CPU_TIER_COUNT] = {0};
+
+    for (int r = 0; r < b->rounds; r++)
+        for (int t = 0; t < CPU_TIER_COUNT; t++) {
+            const struct kernels *k = kernels_get((enum cpu_tier)t);
+            double rate;
+
+            if (!k)
+                continue;
+            rate = machine_rate(b, c->limit, k->tier, b->bytes);
+            machine[t] = rate > machine[t] ? rate : machine[t];
+            rate = c->run(b, c, k);
+            best[t] = rate > best[t] ? rate : best[t];
+        }
+    for (int t = 0; t < CPU_TIER_COUNT; t++) {
+        const char *unit = c->limit == LIMIT_INT8 ? "GOP/s" : c->limit == LIMIT_FLOAT ? "GFLOP/s" : "GB/s";
+
+        if (!best[t])
+            continue;
+        printf("%-16s %4u  %-11s %9.2f %-7s", c->name, c->m, cpu_tier_name((enum cpu_tier)t),
+               best[t] * 1e-9, unit);
+        if (machine[t])
+            printf(" %9.1f %5.0f %%", machine[t] * 1e-9, 100 * best[t] / machine[t]);
+        else
+            printf(" %9s %7s", "", "");
+        printf(" %8.1f\n", best[t] / best[CPU_REF]);
+    }
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {.bytes = (size_t)(argc > 1 ? atoi(argv[1]) : 128) << 20,
+                      .rounds = argc > 2 ? atoi(argv[2]) : 3};
+    enum dtype filled = DTYPE_LIMIT;
+    size_t rows;
+
+    if (b.bytes < (size_t)16 << 20 || b.rounds < 1) {
+        fprintf(stderr, "usage: bench_kernels [MiB of weights, at least 16] [rounds]\n");
+        return 2;
+    }
+    b.memory = mem_aligned(b.bytes, 4096);
+    rows = b.bytes / (K / 2 + K / 32); /* at most: a row of the smallest type is more */
+    b.x = mem_aligned(ROWS_MAX * K * sizeof(float), 64);
+    b.z = mem_aligned(VECTOR * sizeof(float), 64);
+    b.y = mem_aligned((ROWS_MAX * (size_t)512 + 8 * rows) * sizeof(float), 64);
+    floats(b.x, ROWS_MAX * K);
+    floats(b.z, VECTOR);
+    for (size_t i = 0; i < HEAD_DIM; i += 2) { /* turns, so that repeating them keeps the size */
+        cos_sin[i] = cosf((float)i);
+        cos_sin[i + 1] = sinf((float)i);
+    }
+    b.act = (struct act_q8){.k_pad = K};
+    b.act.q = mem_aligned(ROWS_MAX * K, 64);
+    b.act.d = mem_aligned(ROWS_MAX * K / QK * sizeof(float), 64);
+    b.act.sum = mem_aligned(ROWS_MAX * K / QK * sizeof(int32_t), 64);
+    for (uint32_t i = 0; i < ROWS_MAX; i++)
+        kernels_get(CPU_REF)->quantize(&b.act, i, b.x + i * K, K);
+    printf("one thread, K = %d, %zu MiB of weights or KV; best of %d\n", K, b.bytes >> 20, b.rounds);
+    printf("%-16s %4s  %-11s %17s %9s %7s %8s\n", "kernel", "M", "tier", "rate", "machine", "share",
+           "x ref");
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        if (cases[i].type != filled && cases[i].type != DTYPE_LIMIT)
+            weights_open(&b, filled = cases[i].type);
+        if (cases[i].run == run_attention && !b.pages)
+            pages_open(&b);
+        report(&b, &cases[i]);
+    }
+    mem_free(b.memory);
+    mem_free(b.pages);
+    mem_free(b.x);
+    mem_free(b.y);
+    mem_free(b.z);
+    mem_free(b.act.q);
+    mem_free(b.act.d);
+    mem_free(b.act.sum);
+    return 0;
+}
