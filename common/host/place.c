@@ -46,11 +46,13 @@ static void slots_list(struct plan *plan, size_t n_hosts)
                 plan->slots[plan->n_slots++] = (struct slot){.host = (uint32_t)h, .domain = d};
 }
 
-/* round(n * a / b), at least 1. */
+/* round(n * a / b), at least 1; b > 0. */
 static uint32_t scaled(uint64_t n, uint64_t a, uint64_t b)
 {
-    uint64_t q = (2 * n * a + b) / (2 * b);
+    uint64_t q;
 
+    ASSERT(b > 0);
+    q = (2 * n * a + b) / (2 * b);
     return q < 1 ? 1 : q > UINT32_MAX ? UINT32_MAX : (uint32_t)q;
 }
 
@@ -233,10 +235,9 @@ int place(struct placement *out, const struct topo *const *hosts, size_t n_hosts
     int rc;
 
     memset(out, 0, sizeof(*out));
-    if (n_hosts == 0)
-        return err_set(e, ERR_ARG, "place: there is no host to place nodes on");
     slots_list(&plan, n_hosts);
-    rc = count(&plan, e);
+    rc = plan.n_slots > 0 ? count(&plan, e)
+                          : err_set(e, ERR_ARG, "place: there is no domain to place nodes on");
     if (rc == ERR_OK)
         assign(&plan);
     for (size_t s = 0; s < plan.n_slots && rc == ERR_OK; s++)
