@@ -138,6 +138,12 @@ static int api_ignore_eos(struct api_request *r, const char *name, const json_t 
     return api_json_bool(&r->ignore_eos, name, v, e);
 }
 
+static int api_return_token_ids(struct api_request *r, const char *name, const json_t *v,
+                                struct api_error *e)
+{
+    return api_json_bool(&r->return_token_ids, name, v, e);
+}
+
 /* The rest changes nothing when it has the value that means "off", and is refused otherwise. */
 static int api_unsupported(const char *name, struct api_error *e)
 {
@@ -228,6 +234,7 @@ static const struct api_field {
     {"stream", BOTH, api_stream},
     {"stream_options", BOTH, api_stream_options},
     {"ignore_eos", BOTH, api_ignore_eos},
+    {"return_token_ids", BOTH, api_return_token_ids},
     /* who asks, and how it may be stored or cached: nothing that changes the answer */
     {"user", BOTH, api_anything},
     {"metadata", BOTH, api_anything},
@@ -263,7 +270,6 @@ static const struct api_field {
     {"add_generation_prompt", CHAT, api_only_true},
     {"continue_final_message", CHAT, api_only_false},
     {"chat_template_kwargs", CHAT, api_only_empty},
-    {"return_token_ids", BOTH, api_only_false},
     {"return_progress", BOTH, api_only_false},
     {"timings_per_token", BOTH, api_only_false},
     {"priority", BOTH, api_only_zero},

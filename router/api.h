@@ -41,7 +41,7 @@ struct api_request {
     bool has_seed;
     uint32_t n_stops;
     char stops[MSG_STOPS_MAX][MSG_STOP_BYTES_MAX];
-    bool stream, include_usage, ignore_eos;
+    bool stream, include_usage, ignore_eos, return_token_ids;
 };
 
 /* An error in OpenAI's shape. */

@@ -130,6 +130,21 @@ static void inbox_register_again(struct router_core *c, struct node *node,
     inbox_welcome(c, node);
 }
 
+/* The same process waited for its name over a connection that it has given up since. */
+static void inbox_forget_waiting(struct router_core *c, const struct msg_register *reg)
+{
+    for (size_t i = 0; i < c->nodes.n; i++) {
+        struct node *other = c->nodes.items[i];
+
+        if (other->state != NODE_WAITING || other->reg.boot != reg->boot ||
+            strcmp(other->reg.name, reg->name) != 0)
+            continue;
+        action_add(c, ROUTER_DISCONNECT)->node = other->handle;
+        node_table_remove(&c->nodes, other);
+        return;
+    }
+}
+
 static void inbox_register(struct router_core *c, uint64_t handle, const struct msg_register *reg)
 {
     struct node *node = node_table_get(&c->nodes, handle), *holder;
@@ -148,6 +163,7 @@ static void inbox_register(struct router_core *c, uint64_t handle, const struct 
         inbox_register_again(c, node, reg);
         return;
     }
+    inbox_forget_waiting(c, reg);
     holder = node_table_named(&c->nodes, reg->name);
     if (holder && holder->reg.boot == reg->boot) {
         inbox_lost(c, holder, "it came back over another connection");

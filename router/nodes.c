@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-const char *const node_state_names[] = {"waiting", "up", "draining"};
+const char *const node_state_names[] = {"waiting", "ready", "draining"};
 
 void node_table_fini(struct node_table *t)
 {

@@ -135,6 +135,27 @@ static void test_node_started_again_takes_its_name(void **state)
     rig_fini(&r);
 }
 
+static void test_waiting_process_may_change_its_connection(void **state)
+{
+    struct rig r;
+    struct msg m = rig_registration(D1);
+    bool welcome = false;
+
+    (void)state;
+    rig_init(&r);
+    rig_register(&r, D1);
+    m.u.reg.boot = 999;
+    rig_msg(&r, 150, m);
+    rig_msg(&r, 151, m);
+    assert_int_equal(router_core_node_count(r.core), 2);
+    for (int i = 0; i < 40 && !welcome; i++) {
+        rig_wait(&r, 20, NULL);
+        welcome = rig_sent(&r, 151, MSG_REGISTERED);
+    }
+    assert_true(welcome);
+    rig_fini(&r);
+}
+
 static void test_same_process_on_a_new_connection_takes_over(void **state)
 {
     struct rig r;
@@ -225,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_mixed_tiers_are_named),
         cmocka_unit_test(test_second_node_of_a_live_name_is_refused),
         cmocka_unit_test(test_node_started_again_takes_its_name),
+        cmocka_unit_test(test_waiting_process_may_change_its_connection),
         cmocka_unit_test(test_same_process_on_a_new_connection_takes_over),
         cmocka_unit_test(test_node_that_registers_again_loses_its_streams),
         cmocka_unit_test(test_draining_node_gets_nothing_new),

@@ -1,0 +1,20 @@
+/* completions: POST /v1/completions and /v1/chat/completions, streamed or whole. */
+#ifndef TANDEM_ROUTER_COMPLETIONS_H
+#define TANDEM_ROUTER_COMPLETIONS_H
+
+#include "router/api.h"
+#include "router/http.h"
+#include "router/router.h"
+
+#define COMPLETIONS_PING_MS 5000 /* a stream is never silent for longer: proxies and clients wait */
+
+/* Takes the request on c over: answers it, now or later. */
+void completions_request(struct router *r, struct http_conn *c, enum api_kind kind);
+
+/* The client of a request that was taken over has gone; user: http_conn_user of its connection. */
+void completions_gone(struct router *r, void *user);
+
+/* Called each second for every generation: a comment into a stream that has been silent. */
+void completion_ping(struct generation *g, int64_t now);
+
+#endif
