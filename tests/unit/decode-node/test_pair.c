@@ -1,0 +1,591 @@
+/* The prefill and the decode machine against each other: two of each, a small router, queues that keep
+ * the order of each pair and no other, pages that arrive spoiled, cancels at any time. The KV that a
+ * prefill node computes is a pattern of (request, layer, head, position), and every decode step
+ * checks that it reads just that. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "decode-node/core.h"
+#include "kv/kv_wire.h"
+#include "prefill-node/core.h"
+
+#define N 2 /* nodes of each role */
+#define REQUESTS 40
+#define LAYERS 3
+#define HEADS 3
+#define DIM 64
+#define CTX 300
+#define PAGES 24
+#define VOCAB 1000
+#define STOP_TOKEN 2
+#define QUEUE_MAX 4096
+#define WINDOW (2u * MSG_BULK_MAX)
+
+struct queue {
+    struct msg items[QUEUE_MAX];
+    uint32_t head, tail;
+};
+
+enum stage { WAITING, RESERVING, PREFILLING, OVER };
+
+struct request {
+    enum stage stage;
+    uint32_t epoch, n_prompt, max_new, n_got;
+    uint32_t p, d; /* the pair */
+    bool early[64]; /* indices that overtook the first token: another socket brings that */
+    enum finish finish;
+    uint32_t end;   /* with finish: tokens of the whole stream */
+    bool cancelled;
+};
+
+struct sim {
+    uint64_t seed, draws;
+    int64_t now;
+    struct kv_layout layout;
+    struct kv_pool *p_pool[N], *d_pool[N];
+    struct prefill_core *p[N];
+    struct decode_core *d[N];
+    struct prefill_actions p_out;
+    struct decode_actions d_out;
+    const struct span *spans[N]; /* chunk in flight; NULL: none */
+    uint32_t n_spans[N], layers[N];
+    const struct decode_row *rows[N]; /* step in flight; NULL: none */
+    uint32_t n_rows[N];
+    uint32_t link_to[N][PREFILL_LINKS_MAX]; /* decode node of a link, +1 */
+    struct queue *to_d[N][N], *to_p[N][N];  /* [prefill][decode] */
+    struct queue *r_to_p[N], *r_to_d[N], *p_to_r[N], *d_to_r[N];
+    /* bytes since the last welcome: granted by D, sent by P, arrived at D */
+    uint64_t granted[N][N], sent[N][N], arrived[N][N];
+    struct request requests[REQUESTS];
+    uint32_t spoiled;
+    bool tight; /* the window was ever as good as full */
+};
+
+static uint32_t draw(struct sim *s, uint32_t below)
+{
+    return (uint32_t)(rng_u64(s->seed, s->draws++) % below);
+}
+
+static bool empty(const struct queue *q) { return q->head == q->tail; }
+
+static void push(struct queue *q, struct msg m)
+{
+    assert_true(q->head - q->tail < QUEUE_MAX);
+    q->items[q->head++ % QUEUE_MAX] = m;
+}
+
+static struct msg pop(struct queue *q) { return q->items[q->tail++ % QUEUE_MAX]; }
+
+/* The token at an index of a request's stream. */
+static uint32_t token_at(const struct sim *s, uint32_t request, uint32_t index)
+{
+    uint32_t key[3] = {(uint32_t)s->seed, request, index};
+    uint64_t h = hash64(key, sizeof(key), 1);
+
+    return h % 23 == 0 ? STOP_TOKEN : 3 + (uint32_t)(h % (VOCAB - 3));
+}
+
+/* The canonical KV of tokens first .. first + n of one layer, all heads. */
+static void pattern(uint16_t *out, uint32_t request, uint32_t layer, uint32_t first, uint32_t n)
+{
+    for (uint32_t v = 0; v < 2; v++)
+        for (uint32_t h = 0; h < HEADS; h++)
+            for (uint32_t t = 0; t < n; t++)
+                for (uint32_t i = 0; i < DIM; i++)
+                    *out++ = (uint16_t)(request * 7919 + layer * 131 + h * 31 + (first + t) * 17 +
+                                        i * 3 + v);
+}
+
+static void release(void *data, void *hint)
+{
+    (void)hint;
+    mem_free(data);
+}
+
+static void prefill_act(struct sim *s, uint32_t p)
+{
+    for (size_t i = 0; i < s->p_out.n; i++) {
+        struct prefill_action *a = &s->p_out.items[i];
+        uint32_t d = s->link_to[p][a->link] - 1;
+
+        switch (a->type) {
+        case PREFILL_SEND_ROUTER:
+            push(s->p_to_r[p], a->msg);
+            break;
+        case PREFILL_SEND_LINK:
+            push(s->to_d[p][d], a->msg);
+            break;
+        case PREFILL_OPEN_LINK:
+            s->link_to[p][a->link] = 1 + (uint32_t)(a->endpoint[6] - '0');
+            break;
+        case PREFILL_CLOSE_LINK:
+            fail_msg("no link should break here");
+            break;
+        case PREFILL_RUN:
+            assert_null(s->spans[p]);
+            s->spans[p] = a->spans;
+            s->n_spans[p] = a->n_spans;
+            s->layers[p] = 0;
+        }
+    }
+    s->p_out.n = 0;
+}
+
+static void prefill_do(struct sim *s, uint32_t p, struct prefill_event ev)
+{
+    prefill_step(s->p[p], &ev, ++s->now, &s->p_out);
+    prefill_act(s, p);
+}
+
+/* Every row reads the KV of its own request, all of the prompt. */
+static void check_rows(struct sim *s, uint32_t d)
+{
+    uint16_t want[2 * HEADS * 32 * DIM], got[2 * HEADS * 32 * DIM];
+
+    for (uint32_t i = 0; i < s->n_rows[d]; i++) {
+        const struct decode_row *r = &s->rows[d][i];
+        uint32_t request = (uint32_t)r->sampling.seed;
+        const struct request *q = &s->requests[request];
+        uint32_t n = q->n_prompt < r->pos ? q->n_prompt : r->pos;
+
+        if (q->cancelled)
+            continue;
+        for (uint32_t page = 0; page < kv_layout_pages(n); page++) {
+            uint32_t tokens = u32_min(32, n - page * 32);
+
+            for (uint32_t layer = 0; layer < LAYERS; layer++) {
+                pattern(want, request, layer, page * 32, tokens);
+                kv_wire_export(got, KV_F16, &s->layout, r->pages[page], layer, 0, HEADS, tokens);
+                assert_memory_equal(want, got, (size_t)2 * 2 * HEADS * tokens * DIM);
+            }
+        }
+    }
+}
+
+static void decode_do(struct sim *s, uint32_t d, struct decode_event ev)
+{
+    decode_step(s->d[d], &ev, ++s->now, &s->d_out);
+    for (size_t i = 0; i < s->d_out.n; i++) {
+        struct decode_action *a = &s->d_out.items[i];
+
+        switch (a->type) {
+        case DECODE_SEND_ROUTER:
+            push(s->d_to_r[d], a->msg);
+            break;
+        case DECODE_SEND_PEER:
+            assert_int_not_equal(a->msg.type, MSG_REFUSED);
+            if (a->msg.type == MSG_KV_WELCOME)
+                s->granted[a->peer][d] = s->sent[a->peer][d] = s->arrived[a->peer][d] = 0;
+            if (a->msg.type == MSG_KV_WELCOME || a->msg.type == MSG_KV_CREDIT)
+                s->granted[a->peer][d] += a->msg.u.credit.bytes;
+            push(s->to_p[a->peer][d], a->msg);
+            break;
+        case DECODE_DROP_PEER:
+            fail_msg("no peer should be dropped here");
+            break;
+        case DECODE_RUN:
+            assert_null(s->rows[d]);
+            s->rows[d] = a->rows;
+            s->n_rows[d] = a->n_rows;
+            check_rows(s, d);
+        }
+    }
+    s->d_out.n = 0;
+}
+
+static void ship(struct sim *s, uint32_t p)
+{
+    struct prefill_unit u;
+    struct msg m = {.type = MSG_KV_PAGE};
+    uint32_t d;
+    void *buf;
+
+    if (!prefill_core_next_unit(s->p[p], NULL, &u))
+        return;
+    d = s->link_to[p][u.link] - 1;
+    s->sent[p][d] += u.bytes;
+    assert_true(s->sent[p][d] <= s->granted[p][d]);
+    s->tight |= s->sent[p][d] - s->arrived[p][d] + u.bytes > WINDOW * 3 / 4;
+    buf = mem_alloc(u.bytes);
+    kv_wire_export(buf, KV_F16, &s->layout, kv_pool_page(s->p_pool[p], u.page_id), u.unit.layer,
+                   u.unit.head_first, u.unit.head_count, u.unit.n_tokens);
+    m.u.page = (struct msg_kv_page){
+        .id = u.id, .layer = u.unit.layer, .page = u.unit.page, .head_first = u.unit.head_first,
+        .head_count = u.unit.head_count, .n_tokens = u.unit.n_tokens,
+        .checksum = hash64(buf, u.bytes, 0), .bulk = {buf, u.bytes, release, NULL},
+    };
+    push(s->to_d[p][d], m);
+    prefill_do(s, p, (struct prefill_event){.type = PREFILL_UNIT_SENT, .unit = &u});
+}
+
+/* One layer of the chunk in flight, or its end. */
+static void prefill_compute(struct sim *s, uint32_t p)
+{
+    uint32_t tokens[REQUESTS] = {0};
+    uint16_t kv[2 * HEADS * 32 * DIM];
+    uint32_t layer = s->layers[p]++;
+
+    for (uint32_t i = 0; i < s->n_spans[p]; i++) {
+        const struct span *span = &s->spans[p][i];
+        const struct job *job = prefill_core_job(s->p[p], span->job);
+        uint32_t request = (uint32_t)job->sampling.seed;
+
+        tokens[i] = token_at(s, request, job->first_index);
+        for (uint32_t t = span->first; layer < LAYERS && t < span->first + span->count; t += 32) {
+            uint32_t n = u32_min(32, span->first + span->count - t);
+
+            assert_int_equal(t % 32, 0);
+            pattern(kv, request, layer, t, n);
+            kv_wire_import(job->pages[t / 32], &s->layout, kv, KV_F16, layer, 0, HEADS, n);
+        }
+    }
+    if (layer < LAYERS) {
+        prefill_do(s, p, (struct prefill_event){.type = PREFILL_LAYER_DONE, .layer = layer});
+    } else {
+        s->spans[p] = NULL;
+        prefill_do(s, p, (struct prefill_event){.type = PREFILL_CHUNK_DONE, .tokens = tokens});
+    }
+}
+
+static void decode_compute(struct sim *s, uint32_t d)
+{
+    uint32_t tokens[REQUESTS];
+
+    for (uint32_t i = 0; i < s->n_rows[d]; i++)
+        tokens[i] = token_at(s, (uint32_t)s->rows[d][i].sampling.seed, s->rows[d][i].index);
+    s->rows[d] = NULL;
+    decode_do(s, d, (struct decode_event){.type = DECODE_STEP_DONE, .tokens = tokens});
+}
+
+static void to_decode(struct sim *s, uint32_t p, uint32_t d)
+{
+    struct msg m = pop(s->to_d[p][d]);
+    struct decode_event ev = {.type = DECODE_PEER, .peer = p, .msg = &m};
+    uint32_t page_id;
+
+    if (m.type == MSG_KV_PAGE) {
+        struct msg_kv_page *k = &m.u.page;
+
+        s->arrived[p][d] += k->bulk.size;
+        assert_true(s->arrived[p][d] <= s->granted[p][d]);
+        ev.type = DECODE_PAGE_REFUSED;
+        if (decode_core_accepts_page(s->d[d], p, k, &page_id) == DECODE_PAGE_OK) {
+            bool spoil = draw(s, 50) == 0;
+
+            s->spoiled += spoil;
+            ev.type = spoil ? DECODE_PAGE_BAD : DECODE_PAGE_IN;
+            if (!spoil)
+                kv_wire_import(kv_pool_page(s->d_pool[d], page_id), &s->layout, k->bulk.data,
+                               KV_F16, k->layer, k->head_first, k->head_count, k->n_tokens);
+        }
+    }
+    decode_do(s, d, ev);
+    msg_fini(&m);
+}
+
+static void router_start(struct sim *s, uint32_t r)
+{
+    struct request *q = &s->requests[r];
+    struct msg m = {.type = MSG_RESERVE};
+
+    q->epoch++;
+    q->p = draw(s, N);
+    q->d = draw(s, N);
+    q->stage = RESERVING;
+    q->finish = FINISH_NONE;
+    memset(&q->early[q->n_got], 0, sizeof(q->early) - q->n_got * sizeof(q->early[0]));
+    m.u.reserve = (struct msg_reserve){
+        .id = {r, q->epoch}, .n_tokens = q->n_prompt + q->n_got, .first_index = q->n_got,
+        .max_new = q->max_new - q->n_got, .sampling.seed = r, .n_stop_tokens = 1,
+        .stop_tokens = {STOP_TOKEN},
+    };
+    push(s->r_to_d[q->d], m);
+}
+
+static void router_cancel(struct sim *s, uint32_t r)
+{
+    struct request *q = &s->requests[r];
+    struct msg m = {.type = MSG_CANCEL, .u.cancel.id = {r, q->epoch}};
+
+    push(s->r_to_d[q->d], m);
+    push(s->r_to_p[q->p], m);
+}
+
+static void router_token(struct sim *s, uint32_t r, uint32_t index, uint32_t token)
+{
+    struct request *q = &s->requests[r];
+
+    assert_in_range(index, q->n_got, ARRAY_LEN(q->early) - 1);
+    assert_false(q->early[index]); /* each index once */
+    assert_int_equal(token, token_at(s, r, index));
+    q->early[index] = true;
+    while (q->early[q->n_got])
+        q->n_got++;
+}
+
+/* The stream has `end` tokens, by this message; it is over when all of them are here. */
+static void router_finish(struct sim *s, uint32_t r, enum finish finish, uint32_t end)
+{
+    struct request *q = &s->requests[r];
+
+    if (finish != FINISH_NONE) {
+        q->finish = finish;
+        q->end = end;
+    }
+    if (q->finish == FINISH_NONE || q->n_got < q->end)
+        return;
+    if (q->finish == FINISH_STOP)
+        assert_int_equal(token_at(s, r, q->n_got), STOP_TOKEN);
+    else
+        assert_int_equal(q->n_got, q->max_new);
+    q->stage = OVER;
+}
+
+static void router_reserved(struct sim *s, uint32_t r)
+{
+    struct request *q = &s->requests[r];
+    struct msg m = {.type = MSG_PREFILL_JOB};
+    uint32_t n = q->n_prompt + q->n_got;
+
+    m.u.job = (struct msg_prefill_job){
+        .id = {r, q->epoch}, .tokens = mem_calloc(n, sizeof(uint32_t)), .n_tokens = n,
+        .first_index = q->n_got, .max_new = q->max_new - q->n_got, .sampling.seed = r,
+        .n_stop_tokens = 1, .stop_tokens = {STOP_TOKEN},
+    };
+    snprintf(m.u.job.kv_endpoint, sizeof(m.u.job.kv_endpoint), "ipc://%u", q->d);
+    q->stage = PREFILLING;
+    push(s->r_to_p[q->p], m);
+}
+
+static void to_router(struct sim *s, struct msg m)
+{
+    struct stream_id id = m.type == MSG_TOKENS          ? m.u.tokens.id
+                          : m.type == MSG_PREFILL_TOKEN ? m.u.first.id
+                          : m.type == MSG_RESERVED      ? m.u.reserved.id
+                                                        : m.u.failed.id;
+    uint32_t r = (uint32_t)id.request;
+    struct request *q = &s->requests[r];
+
+    if (id.epoch != q->epoch || q->stage == OVER)
+        return;
+    switch (m.type) {
+    case MSG_RESERVED:
+        router_reserved(s, r);
+        break;
+    case MSG_PREFILL_TOKEN:
+        if (m.u.first.finish != FINISH_STOP)
+            router_token(s, r, m.u.first.index, m.u.first.token);
+        if (m.u.first.finish != FINISH_NONE)
+            router_cancel(s, r);
+        router_finish(s, r, m.u.first.finish, q->n_got);
+        break;
+    case MSG_TOKENS:
+        for (uint32_t i = 0; i < m.u.tokens.n_tokens; i++)
+            router_token(s, r, m.u.tokens.index + i, m.u.tokens.tokens[i]);
+        router_finish(s, r, m.u.tokens.finish, m.u.tokens.index + m.u.tokens.n_tokens);
+        break;
+    default: /* refused or failed: later, elsewhere */
+        assert_true(m.u.failed.retry);
+        router_cancel(s, r);
+        q->stage = WAITING;
+    }
+}
+
+/* A request begins, begins anew, or ends before its time. */
+static void router_whim(struct sim *s)
+{
+    uint32_t r = draw(s, REQUESTS);
+    struct request *q = &s->requests[r];
+
+    if (q->stage == WAITING) {
+        router_start(s, r);
+    } else if (q->stage != OVER && draw(s, 40) == 0) {
+        router_cancel(s, r);
+        q->cancelled = true;
+        q->stage = OVER;
+    } else if (q->stage == PREFILLING && draw(s, 100) == 0) { /* as if a node had died */
+        router_cancel(s, r);
+        q->stage = WAITING;
+    }
+}
+
+/* Does one thing, if it can be done. */
+static void sim_turn(struct sim *s)
+{
+    uint32_t p = draw(s, N), d = draw(s, N);
+    struct msg m;
+
+    switch (draw(s, 12)) {
+    case 0:
+        router_whim(s);
+        break;
+    case 1:
+        if (s->spans[p])
+            prefill_compute(s, p);
+        break;
+    case 2:
+        if (s->rows[d])
+            decode_compute(s, d);
+        break;
+    case 3: case 4: /* as the shell does: all that may leave, so that credit is the limit */
+        for (uint32_t i = 0; i < 32; i++)
+            ship(s, p);
+        break;
+    case 5: case 6:
+        if (!empty(s->to_d[p][d]))
+            to_decode(s, p, d);
+        break;
+    case 7:
+        if (!empty(s->to_p[p][d])) {
+            uint32_t link = 0;
+
+            while (s->link_to[p][link] != d + 1)
+                link++;
+            m = pop(s->to_p[p][d]);
+            prefill_do(s, p, (struct prefill_event){.type = PREFILL_LINK, .link = link, .msg = &m});
+        }
+        break;
+    case 8:
+        if (!empty(s->r_to_p[p])) {
+            m = pop(s->r_to_p[p]);
+            prefill_do(s, p, (struct prefill_event){.type = PREFILL_ROUTER, .msg = &m});
+            msg_fini(&m);
+        }
+        break;
+    case 9:
+        if (!empty(s->r_to_d[d])) {
+            m = pop(s->r_to_d[d]);
+            decode_do(s, d, (struct decode_event){.type = DECODE_ROUTER, .msg = &m});
+        }
+        break;
+    case 10:
+        if (!empty(s->p_to_r[p]))
+            to_router(s, pop(s->p_to_r[p]));
+        break;
+    case 11:
+        if (!empty(s->d_to_r[d]))
+            to_router(s, pop(s->d_to_r[d]));
+        break;
+    }
+}
+
+static void sim_init(struct sim *s, uint64_t seed)
+{
+    *s = (struct sim){.seed = seed};
+    kv_layout_init(&s->layout, KV_F16, LAYERS, HEADS, DIM);
+    for (uint32_t i = 0; i < N; i++) {
+        struct prefill_config pc = {.n_vocab = VOCAB, .ctx_max = CTX, .queue_max = 8,
+                                    .chunk_tokens = 64, .lease_ns = INT64_MAX / 4,
+                                    .hello_ns = INT64_MAX / 4};
+        struct decode_config dc = {.n_vocab = VOCAB, .ctx_max = CTX, .slots = 4,
+                                   .credit_bytes = WINDOW, .lease_ns = INT64_MAX / 20};
+
+        snprintf(pc.name, sizeof(pc.name), "p%u", i);
+        assert_int_equal(kv_pool_open(&s->p_pool[i], &s->layout, PAGES, NULL), 0);
+        assert_int_equal(kv_pool_open(&s->d_pool[i], &s->layout, PAGES, NULL), 0);
+        assert_int_equal(prefill_core_new(&s->p[i], &pc, &s->layout, s->p_pool[i], NULL), 0);
+        assert_int_equal(decode_core_new(&s->d[i], &dc, &s->layout, s->d_pool[i], NULL), 0);
+        s->r_to_p[i] = mem_zalloc(sizeof(struct queue));
+        s->r_to_d[i] = mem_zalloc(sizeof(struct queue));
+        s->p_to_r[i] = mem_zalloc(sizeof(struct queue));
+        s->d_to_r[i] = mem_zalloc(sizeof(struct queue));
+        for (uint32_t k = 0; k < N; k++) {
+            s->to_d[i][k] = mem_zalloc(sizeof(struct queue));
+            s->to_p[i][k] = mem_zalloc(sizeof(struct queue));
+        }
+    }
+    for (uint32_t r = 0; r < REQUESTS; r++) {
+        s->requests[r].n_prompt = 1 + draw(s, r % 2 ? 40 : 200);
+        s->requests[r].max_new = 1 + draw(s, 30);
+    }
+}
+
+static void sim_fini(struct sim *s)
+{
+    for (uint32_t i = 0; i < N; i++) {
+        prefill_core_free(&s->p[i]);
+        decode_core_free(&s->d[i]);
+        kv_pool_close(&s->p_pool[i]);
+        kv_pool_close(&s->d_pool[i]);
+        mem_free(s->r_to_p[i]);
+        mem_free(s->r_to_d[i]);
+        mem_free(s->p_to_r[i]);
+        mem_free(s->d_to_r[i]);
+        for (uint32_t k = 0; k < N; k++) {
+            mem_free(s->to_d[i][k]);
+            mem_free(s->to_p[i][k]);
+        }
+    }
+    prefill_actions_fini(&s->p_out);
+    decode_actions_fini(&s->d_out);
+}
+
+static bool sim_over(const struct sim *s)
+{
+    for (uint32_t r = 0; r < REQUESTS; r++)
+        if (s->requests[r].stage != OVER)
+            return false;
+    for (uint32_t i = 0; i < N; i++) {
+        if (!prefill_core_idle(s->p[i]) || !decode_core_idle(s->d[i]) || !empty(s->r_to_p[i]) ||
+            !empty(s->r_to_d[i]))
+            return false;
+        for (uint32_t k = 0; k < N; k++)
+            if (!empty(s->to_d[i][k]) || !empty(s->to_p[i][k]))
+                return false;
+    }
+    return true;
+}
+
+static void sim_run(struct sim *s, uint64_t seed)
+{
+    sim_init(s, seed);
+    for (uint32_t turn = 0; !sim_over(s); turn++) {
+        assert_true(turn < 2000000);
+        sim_turn(s);
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        assert_int_equal(kv_pool_free_count(s->p_pool[i]), PAGES);
+        assert_int_equal(kv_pool_free_count(s->d_pool[i]), PAGES);
+    }
+}
+
+static void streams_are_exact_and_nothing_leaks(void **state)
+{
+    struct sim *s = mem_zalloc(sizeof(*s));
+    bool tight = false;
+    uint32_t stopped = 0, full = 0, cancelled = 0, spoiled = 0;
+
+    (void)state;
+    log_level_max = LOG_ERROR;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        sim_run(s, seed);
+        for (uint32_t r = 0; r < REQUESTS; r++) {
+            stopped += s->requests[r].finish == FINISH_STOP;
+            full += s->requests[r].finish == FINISH_LENGTH;
+            cancelled += s->requests[r].cancelled;
+        }
+        spoiled += s->spoiled;
+        tight |= s->tight;
+        sim_fini(s);
+    }
+    /* the seeds reach all that this test is about */
+    assert_true(stopped > 20 && full > 20 && cancelled > 10 && spoiled > 20 && tight);
+    mem_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(streams_are_exact_and_nothing_leaks),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
