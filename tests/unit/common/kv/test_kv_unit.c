@@ -21,7 +21,7 @@ static void units_cover_the_sequence_once(void **state)
 {
     (void)state;
     for (uint32_t n_tokens = 1; n_tokens < 100; n_tokens++) {
-        struct kv_cut c = cut_of(3, 5, 16, 4096 * 2 + 100); /* 2 heads a unit, 3 parts */
+        struct kv_cut c = cut_of(3, 5, 16, 2048 * 2 + 100); /* 2 heads a unit, 3 parts */
         size_t n = kv_cut_count(&c, n_tokens), cells = 0;
 
         assert_int_equal(c.parts, 3);
@@ -39,7 +39,7 @@ static void units_cover_the_sequence_once(void **state)
 
 static void anything_but_the_cut_is_refused(void **state)
 {
-    struct kv_cut c = cut_of(2, 4, 16, 4096 * 2);
+    struct kv_cut c = cut_of(2, 4, 16, 2048 * 2);
     const struct kv_unit bad[] = {
         {.layer = 2, .page = 0, .head_first = 0, .head_count = 2, .n_tokens = 32},
         {.layer = UINT32_MAX, .page = 0, .head_first = 0, .head_count = 2, .n_tokens = 32},
