@@ -99,7 +99,7 @@ static void chunking_and_pages_change_no_bit(void **state)
     float *want, *got;
 
     (void)state;
-    rig_open(&r, cpu_tier_available(CPU_AVX2) ? CPU_AVX2 : CPU_REF, 1, KV_F16);
+    rig_open(&r, cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF, 1, KV_F16);
     make_tokens(tokens, N_TOKENS, 1);
     seq_take(&whole, &r, false);
     seq_take(&part, &r, true);
@@ -190,7 +190,7 @@ static void a_batch_without_logits_still_writes_kv_and_tells_of_layers(void **st
     struct rig r;
 
     (void)state;
-    rig_open(&r, cpu_tier_available(CPU_AVX2) ? CPU_AVX2 : CPU_REF, 2, KV_F32);
+    rig_open(&r, cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF, 2, KV_F32);
     make_tokens(tokens, N_TOKENS, 4);
     seq_take(&a, &r, false);
     seq_take(&s, &r, false);

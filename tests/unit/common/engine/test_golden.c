@@ -225,8 +225,9 @@ static size_t golden_read(struct golden *g, size_t cap, const char *path)
     return n;
 }
 
-static void check_all(enum cpu_tier tier, enum kv_type kv, uint32_t chunk, const char *index)
+static void check_all(enum cpu_tier tier, enum kv_type kv, uint32_t chunk)
 {
+    DATA_OR_SKIP(index, "golden/index.tsv");
     struct golden g[64];
     size_t n;
 
@@ -242,25 +243,22 @@ static void check_all(enum cpu_tier tier, enum kv_type kv, uint32_t chunk, const
 
 static void golden_models_in_ref(void **state)
 {
-    DATA_OR_SKIP(index, "golden/index.tsv");
     (void)state;
-    check_all(CPU_REF, KV_F32, 0, index);
+    check_all(CPU_REF, KV_F32, 0);
 }
 
 static void golden_models_in_avx2(void **state)
 {
-    DATA_OR_SKIP(index, "golden/index.tsv");
     (void)state;
-    check_all(CPU_AVX2, KV_F16, 32, index);
-    check_all(CPU_AVX2, KV_F32, 0, index);
+    check_all(CPU_AVX2, KV_F16, 32);
+    check_all(CPU_AVX2, KV_F32, 0);
 }
 
 static void golden_models_in_avx512vnni(void **state)
 {
-    DATA_OR_SKIP(index, "golden/index.tsv");
     (void)state;
-    check_all(CPU_AVX512VNNI, KV_F16, 7, index);
-    check_all(CPU_AVX512VNNI, KV_F32, 0, index);
+    check_all(CPU_AVX512VNNI, KV_F16, 7);
+    check_all(CPU_AVX512VNNI, KV_F32, 0);
 }
 
 /* The demo model, in the repository: the reference's 160 greedy tokens for four prompts. */
