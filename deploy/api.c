@@ -29,18 +29,20 @@ int api_cluster(json_t **reply, const char *url, struct err *e)
 
 bool api_ready(const char *url, pid_t supervisor, size_t n_nodes)
 {
-    json_t *reply, *node;
+    const json_t *nodes;
+    json_t *reply;
     struct str body = {0};
     int status = 0;
-    size_t i, ours = 0;
+    size_t ours = 0;
 
     if (http_fetch(&status, &body, "GET", url, "/ready", NULL, API_TIMEOUT_MS, NULL))
         status = 0;
     str_fini(&body);
     if (status != 200 || api_cluster(&reply, url, NULL))
         return false;
-    json_array_foreach(json_object_get(reply, "nodes"), i, node)
-        ours += getsid((pid_t)api_number(node, "pid")) == supervisor;
+    nodes = json_object_get(reply, "nodes");
+    for (size_t i = 0; i < json_array_size(nodes); i++)
+        ours += getsid((pid_t)api_number(json_array_get(nodes, i), "pid")) == supervisor;
     json_decref(reply);
     return ours >= n_nodes;
 }

@@ -153,7 +153,7 @@ static int cluster_read_hosts(const struct yaml_doc *doc, const struct yaml_node
 
         if (!name || name->kind != YAML_SCALAR)
             return yaml_fail(doc, h->mark, e, "hosts: each entry is {host: NAME}");
-        if (strcmp(name->value, "local"))
+        if (strcmp(name->value, "local") != 0)
             return yaml_fail(doc, name->mark, e,
                              "host \"%.64s\": only local, this machine, works yet", name->value);
         if (h->n > 1)
@@ -286,7 +286,7 @@ static int cluster_apply_override(struct cluster *c, const struct cluster_overri
 
 static int cluster_finish(struct cluster *c, const char *path, const char *dir, struct err *e)
 {
-    if (strcmp(c->ratio, "auto"))
+    if (strcmp(c->ratio, "auto") != 0)
         ASSERT(cluster_split_ratio(&c->ratio_prefill, &c->ratio_decode, c->ratio));
     if (!strcmp(strrchr(c->router.http, ':'), ":0"))
         return err_set(e, ERR_CONFIG, "%s: http: %s: a cluster needs a port that is known, not 0",

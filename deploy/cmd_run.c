@@ -116,7 +116,7 @@ static int run_prompt(struct run *r, const char *prompt, struct err *e)
 {
     json_t *text, *request;
     struct str input = {0};
-    int rc = strcmp(prompt, "-") ? 0 : run_read_stdin(&input, e);
+    int rc = strcmp(prompt, "-") == 0 ? run_read_stdin(&input, e) : 0;
 
     if (rc) {
         str_fini(&input);
@@ -191,17 +191,20 @@ static int run_chat(struct run *r, const char *first)
 static int run_run(const void *options, const struct option_args *args, struct err *e)
 {
     const struct run_options *o = options;
-    bool named = args->n == 2 || (o->interactive && args->n == 1);
-    const char *prompt = args->n > named ? args->argv[args->n - 1] : NULL;
+    const char *cluster = NULL, *prompt = NULL;
     struct run r = {.options = o};
     int rc;
 
-    if (args->n > 2 || (!prompt && !o->interactive))
+    if (args->n > 2 || (args->n == 0 && !o->interactive))
         return err_set(e, ERR_ARG, "a prompt is needed, and before it at most a cluster; got %d "
                        "arguments", args->n);
-    rc = target_find(&r.target, named ? args->argv[0] : NULL, e);
+    if (args->n == 2 || o->interactive)
+        cluster = args->n ? args->argv[0] : NULL;
+    if (args->n == 2 || !o->interactive)
+        prompt = args->argv[args->n - 1];
+    rc = target_find(&r.target, cluster, e);
     if (!rc)
-        rc = o->interactive ? run_chat(&r, prompt) : run_prompt(&r, prompt, e);
+        rc = o->interactive || !prompt ? run_chat(&r, prompt) : run_prompt(&r, prompt, e);
     str_fini(&r.answer);
     target_fini(&r.target);
     return rc;

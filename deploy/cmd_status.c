@@ -45,8 +45,7 @@ static void status_node(const json_t *n)
 static void status_table(const struct target *t, const json_t *reply)
 {
     const json_t *router = json_object_get(reply, "router");
-    const json_t *node;
-    size_t i;
+    const json_t *nodes = json_object_get(reply, "nodes");
 
     printf("cluster %s at %s, model %s: %" JSON_INTEGER_FORMAT " queued, %" JSON_INTEGER_FORMAT
            " running\n",
@@ -54,8 +53,8 @@ static void status_table(const struct target *t, const json_t *reply)
            api_number(router, "queued"), api_number(router, "running"));
     printf("%-12s %-8s %-9s %-11s %6s %8s %6s %7s %13s %10s %11s\n", "node", "role", "state", "tier",
            "domain", "pid", "queued", "running", "pages used", "tokens", "KV moved");
-    json_array_foreach(json_object_get(reply, "nodes"), i, node)
-        status_node(node);
+    for (size_t i = 0; i < json_array_size(nodes); i++)
+        status_node(json_array_get(nodes, i));
 }
 
 static int status_one(const char *which, bool json, struct err *e)

@@ -26,7 +26,7 @@ finish() {
     rc=$1
     trap '' EXIT INT TERM HUP
     "$tandem" down demo >/dev/null 2>&1
-    left=$(processes; ls -A "$TANDEM_RUN_DIR"; ls /dev/shm 2>/dev/null | grep '^tandem')
+    left=$(processes; ls -A "$TANDEM_RUN_DIR"; find /dev/shm -name '*tandem*' 2>/dev/null)
     rmdir "$TANDEM_RUN_DIR" 2>/dev/null
     if [ -n "$left" ]; then
         printf 'demo: left behind:\n%s\n' "$left" >&2

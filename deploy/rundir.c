@@ -111,8 +111,8 @@ static void rundir_empty(const struct rundir *d, const char *keep)
     if (!dir)
         return;
     while ((entry = readdir(dir)))
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") &&
-            (!keep || strcmp(entry->d_name, keep)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            (!keep || strcmp(entry->d_name, keep) != 0))
             unlinkat(dirfd(dir), entry->d_name, 0);
     closedir(dir);
 }

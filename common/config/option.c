@@ -50,7 +50,7 @@ static bool option_parse_bytes(uint64_t *out, const char *s)
     for (size_t i = 0; i < ARRAY_LEN(option_sizes); i++) {
         unsigned shift = option_sizes[i].shift;
 
-        if (strcmp(suffix, option_sizes[i].suffix))
+        if (strcmp(suffix, option_sizes[i].suffix) != 0)
             continue;
         if (*out > UINT64_MAX >> shift)
             return false;
@@ -223,7 +223,7 @@ int option_set(const struct option *o, void *cfg, const char *value, const char 
 
     switch (o->type) {
     case OPTION_BOOL:
-        if (strcmp(value, "true") && strcmp(value, "false"))
+        if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
             return option_bad(o, value, where, e, "is not true or false");
         *(bool *)field = !strcmp(value, "true");
         return 0;
@@ -292,7 +292,7 @@ int option_from_map(const struct option_table *t, void *cfg, const struct yaml_d
         char where[512];
         int rc;
 
-        if (!o || strcmp(o->key, node->key)) /* in a file only '_' */
+        if (!o || strcmp(o->key, node->key) != 0) /* in a file only '_' */
             return option_unknown_key(t, doc, map, node, e);
         if (o->type == OPTION_YAML)
             continue;

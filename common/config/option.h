@@ -30,15 +30,15 @@ enum option_type {
 struct option {
     const char *key; /* lower case, '_' between words */
     enum option_type type;
-    size_t offset;   /* of the field in the struct */
+    unsigned multiple; /* 0: any; otherwise the value is a multiple of this */
+    size_t offset;     /* of the field in the struct */
     const char *def; /* as in the file; NULL: 0, false, "" or the first name */
     double min, max; /* inclusive; both 0: what the type holds. STR: at most max bytes */
-    unsigned multiple;         /* 0: any; otherwise the value is a multiple of this */
     const char *const *names;  /* ENUM: the values, NULL-terminated */
     const char *(*wrong)(const char *value); /* STR: NULL if good, or "is not a ..." */
-    char letter;               /* short flag, 0: none */
     const char *unit;          /* what --help calls the value: "N" if NULL */
     const char *help;          /* a phrase */
+    char letter;               /* short flag, 0: none */
 };
 
 /* A row of a table: the option named k, held in member k of struct s, or of its member `in`. The

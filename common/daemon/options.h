@@ -77,7 +77,7 @@ const char *options_cpu_wrong(const char *value); /* also a tier that this machi
 #define OPTIONS_DAEMON(s, default_name)                                                            \
     OPTION_IN(s, common, cluster, STR, .def = "tandem", .wrong = options_name_wrong,               \
               .unit = "NAME", .help = "the cluster this process belongs to"),                      \
-    OPTION_IN(s, common, name, STR, .def = default_name, .wrong = options_name_wrong,              \
+    OPTION_IN(s, common, name, STR, .def = (default_name), .wrong = options_name_wrong,            \
               .unit = "NAME", .help = "its name, unique in the cluster"),                          \
     OPTION_IN(s, common, model, STR, .unit = "FILE", .help = "the model, a GGUF file"),            \
     OPTION_IN(s, common, cpu, STR, .def = "auto", .wrong = options_cpu_wrong, .unit = "TIER",      \
