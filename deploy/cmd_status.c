@@ -1,9 +1,11 @@
 /* tandem status: a table of a cluster's nodes, or what the router says as JSON. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mem.h"
 #include "deploy/api.h"
 #include "deploy/command.h"
 #include "deploy/commands.h"
@@ -42,10 +44,25 @@ static void status_node(const json_t *n)
     str_fini(&kv);
 }
 
+/* Prefill nodes first, then by number. */
+static int status_order(const void *a, const void *b)
+{
+    const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
+    const char *name_x = api_text(x, "name"), *name_y = api_text(y, "name");
+    int roles = strcmp(api_text(y, "role"), api_text(x, "role"));
+    size_t n_x = strlen(name_x), n_y = strlen(name_y);
+
+    if (roles)
+        return roles;
+    return n_x != n_y ? (n_x < n_y ? -1 : 1) : strcmp(name_x, name_y);
+}
+
 static void status_table(const struct target *t, const json_t *reply)
 {
     const json_t *router = json_object_get(reply, "router");
     const json_t *nodes = json_object_get(reply, "nodes");
+    size_t n = json_array_size(nodes);
+    json_t **sorted;
 
     printf("cluster %s at %s, model %s: %" JSON_INTEGER_FORMAT " queued, %" JSON_INTEGER_FORMAT
            " running\n",
@@ -53,8 +70,13 @@ static void status_table(const struct target *t, const json_t *reply)
            api_number(router, "queued"), api_number(router, "running"));
     printf("%-12s %-8s %-9s %-11s %6s %8s %6s %7s %13s %10s %11s\n", "node", "role", "state", "tier",
            "domain", "pid", "queued", "running", "pages used", "tokens", "KV moved");
-    for (size_t i = 0; i < json_array_size(nodes); i++)
-        status_node(json_array_get(nodes, i));
+    sorted = mem_calloc(n, sizeof(json_t *));
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = json_array_get(nodes, i);
+    qsort(sorted, n, sizeof(json_t *), status_order);
+    for (size_t i = 0; i < n; i++)
+        status_node(sorted[i]);
+    mem_free(sorted);
 }
 
 static int status_one(const char *which, bool json, struct err *e)

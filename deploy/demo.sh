@@ -47,6 +47,7 @@ printf '%s' "$prompt"
 "$tandem" run demo --temperature=0 --max_tokens=96 "$prompt" || exit 1
 
 say "tandem status"
+sleep 0.5 # nodes tell their counts with each heartbeat
 "$tandem" status demo || exit 1
 
 say "tandem down"
