@@ -39,7 +39,7 @@ free_port() {
     done
 }
 
-# up NAME MODEL [YAML lines]: writes $TMP/NAME.yaml with 1 prefill and 2 decode nodes and starts it.
+# up NAME MODEL [YAML lines]: writes $TMP/NAME.yaml with $PREFILL (1) and $DECODE (2) nodes and starts it.
 up() {
     local port
     CLUSTER=$1
@@ -49,9 +49,9 @@ up() {
     {
         echo "cluster: $1"
         echo "model: $(realpath "$2")"
-        echo "ratio: \"1:2\""
+        echo "prefill: {nodes: ${PREFILL:-1}}"
+        echo "decode: {nodes: ${DECODE:-2}}"
         echo "router: {http: \"127.0.0.1:$port\"}"
-        echo "hosts: [{host: local}]"
         shift 2
         printf '%s\n' "$@"
     } >"$TMP/$CLUSTER.yaml"
