@@ -93,6 +93,7 @@ static void assign(struct plan *plan)
 {
     uint32_t total = plan->policy.n_prefill + plan->policy.n_decode;
 
+    ASSERT(plan->n_slots > 0);
     /* Taking the slots in turn is taking the one with fewest nodes, the first of those. */
     for (uint32_t i = 0; i < total; i++) {
         struct slot *slot = &plan->slots[i % plan->n_slots];
@@ -155,6 +156,7 @@ static void divide(struct place_node *prefill, struct place_node *decode, const 
     uint64_t weight = w[PLACE_PREFILL] * slot->n_prefill + w[PLACE_DECODE] * slot->n_decode;
     uint32_t at = 0;
 
+    ASSERT(cores > 0);
     for (uint32_t i = 0; i < k; i++) {
         bool first = i < slot->n_prefill;
         struct place_node *node = first ? &prefill[i] : &decode[i - slot->n_prefill];

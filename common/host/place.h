@@ -45,9 +45,9 @@ struct placement {
  * Prefill nodes are spread over the hosts, so that KV seldom crosses between hosts. The router is on
  * host 0, on reserved cores if there are some, else unpinned in effect: on all cores of domain 0.
  *
- * ERR_ARG: no host or domain, a ratio with one side zero, or counts over the limit. ERR_LIMIT: the weights and
- * KV of a domain's nodes exceed its memory (not checked where memory_bytes is 0). *out is then
- * empty. */
+ * ERR_ARG: no host or domain, a ratio with one side zero, or counts over the limit. ERR_LIMIT: the
+ * weights and KV of a domain's nodes exceed its memory (not checked where memory_bytes is 0). *out is
+ * then empty. */
 int place(struct placement *out, const struct topo *const *hosts, size_t n_hosts,
           const struct place_policy *policy, struct err *e);
 
