@@ -70,9 +70,11 @@ int main(int argc, char **argv)
         signal(SIGPIPE, SIG_IGN);
         log_init("bench", LOG_WARN);
         descriptors_raise();
+        code = EXIT_FAILED;
         if (bench(&o, &ok, &e))
             fprintf(stderr, "tandem-bench: %s\n", e.text);
-        code = ok && e.code == ERR_OK ? EXIT_OK : EXIT_FAILED;
+        else if (ok)
+            code = EXIT_OK;
     }
     option_free(&bench_option_table, &o);
     return code;

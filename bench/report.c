@@ -26,13 +26,13 @@ static void record_take(struct summary *s, const struct record *r, struct series
 
 static void validity(struct summary *s, const struct bench_options *o)
 {
-    s->valid = true;
-    if (o->rate > 0 && s->loop_lag.p99 > REPORT_LAG_LIMIT_MS) {
-        s->valid = false;
-        snprintf(s->invalid, sizeof(s->invalid),
+    bool slow = s->loop_lag.p99 > REPORT_LAG_LIMIT_MS;
+
+    s->valid = !slow || o->rate <= 0;
+    if (slow)
+        snprintf(s->note, sizeof(s->note),
                  "the client was the bottleneck: p99 of its event loop's lag is %.1f ms, over %.0f ms",
                  s->loop_lag.p99, REPORT_LAG_LIMIT_MS);
-    }
 }
 
 void report_summarize(struct summary *s, struct result *r, const struct bench_options *o)
@@ -50,7 +50,8 @@ void report_summarize(struct summary *s, struct result *r, const struct bench_op
         if (record->outcome == OUTCOME_OK)
             record_take(s, record, &ttft, &tpot, &e2e);
     }
-    s->failed = s->requests - s->ok;
+    s->cancelled = r->failures[OUTCOME_CANCELLED].count;
+    s->failed = s->requests - s->ok - s->cancelled;
     s->seconds = r->n > 0 ? clock_s(end - start) : 0;
     if (s->seconds > 0) {
         s->requests_per_s = (double)s->ok / s->seconds;
@@ -119,8 +120,8 @@ void report_table(struct str *out, const struct summary *s, const struct result 
     if (r->prompt_mismatches > 0)
         str_addf(out, "\nNOTE: of %" PRIu64 " requests the server counted other prompt tokens than %u\n",
                  r->prompt_mismatches, o->prompt_tokens);
-    if (!s->valid)
-        str_addf(out, "\nINVALID: %s\n", s->invalid);
+    if (*s->note)
+        str_addf(out, "\n%s: %s\n", s->valid ? "NOTE" : "INVALID", s->note);
 }
 
 static json_t *json_stats(const struct stats *s)
@@ -178,12 +179,13 @@ void report_json(struct str *out, const struct summary *s, const struct result *
     json_object_set_new(root, "loop", json_string(o->rate > 0 ? "open" : "closed"));
     json_object_set_new(root, "settings", json_settings(o));
     json_object_set_new(root, "valid", json_boolean(s->valid));
-    json_object_set_new(root, "invalid_because", s->valid ? json_null() : json_string(s->invalid));
+    json_object_set_new(root, "invalid_because", s->valid ? json_null() : json_string(s->note));
     json_object_set_new(root, "interrupted", json_boolean(r->interrupted));
     json_object_set_new(root, "duration_s", json_real(s->seconds));
     json_object_set_new(root, "requests", json_integer((json_int_t)s->requests));
     json_object_set_new(root, "ok", json_integer((json_int_t)s->ok));
     json_object_set_new(root, "failed", json_integer((json_int_t)s->failed));
+    json_object_set_new(root, "cancelled", json_integer((json_int_t)s->cancelled));
     json_object_set_new(root, "errors", json_failures(r));
     json_object_set_new(root, "prompt_token_mismatches",
                         json_integer((json_int_t)r->prompt_mismatches));

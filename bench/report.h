@@ -11,17 +11,18 @@
 #include "bench/run.h"
 #include "bench/series.h"
 
-/* Above this 99th percentile of the loop's lag, an open loop's latencies are the client's own. */
+/* Above this 99th percentile of the loop's lag, latencies are the client's own: an open loop's result
+ * is invalid then, a closed loop's, which waits for its client anyway, has a note. */
 #define REPORT_LAG_LIMIT_MS 20.0
 
 struct summary {
-    uint64_t requests, ok, failed;
+    uint64_t requests, ok, failed, cancelled; /* cancelled: by Ctrl-C, neither ok nor failed */
     uint64_t prompt_tokens, output_tokens; /* of the successful */
     double seconds;                        /* first start to last end */
     double requests_per_s, input_tokens_per_s, output_tokens_per_s; /* of the successful */
     struct stats ttft, tpot, itl, e2e, start_lag, loop_lag;         /* ms */
     bool valid;
-    char invalid[160]; /* why not */
+    char note[160]; /* why not, or what to beware of; "" */
 };
 
 /* Sorts the result's series. */

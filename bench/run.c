@@ -20,6 +20,7 @@
 #include "net/loop.h"
 
 #define TICK_MS 10
+#define START_BATCH 32    /* late requests sent in one pass, so that outputs are timed in between */
 #define TIMEOUTS_TICKS 10 /* calls are checked for their timeout every so many ticks */
 
 struct phase {
@@ -143,7 +144,7 @@ static void open_due(void *ctx)
 
     if (read(p->timer, &expired, sizeof(expired)) < 0 && errno != EAGAIN)
         UNREACHABLE();
-    while (p->due <= clock_now() && more_to_start(p, p->due)) {
+    for (int i = 0; i < START_BATCH && p->due <= clock_now() && more_to_start(p, p->due); i++) {
         call_start(p, p->due);
         p->due = arrivals_next(&p->arrivals);
     }

@@ -87,6 +87,9 @@ static void a_slow_client_makes_an_open_loop_invalid(void **state)
     o.rate = 0; /* a closed loop waits for the client by definition */
     report_summarize(&s, &r, &o);
     assert_true(s.valid);
+    str_clear(&table);
+    report_table(&table, &s, &r, &o);
+    assert_non_null(strstr(str_text(&table), "NOTE: the client was the bottleneck"));
     series_fini(&r.loop_lag_ms);
     str_fini(&json);
     str_fini(&table);
@@ -125,6 +128,24 @@ static void json_and_table_hold_what_was_measured(void **state)
     option_free(&bench_option_table, &o);
 }
 
+static void what_ctrl_c_cancelled_has_not_failed(void **state)
+{
+    struct bench_options o = options_make(0);
+    struct result r;
+    struct summary s;
+
+    (void)state;
+    result_make(&r);
+    r.records[2].outcome = OUTCOME_CANCELLED;
+    r.failures[OUTCOME_BUSY].count = 0;
+    r.failures[OUTCOME_CANCELLED].count = 1;
+    report_summarize(&s, &r, &o);
+    assert_int_equal(s.ok, 2);
+    assert_int_equal(s.failed, 0);
+    assert_int_equal(s.cancelled, 1);
+    option_free(&bench_option_table, &o);
+}
+
 static void nothing_measured_is_reported_as_nothing(void **state)
 {
     struct bench_options o = options_make(0);
@@ -152,6 +173,7 @@ int main(void)
         cmocka_unit_test(numbers_follow_the_formulas),
         cmocka_unit_test(a_slow_client_makes_an_open_loop_invalid),
         cmocka_unit_test(json_and_table_hold_what_was_measured),
+        cmocka_unit_test(what_ctrl_c_cancelled_has_not_failed),
         cmocka_unit_test(nothing_measured_is_reported_as_nothing),
     };
 
