@@ -9,8 +9,8 @@ file=$(dirname "$0")/demo.yaml
 prompt="It is a truth universally acknowledged, that"
 
 # A run directory of its own: another cluster called demo is not touched. What we start has it in its
-# environment, by which it is found again.
-TANDEM_RUN_DIR=$(mktemp -d "${TMPDIR:-/tmp}/tandem-demo.XXXXXX") || exit 1
+# environment, by which it is found again. Made once the traps stand.
+TANDEM_RUN_DIR=${TMPDIR:-/tmp}/tandem-demo.$$
 export TANDEM_RUN_DIR
 
 say() { printf '\n== %s\n' "$1"; }
@@ -26,7 +26,7 @@ finish() {
     rc=$1
     trap '' EXIT INT TERM HUP
     "$tandem" down demo >/dev/null 2>&1
-    left=$(processes; ls -A "$TANDEM_RUN_DIR"; find /dev/shm -name '*tandem*' 2>/dev/null)
+    left=$(processes; ls -A "$TANDEM_RUN_DIR" 2>/dev/null; find /dev/shm -name '*tandem*' 2>/dev/null)
     rmdir "$TANDEM_RUN_DIR" 2>/dev/null
     if [ -n "$left" ]; then
         printf 'demo: left behind:\n%s\n' "$left" >&2
@@ -38,6 +38,7 @@ trap 'finish $?' EXIT
 trap 'finish 130' INT
 trap 'finish 143' TERM
 trap 'finish 129' HUP
+mkdir -m 700 "$TANDEM_RUN_DIR" || exit 1
 
 say "tandem up deploy/demo.yaml"
 "$tandem" up "$file" || exit 1
