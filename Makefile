@@ -85,7 +85,7 @@ check:
 	$(Q)deploy/install-deps.sh build check
 	$(Q)tests/check.sh
 unit: $(TESTS)
-	$(Q)tests/run.sh $(BUILD) $(T)
+	$(Q)tests/run.sh $(BUILD) '$(T)'
 lint:
 	$(Q)deploy/install-deps.sh build lint
 	$(Q)tests/lint.sh

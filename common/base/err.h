@@ -25,7 +25,7 @@
     X(ERR_CANCELLED, -13, "cancelled")
 
 enum err_code {
-#define X(name, value, text) name = value,
+#define X(name, value, text) name = (value),
     ERR_CODES(X)
 #undef X
 };

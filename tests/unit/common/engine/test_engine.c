@@ -99,7 +99,7 @@ static void chunking_and_pages_change_no_bit(void **state)
     float *want, *got;
 
     (void)state;
-    rig_open(&r, cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF, 1, KV_F16);
+    rig_open(&r, cpu_tier_available(CPU_AVX2) ? CPU_AVX2 : CPU_REF, 1, KV_F16);
     make_tokens(tokens, N_TOKENS, 1);
     seq_take(&whole, &r, false);
     seq_take(&part, &r, true);
@@ -125,7 +125,7 @@ static void neighbours_change_no_bit(void **state)
     float *want;
 
     (void)state;
-    rig_open(&r, cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF, 1, KV_F16);
+    rig_open(&r, cpu_tier_available(CPU_AVX2) ? CPU_AVX2 : CPU_REF, 1, KV_F16);
     make_tokens(ta, N_TOKENS, 1);
     make_tokens(tb, N_TOKENS, 2);
     seq_take(&a, &r, false);
