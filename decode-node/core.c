@@ -148,10 +148,11 @@ static void on_reserve(struct decode_core *d, const struct msg_reserve *r, int64
     }
     if (slot)
         stream_drop(d, slot, "a newer attempt at the request began", out);
-    if (d->draining)
-        rc = err_set(&e, ERR_BUSY, "the node is draining");
-    else
-        rc = slots_take(&d->slots, &slot, r, &e);
+    if (d->draining) {
+        failed_fill(send_router(out, MSG_RESERVE_REFUSED), r->id, true, "the node is draining");
+        return;
+    }
+    rc = slots_take(&d->slots, &slot, r, &e);
     if (rc) {
         failed_fill(send_router(out, MSG_RESERVE_REFUSED), r->id, rc == ERR_BUSY, e.text);
         return;
