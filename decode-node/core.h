@@ -25,7 +25,7 @@
 #include "kv/kv_pool.h"
 #include "net/msg.h"
 
-#define DECODE_BARREN_ASKS_MAX 4 /* asks in a row that bring nothing before the stream is given up */
+#define DECODE_BARREN_ASKS_MAX 3 /* asks in a row that bring nothing before the stream is given up */
 #define DECODE_QUEUE_LEASES 10   /* leases until the first page: the job may stand in a queue */
 
 struct decode_config {
