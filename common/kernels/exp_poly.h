@@ -1,11 +1,11 @@
 /* exp_poly: the constants of kernels_exp, shared by its scalar and vector forms.
  *
- * exp(x) = 2^n exp(r), n = x / ln 2 rounded, r = x - n ln 2 in two steps of fma, |r| <= 0.347. Adding
- * EXP_SHIFT rounds to an integer and leaves n in the low bits of the sum, from where a shift by 23
- * takes it to the exponent: with x in [EXP_LO, EXP_HI] the result is a normal number, so adding to
- * the exponent field is exact. exp(r) = 1 + r + r^2 (C2 + C3 r + ...), by Horner's rule in fma; the
- * coefficients are the minimax fit of the relative error on |r| <= 0.34661 (2^-28.2) with the first
- * two fixed at 1, rounded to float. */
+ * exp(x) = 2^n exp(r), n = x / ln 2 rounded, r = x - n ln 2 in two steps of fma, |r| <= 0.347.
+ * Adding EXP_SHIFT rounds to an integer and leaves n in the low bits of the sum, from where a
+ * shift by 23 takes it to the exponent: with x in [EXP_LO, EXP_HI] the result is a normal number,
+ * so adding to the exponent field is exact. exp(r) = 1 + r + r^2 (C2 + C3 r + ...), by Horner's
+ * rule in fma; the coefficients are the minimax fit of the relative error on |r| <= 0.34661
+ * (2^-28.2) with the first two fixed at 1, rounded to float. */
 #ifndef TANDEM_KERNELS_EXP_POLY_H
 #define TANDEM_KERNELS_EXP_POLY_H
 

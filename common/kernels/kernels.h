@@ -1,12 +1,12 @@
 /* kernels: every arithmetic operation of the forward pass, through one table chosen at run time.
  *
- * Numeric contract. ref/ is the definition. Tiers ref, avx2 and avx512vnni give the SAME BITS as ref
- * for every operation and every input, so a test compares with memcmp. This holds because each
+ * Numeric contract. ref/ is the definition. Tiers ref, avx2 and avx512vnni give the SAME BITS as
+ * ref for every operation and every input, so a test compares with memcmp. This holds because each
  * operation fixes its order: a SIMD lane is an output (a row of W, a token of a K page, a dimension
  * of V), and each lane adds its terms one after the other, in ascending order, with fused
  * multiply-add where written fma() below. What a row gets depends neither on M, nor on the panels
- * handed to the call, nor on its neighbours. NaN and infinity in the input give some NaN or infinity,
- * without the promise of equal bits.
+ * handed to the call, nor on its neighbours. NaN and infinity in the input give some NaN or
+ * infinity, without the promise of equal bits.
  *
  * Kernels have no state, allocate nothing, start no thread. The engine splits work by panels or
  * heads and calls them from its team. */
@@ -37,22 +37,24 @@ struct kernels {
     enum cpu_tier tier;
 
     /* One row: amax = max |x| of a block; d = amax / 127; id = 127 / amax;
-     * q = round-to-nearest-even(x * id). Where amax < QUANTIZE_MIN or is not finite, q = 0; d stays,
-     * so that a NaN or infinity reaches y. x[k], any k; writes the k_pad values of row `row` of a. */
+     * q = round-to-nearest-even(x * id). Where amax < QUANTIZE_MIN or is not finite, q = 0; d
+     * stays, so that a NaN or infinity reaches y. x[k], any k; writes the k_pad values of row
+     * `row` of a. */
     void (*quantize)(struct act_q8 *a, uint32_t row, const float *x, size_t k);
 
     /* y[m][r] = sum over k of W[r][k] x[m][k], for the rows r of panels p0 <= p < p1 that exist.
      * Rows of y are y_stride floats apart, of x x_stride floats.
-     * Float weights (F32, F16, BF16): acc = 0; for k ascending: acc = fma(f32(W[r][k]), x[m][k], acc). */
-    void (*matmul_f)(float *y, size_t y_stride, const struct panels *w, const float *x, size_t x_stride,
-                     uint32_t m, uint32_t p0, uint32_t p1);
+     * Float weights (F32, F16, BF16): acc = 0; for k ascending:
+     *   acc = fma(f32(W[r][k]), x[m][k], acc). */
+    void (*matmul_f)(float *y, size_t y_stride, const struct panels *w, const float *x,
+                     size_t x_stride, uint32_t m, uint32_t p0, uint32_t p1);
     /* Quantised weights (Q8_0, Q4_0): for blocks b ascending: s = exact int32 dot of the block;
      * acc = fma((float)s, f32(dw[r][b]) * dx[m][b], acc). */
     void (*matmul_q)(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
 
-    /* y[i] = (x[i] * r) * w[i], r = 1 / sqrtf(s / n + eps), s = the sum of squares: 16 lanes, lane j
-     * takes i = j, j + 16, ... ascending by fma; then lanes j += j + 8, += j + 4, += 2, += 1.
+    /* y[i] = (x[i] * r) * w[i], r = 1 / sqrtf(s / n + eps), s = the sum of squares: 16 lanes, lane
+     * j takes i = j, j + 16, ... ascending by fma; then lanes j += j + 8, += j + 4, += 2, += 1.
      * y may be x. */
     void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps);
 
@@ -61,7 +63,8 @@ struct kernels {
      *   a' = fma(-b, sin, a * cos),  b' = fma(b, cos, a * sin) */
     void (*rope)(float *x, const float *cs, uint32_t n_head, uint32_t head_dim, uint32_t n_rot);
 
-    /* y[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)), exp as kernels_exp. y may be gate. */
+    /* y[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + exp(-g)), exp is kernels_exp. y may be
+     * gate. */
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
 
     /* y[i] += x[i] */
@@ -70,8 +73,8 @@ struct kernels {
     /* y[i] = fma(a, x[i], y[i]) */
     void (*axpy)(float *y, float a, const float *x, size_t n);
 
-    /* Writes one token's k[n_kv_head][head_dim] and v (same shape) into slot pos % 32 of its page, at
-     * `layer`, in the pool's type (f16 rounds to nearest even). */
+    /* Writes one token's k[n_kv_head][head_dim] and v (same shape) into slot pos % 32 of its page,
+     * at `layer`, in the pool's type (f16 rounds to nearest even). */
     void (*kv_store)(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
                      const float *k, const float *v);
 
@@ -83,27 +86,28 @@ struct kernels {
      *   s[t] = scale * (acc over i ascending of fma(k[i][t], q[i], acc))      t < c
      *   new = max(mx, max s[t]) + 0 (a zero is +0);  corr = exp(mx - new), 0 for the first page
      *   p[t] = exp(s[t] - new), 0 for t >= c
-     *   sum = fma(sum, corr, P), P: u[j] = p[j] + p[j + 16], then u[j] += u[j + 8], += 4, += 2, += 1
+     *   sum = fma(sum, corr, P), P by tree: u[j] = p[j] + p[j + 16], then j + 8, 4, 2, 1
      *   o[i] = o[i] * corr; then for t ascending, t < c: o[i] = fma(p[t], v[t][i], o[i]) */
     void (*attention)(float *o, float *mx, float *sum, const float *q, uint8_t *const *pages,
                       const struct kv_layout *l, uint32_t layer, uint32_t head, uint32_t group,
                       uint32_t first, uint32_t n, float scale);
 
-    /* Folds segment b into a, for one head: new = max(ma, mb); ca = exp(ma - new); cb = exp(mb - new);
-     * a.sum = fma(b.sum, cb, a.sum * ca);  a.o[i] = fma(b.o[i], cb, a.o[i] * ca);  a.mx = new */
+    /* Folds segment b into a, for one head, with neither empty:
+     *   new = max(ma, mb);  ca = exp(ma - new);  cb = exp(mb - new);  a.mx = new
+     *   a.sum = fma(b.sum, cb, a.sum * ca);  a.o[i] = fma(b.o[i], cb, a.o[i] * ca) */
     void (*attention_merge)(float *oa, float *ma, float *sa, const float *ob, float mb, float sb,
                             uint32_t head_dim);
 };
 
-/* A long sequence is attended to in segments of this many tokens, merged in ascending order, so that
- * threads may share one sequence without changing a bit. */
+/* A long sequence is attended to in segments of this many tokens, merged in ascending order, so
+ * that threads may share one sequence without changing a bit. */
 #define ATTENTION_SEGMENT 512
 
 /* The table of a tier; NULL if this build or machine does not have it. Static storage. */
 const struct kernels *kernels_get(enum cpu_tier tier);
 
-/* The exponential that all tiers share (range reduction and polynomial in fma, within 2 ulp of exp).
- * Below -87.3 it is 0, above 88.7 infinity. */
+/* The exponential that all tiers share (range reduction and polynomial in fma, within 2 ulp of
+ * exp). Below -87.3 it is 0, above 88.7 infinity. */
 float kernels_exp(float x);
 
 #endif

@@ -5,8 +5,8 @@
  *
  *   | 16 f16 scales of block 2j | 16 f16 scales of 2j + 1 | lines of 2j | lines of 2j + 1 |
  *
- * with 8 lines a block for Q8_0 and 4 for Q4_0. With an odd number of blocks the last pair ends after
- * its first block; the 32 bytes of the missing scales are there, and zero. */
+ * with 8 lines a block for Q8_0 and 4 for Q4_0. With an odd number of blocks the last pair ends
+ * after its first block; the 32 bytes of the missing scales are there, and zero. */
 #ifndef TANDEM_KERNELS_PANEL_LAYOUT_H
 #define TANDEM_KERNELS_PANEL_LAYOUT_H
 

@@ -1,13 +1,14 @@
 /* panels: a weight matrix W[n_out][n_in] in the packed form that kernels read directly ("P16").
  *
- * A panel is 16 output rows by all of n_in, contiguous, so a range of panels is a range of bytes that
- * one thread packs, owns and reads. Everything is in 64-byte lines in which dword lane n is row n:
+ * A panel is 16 output rows by all of n_in, contiguous, so a range of panels is a range of bytes
+ * that one thread packs, owns and reads. Everything is in 64-byte lines in which dword lane n is
+ * row n:
  *   F32   line = 16 rows x 1 k
  *   F16   line = 16 rows x 2 k: 16 halves of k even, then 16 of k odd
  *   BF16  line = 16 rows x 2 k, lane n = k even low half, k odd high half
  *   Q8_0  a block of 32 k: 8 lines (16 rows x 4 k, bytes w XOR 0x80, so unsigned) and the 16 f16
  *         scales (32 bytes)                                                     = 544 bytes
- *   Q4_0  a block of 32 k: 4 lines (16 rows x 8 k: byte 4n+i, low nibble k = i, high nibble k = 4+i)
+ *   Q4_0  a block of 32 k: 4 lines (16 rows x 8 k: byte 4n+i, low nibble k = i, high k = 4+i)
  *         and the 16 f16 scales                                                 = 288 bytes
  * How blocks and their scales interleave is panels.c's business and is documented there. Rows past
  * n_out are zero with zero scales; n_in is padded to the line (floats) with zeros. */

@@ -1,8 +1,8 @@
 /* tiers: the functions of every tier, for kernels.c and the files that define them.
  *
- * Each tier defines the same functions with its own suffix; what they do is in kernels.h. A file of a
- * tier holds no data and no function without the suffix, and takes nothing from headers but static
- * inline functions, so that no instruction of a tier can run on a machine without it. */
+ * Each tier defines the same functions with its own suffix; what they do is in kernels.h. A file
+ * of a tier holds no data and no function without the suffix, and takes nothing from headers but
+ * static inline functions, so that no instruction of a tier can run on a machine without it. */
 #ifndef TANDEM_KERNELS_TIERS_H
 #define TANDEM_KERNELS_TIERS_H
 
@@ -30,7 +30,7 @@
 
 #define KERNELS_TABLE(id, tier_)                                                                   \
     {                                                                                              \
-        .tier = id, .quantize = quantize_##tier_, .matmul_f = matmul_f_##tier_,                    \
+        .tier = (id), .quantize = quantize_##tier_, .matmul_f = matmul_f_##tier_,                  \
         .matmul_q = matmul_q_##tier_, .rms_norm = rms_norm_##tier_, .rope = rope_##tier_,          \
         .silu_mul = silu_mul_##tier_, .add = add_##tier_, .axpy = axpy_##tier_,                    \
         .kv_store = kv_store_##tier_, .attention = attention_##tier_,                              \

@@ -147,11 +147,11 @@ __attribute__((target("avx2"))) static double int8_rate_avx2(void)
 }
 #endif
 
-/* The best that the machine's own loop does for a tier; 0 if there is no such loop. */
-static double machine_rate(const struct bench *b, enum limit limit, enum cpu_tier tier, size_t bytes)
+/* What the machine's own loop does for a tier; 0 if there is no such loop. */
+static double machine_rate(const struct bench *b, enum limit limit, enum cpu_tier tier)
 {
     if (limit == LIMIT_READ)
-        return read_rate(b->memory, bytes);
+        return read_rate(b->memory, b->bytes);
 #ifdef __x86_64__
     if (limit == LIMIT_FLOAT && tier == CPU_AVX2)
         return float_rate_avx2();
@@ -215,8 +215,8 @@ static double run_kv_store(const struct bench *b, const struct bench_case *c,
                                                                                                    \
         (void)c;                                                                                   \
         for (int i = 0; i < times; i++)                                                            \
-            call;                                                                                  \
-        return (double)times * (vectors) * VECTOR * sizeof(float) / (now() - t);                    \
+            (call);                                                                                \
+        return times * (vectors) * 4.0 * VECTOR / (now() - t);                                     \
     }
 
 static float cos_sin[HEAD_DIM], mx, sum;
@@ -309,6 +309,8 @@ static void pages_open(struct bench *b)
                                        b->x + t % 64 * HEAD_DIM, b->x + t % 32 * HEAD_DIM);
 }
 
+static const char *const units[] = {"GB/s", "GB/s", "GFLOP/s", "GOP/s"}; /* of enum limit */
+
 static void report(const struct bench *b, const struct bench_case *c)
 {
     double best[CPU_TIER_COUNT] = {0}, machine[CPU_TIER_COUNT] = {0};
@@ -320,18 +322,16 @@ static void report(const struct bench *b, const struct bench_case *c)
 
             if (!k)
                 continue;
-            rate = machine_rate(b, c->limit, k->tier, b->bytes);
+            rate = machine_rate(b, c->limit, k->tier);
             machine[t] = rate > machine[t] ? rate : machine[t];
             rate = c->run(b, c, k);
             best[t] = rate > best[t] ? rate : best[t];
         }
     for (int t = 0; t < CPU_TIER_COUNT; t++) {
-        const char *unit = c->limit == LIMIT_INT8 ? "GOP/s" : c->limit == LIMIT_FLOAT ? "GFLOP/s" : "GB/s";
-
         if (!best[t])
             continue;
         printf("%-16s %4u  %-11s %9.2f %-7s", c->name, c->m, cpu_tier_name((enum cpu_tier)t),
-               best[t] * 1e-9, unit);
+               best[t] * 1e-9, units[c->limit]);
         if (machine[t])
             printf(" %9.1f %5.0f %%", machine[t] * 1e-9, 100 * best[t] / machine[t]);
         else
@@ -369,7 +369,8 @@ int main(int argc, char **argv)
     b.act.sum = mem_aligned(ROWS_MAX * K / QK * sizeof(int32_t), 64);
     for (uint32_t i = 0; i < ROWS_MAX; i++)
         kernels_get(CPU_REF)->quantize(&b.act, i, b.x + i * K, K);
-    printf("one thread, K = %d, %zu MiB of weights or KV; best of %d\n", K, b.bytes >> 20, b.rounds);
+    printf("one thread, K = %d, %zu MiB of weights or KV; best of %d\n", K, b.bytes >> 20,
+           b.rounds);
     printf("%-16s %4s  %-11s %17s %9s %7s %8s\n", "kernel", "M", "tier", "rate", "machine", "share",
            "x ref");
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

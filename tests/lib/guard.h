@@ -1,5 +1,6 @@
-/* guard: buffers that catch an access outside them. A buffer ends where an inaccessible page begins;
- * what lies between the start of its first page and the buffer is poison that guard_check inspects. */
+/* guard: buffers that catch an access outside them. A buffer ends where an inaccessible page
+ * begins; what lies between the start of its first page and the buffer is poison that guard_check
+ * inspects. */
 #ifndef TANDEM_TESTS_GUARD_H
 #define TANDEM_TESTS_GUARD_H
 

@@ -13,10 +13,10 @@ TILE_INLINE __m256 elements(const uint8_t *base, enum kv_type type, size_t i)
 {
     if (type == KV_F16)
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(base + 2 * i)));
-    return _mm256_loadu_ps((const float *)(base + 4 * i));
+    return _mm256_loadu_ps((const float *)(const void *)(base + 4 * i));
 }
 
-/* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: the page after, or this. */
+/* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: K of the page after. */
 TILE_INLINE void scores(float (*s)[TOKENS], const float *q, const uint8_t *k, const uint8_t *next,
                         size_t dim, enum kv_type type, int heads)
 {
@@ -167,11 +167,9 @@ void attention_merge_avx2(float *oa, float *ma, float *sa, const float *ob, floa
     *sa = fmaf(sb, cb, *sa * ca);
     *ma = top;
     for (size_t i = 0; i < head_dim; i += 8) {
-        __m256i lanes = lanes_avx2(head_dim, i);
-        __m256 a = _mm256_mul_ps(_mm256_maskload_ps(oa + i, lanes), va);
+        __m256 a = _mm256_mul_ps(load_avx2(oa, head_dim, i), va);
 
-        a = _mm256_fmadd_ps(_mm256_maskload_ps(ob + i, lanes), vb, a);
-        _mm256_maskstore_ps(oa + i, lanes, a);
+        store_avx2(oa, head_dim, i, _mm256_fmadd_ps(load_avx2(ob, head_dim, i), vb, a));
     }
 }
 

@@ -15,7 +15,7 @@ TILE_INLINE __m512 elements(const uint8_t *base, enum kv_type type, size_t i)
     return _mm512_loadu_ps(base + 4 * i);
 }
 
-/* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: the page after, or this. */
+/* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: K of the page after. */
 TILE_INLINE void scores(float (*s)[TOKENS], const float *q, const uint8_t *k, const uint8_t *next,
                         size_t dim, enum kv_type type, int heads)
 {
@@ -63,8 +63,8 @@ static inline float softmax(float *s, float *mx, float *sum, size_t c, float sca
     return corr;
 }
 
-/* o[g] = o[g] * corr[g] + p[g] V for `vectors` times 16 dimensions from i on, of which `lanes` of the
- * last exist. */
+/* o[g] = o[g] * corr[g] + p[g] V for `vectors` times 16 dimensions from i on; of the last 16 only
+ * `lanes` exist. */
 TILE_INLINE void values(float *o, const float (*p)[TOKENS], const float *corr, const uint8_t *v,
                         const struct kv_layout *l, size_t c, size_t i, __mmask16 lanes,
                         enum kv_type type, int vectors, int heads)

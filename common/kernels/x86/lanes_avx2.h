@@ -50,4 +50,18 @@ static inline __m256i lanes_avx2(size_t n, size_t skip)
                               _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
+/* Lanes i .. i + 7 of x[n], those past n zero; and their store. Masks only where the end is near:
+ * a masked store costs several plain ones. */
+static inline __m256 load_avx2(const float *x, size_t n, size_t i)
+{
+    return n - i >= 8 ? _mm256_loadu_ps(x + i) : _mm256_maskload_ps(x + i, lanes_avx2(n, i));
+}
+static inline void store_avx2(float *y, size_t n, size_t i, __m256 v)
+{
+    if (n - i >= 8)
+        _mm256_storeu_ps(y + i, v);
+    else
+        _mm256_maskstore_ps(y + i, lanes_avx2(n, i), v);
+}
+
 #endif

@@ -41,6 +41,9 @@ static inline float tree_sum_avx512(__m512 v)
 }
 
 /* The first n of 16 lanes; all for n >= 16. */
-static inline __mmask16 lanes_avx512(size_t n) { return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffff); }
+static inline __mmask16 lanes_avx512(size_t n)
+{
+    return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffff);
+}
 
 #endif

@@ -24,7 +24,7 @@ TILE_INLINE __m256 weights(const uint8_t *panel, enum dtype type, size_t k, int 
     __m256i pair;
 
     if (type == DTYPE_F32)
-        return _mm256_load_ps((const float *)(panel + k * PANEL_LINE + half * 32));
+        return _mm256_load_ps((const float *)(const void *)(panel + k * PANEL_LINE + half * 32));
     if (type == DTYPE_F16)
         return _mm256_cvtph_ps(
             _mm_load_si128((const __m128i *)(panel + k * PANEL_LINE / 2 + half * 16)));

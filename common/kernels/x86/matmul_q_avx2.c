@@ -23,8 +23,8 @@ TILE_INLINE __m256i broadcast(const int8_t *dword)
     return _mm256_set1_epi32(*(const int32_t *)(const void *)dword);
 }
 
-/* s[m][h] += the products of line j. maddubs takes |w| and x with w's sign: two products are at most
- * 2 * 128 * 127 = 32512, so 16 bits hold them. */
+/* s[m][h] += the products of line j. maddubs takes |w| and x with w's sign: two products are at
+ * most 2 * 128 * 127 = 32512, so 16 bits hold them. */
 TILE_INLINE void line_q8(__m256i (*s)[2], const struct tile *t, const uint8_t *line,
                          const int8_t *q, int j, int rows)
 {
@@ -45,8 +45,8 @@ TILE_INLINE void line_q8(__m256i (*s)[2], const struct tile *t, const uint8_t *l
     }
 }
 
-/* s[m][h] += the products of line j, in 16-bit lanes: nibbles are unsigned, and all 8 additions of a
- * block reach at most 8 * 2 * 15 * 127 = 30480. */
+/* s[m][h] += the products of line j, in 16-bit lanes: nibbles are unsigned, and all 8 additions of
+ * a block reach at most 8 * 2 * 15 * 127 = 30480. */
 TILE_INLINE void line_q4(__m256i (*s)[2], const struct tile *t, const uint8_t *line,
                          const int8_t *q, int j, int rows)
 {

@@ -24,8 +24,8 @@ TILE_INLINE __m512i broadcast(const void *dword)
     return _mm512_set1_epi32(*(const int32_t *)dword);
 }
 
-/* The lines' bytes are unsigned, w + 128 or w + 8, so the products start at -128 or -8 times the sum
- * of the row's q. The sum fits 16 bits, so one dpwssd with (offset, 0) does it. */
+/* The lines' bytes are unsigned, w + 128 or w + 8, so the products start at -128 or -8 times the
+ * sum of the row's q. The sum fits 16 bits, so one dpwssd with (offset, 0) does it. */
 TILE_INLINE __m512i offset_of(enum dtype type, const int32_t *sum)
 {
     return _mm512_dpwssd_epi32(_mm512_setzero_si512(), broadcast(sum),
@@ -53,7 +53,8 @@ TILE_INLINE void line(__m512i (*s)[TILE_ROWS], const struct tile *t, const uint8
             s[i][m] = _mm512_dpbusd_epi32(s[i][m], w[i], broadcast(q + m * t->k_pad + k));
         if (type == DTYPE_Q4_0)
             TILE_UNROLL for (int i = 0; i < panels; i++)
-                s[i][m] = _mm512_dpbusd_epi32(s[i][m], high[i], broadcast(q + m * t->k_pad + k + 4));
+                s[i][m] = _mm512_dpbusd_epi32(s[i][m], high[i],
+                                              broadcast(q + m * t->k_pad + k + 4));
     }
 }
 
@@ -114,7 +115,8 @@ static void tile_q4(const struct tile *t, uint32_t panels, uint32_t rows)
 void matmul_q_avx512vnni(float *y, size_t y_stride, const struct panels *w,
                          const struct act_q8 *x, uint32_t m, uint32_t p0, uint32_t p1)
 {
-    void (*run)(const struct tile *, uint32_t, uint32_t) = w->type == DTYPE_Q8_0 ? tile_q8 : tile_q4;
+    void (*run)(const struct tile *, uint32_t, uint32_t) = w->type == DTYPE_Q8_0 ? tile_q8
+                                                                                 : tile_q4;
     size_t blocks = w->n_in / QK, slice = TILE_SLICE_BYTES / panel_block_bytes(w->type);
     struct tile t = {
         .y_stride = y_stride, .k_pad = x->k_pad, .blocks = blocks, .panel_bytes = w->panel_bytes};

@@ -24,7 +24,7 @@ static inline int32_t sum_i32(__m256i v)
 void quantize_avx2(struct act_q8 *a, uint32_t row, const float *x, size_t k)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-    /* The packs below work within halves: dword i of their result is dword order[i] of the block. */
+    /* The packs below work within halves of a vector: dword order[i] of theirs is dword i of q. */
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     size_t blocks = a->k_pad / QK;
     int8_t *q = a->q + (size_t)row * a->k_pad;
@@ -61,19 +61,15 @@ void rms_norm_avx2(float *y, const float *x, const float *w, size_t n, float eps
     __m256 lo = _mm256_setzero_ps(), hi = lo, r;
 
     for (size_t i = 0; i < n; i += 16) {
-        __m256 a = _mm256_maskload_ps(x + i, lanes_avx2(n, i));
-        __m256 b = _mm256_maskload_ps(x + i + 8, lanes_avx2(n, i + 8));
+        __m256 a = load_avx2(x, n, i), b = i + 8 < n ? load_avx2(x, n, i + 8) : _mm256_setzero_ps();
 
         lo = _mm256_fmadd_ps(a, a, lo);
         hi = _mm256_fmadd_ps(b, b, hi);
     }
     r = _mm256_set1_ps(1 / sqrtf(tree_sum_avx2(lo, hi) / (float)n + eps));
-    for (size_t i = 0; i < n; i += 8) {
-        __m256i lanes = lanes_avx2(n, i);
-        __m256 v = _mm256_mul_ps(_mm256_maskload_ps(x + i, lanes), r);
-
-        _mm256_maskstore_ps(y + i, lanes, _mm256_mul_ps(v, _mm256_maskload_ps(w + i, lanes)));
-    }
+    for (size_t i = 0; i < n; i += 8)
+        store_avx2(y, n, i,
+                   _mm256_mul_ps(_mm256_mul_ps(load_avx2(x, n, i), r), load_avx2(w, n, i)));
 }
 
 void rope_avx2(float *x, const float *cs, uint32_t n_head, uint32_t head_dim, uint32_t n_rot)
@@ -83,14 +79,12 @@ void rope_avx2(float *x, const float *cs, uint32_t n_head, uint32_t head_dim, ui
 
     for (uint32_t h = 0; h < n_head; h++, x += head_dim)
         for (uint32_t i = 0; i < n_rot; i += 8) {
-            __m256i lanes = lanes_avx2(n_rot, i);
-            __m256 v = _mm256_maskload_ps(x + i, lanes);
-            __m256 c = _mm256_maskload_ps(cs + i, lanes);
+            __m256 v = load_avx2(x, n_rot, i), c = load_avx2(cs, n_rot, i);
             __m256 a = _mm256_moveldup_ps(v);
             __m256 b = _mm256_xor_ps(_mm256_movehdup_ps(v), sign);
 
             v = _mm256_fmadd_ps(b, _mm256_permute_ps(c, 0xb1), _mm256_mul_ps(a, c));
-            _mm256_maskstore_ps(x + i, lanes, v);
+            store_avx2(x, n_rot, i, v);
         }
 }
 
@@ -99,35 +93,23 @@ void silu_mul_avx2(float *y, const float *gate, const float *up, size_t n)
     const __m256 one = _mm256_set1_ps(1), sign = _mm256_set1_ps(-0.0f);
 
     for (size_t i = 0; i < n; i += 8) {
-        __m256i lanes = lanes_avx2(n, i);
-        __m256 g = _mm256_maskload_ps(gate + i, lanes);
+        __m256 g = load_avx2(gate, n, i);
         __m256 s = _mm256_add_ps(one, exp_avx2(_mm256_xor_ps(g, sign)));
 
-        s = _mm256_mul_ps(_mm256_div_ps(g, s), _mm256_maskload_ps(up + i, lanes));
-        _mm256_maskstore_ps(y + i, lanes, s);
+        store_avx2(y, n, i, _mm256_mul_ps(_mm256_div_ps(g, s), load_avx2(up, n, i)));
     }
 }
 
 void add_avx2(float *y, const float *x, size_t n)
 {
-    for (size_t i = 0; i < n; i += 8) {
-        __m256i lanes = lanes_avx2(n, i);
-        __m256 v = _mm256_maskload_ps(y + i, lanes);
-
-        v = _mm256_add_ps(v, _mm256_maskload_ps(x + i, lanes));
-        _mm256_maskstore_ps(y + i, lanes, v);
-    }
+    for (size_t i = 0; i < n; i += 8)
+        store_avx2(y, n, i, _mm256_add_ps(load_avx2(y, n, i), load_avx2(x, n, i)));
 }
 
 void axpy_avx2(float *y, float a, const float *x, size_t n)
 {
     const __m256 va = _mm256_set1_ps(a);
 
-    for (size_t i = 0; i < n; i += 8) {
-        __m256i lanes = lanes_avx2(n, i);
-        __m256 v = _mm256_maskload_ps(y + i, lanes);
-
-        v = _mm256_fmadd_ps(va, _mm256_maskload_ps(x + i, lanes), v);
-        _mm256_maskstore_ps(y + i, lanes, v);
-    }
+    for (size_t i = 0; i < n; i += 8)
+        store_avx2(y, n, i, _mm256_fmadd_ps(va, load_avx2(x, n, i), load_avx2(y, n, i)));
 }

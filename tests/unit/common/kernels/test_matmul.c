@@ -168,7 +168,8 @@ static void test_every_number_of_rows_of_w(void **state)
     (void)state;
     for (size_t t = 0; t < WEIGHTS_TYPES; t++)
         for (uint32_t n_out = 1; n_out <= 65; n_out++)
-            check(weights_types[t], n_out, 32 + n_out % 3 * 32, 1 + n_out % 4, WEIGHTS_PLAIN, n_out);
+            check(weights_types[t], n_out, 32 + n_out % 3 * 32, 1 + n_out % 4, WEIGHTS_PLAIN,
+                  n_out);
 }
 
 static void test_every_number_of_rows_of_x(void **state)

@@ -204,7 +204,8 @@ static void check_rope(uint32_t n_head, uint32_t head_dim, uint32_t n_rot, enum 
     copy_open(&ref, &x);
     kernels_get(CPU_REF)->rope((float *)ref.data, (float *)cs.data, n_head, head_dim, n_rot);
     for (uint32_t i = 0; i < n_head * head_dim; i++) {
-        const float *pair = (float *)x.data + i / 2 * 2, *c = (float *)cs.data + i % head_dim / 2 * 2;
+        const float *pair = (float *)x.data + i / 2 * 2;
+        const float *c = (float *)cs.data + i % head_dim / 2 * 2;
         double got = ((float *)ref.data)[i], want;
 
         if (i % head_dim >= n_rot) {
