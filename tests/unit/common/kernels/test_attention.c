@@ -159,7 +159,7 @@ static void check(enum kv_type type, uint32_t head_dim, uint32_t group, uint32_t
     sequence_close(&s);
 }
 
-static const uint32_t head_dims[] = {8, 16, 24, 32, 48, 64, 80, 96, 128, 200};
+static const uint32_t head_dims[] = {8, 16, 24, 20, 48, 64, 33, 80, 96, 128, 203};
 
 static void test_every_head_dim_and_group(void **state)
 {
@@ -282,6 +282,29 @@ static void test_zero_scores(void **state)
     }
 }
 
+/* The lowest score that still counts, and the next below it. */
+static void test_score_at_the_end_of_exp(void **state)
+{
+    static const float q[8] = {1}, zero[8] = {0}, one[8] = {1};
+    struct kv_layout l;
+    struct guard page;
+    uint8_t *pages[1];
+
+    (void)state;
+    kv_layout_init(&l, KV_F32, 1, 1, 8);
+    FOR_TIERS(kern)
+        for (int below = 0; below < 2; below++) {
+            float low[8] = {below ? nextafterf(-87.3f, -88) : -87.3f}, o[8], mx, sum;
+
+            pages[0] = guard_open(&page, l.page_bytes);
+            kern->kv_store(page.data, &l, 0, 0, zero, zero);
+            kern->kv_store(page.data, &l, 0, 1, low, one);
+            kern->attention(o, &mx, &sum, q, pages, &l, 0, 0, 1, 0, 2, 1);
+            assert_true(o[0] == kernels_exp(low[0]) && (o[0] == 0) == below);
+            guard_close(&page);
+        }
+}
+
 static void check_store(enum kv_type type, uint32_t head_dim, uint32_t pos)
 {
     struct kv_layout l;
@@ -337,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_merged_segments),
         cmocka_unit_test(test_large_scores),
         cmocka_unit_test(test_zero_scores),
+        cmocka_unit_test(test_score_at_the_end_of_exp),
         cmocka_unit_test(test_store_writes_its_slot_only),
     };
 
