@@ -35,7 +35,7 @@ static void scratch_init(struct scratch *s, const struct hparams *hp, uint32_t r
     s->act.k_pad = (uint32_t)size_round_up(widest, QK);
     s->act.q = mem_aligned((size_t)rows * s->act.k_pad, 64);
     s->act.d = scratch_rows(rows, s->act.k_pad / QK);
-    s->act.sum = mem_aligned((size_t)rows * s->act.k_pad / QK * sizeof(int32_t), 64);
+    s->act.sum = mem_aligned((size_t)rows * s->act.k_pad / (QK / 2) * sizeof(int16_t), 64);
 }
 
 static void scratch_fini(struct scratch *s)

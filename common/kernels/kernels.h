@@ -21,12 +21,12 @@
 #include "kv/kv_layout.h"
 
 /* Activations of M rows as int8, one scale a block of QK = 32: x ~ d * q.
- *   q[m][k_pad], d[m][k_pad / 32], sum[m][k_pad / 32] = sum of the block's q
+ *   q[m][k_pad], d[m][k_pad / 32], sum[m][k_pad / 16] = sums of 16 q, two a block
  * k_pad = K rounded up to 32; the tail of the last block is zero. 64-byte aligned. */
 struct act_q8 {
     int8_t *q;
     float *d;
-    int32_t *sum;
+    int16_t *sum;
     uint32_t k_pad;
 };
 

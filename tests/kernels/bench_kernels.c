@@ -366,7 +366,7 @@ int main(int argc, char **argv)
     b.act = (struct act_q8){.k_pad = K};
     b.act.q = mem_aligned(ROWS_MAX * K, 64);
     b.act.d = mem_aligned(ROWS_MAX * K / QK * sizeof(float), 64);
-    b.act.sum = mem_aligned(ROWS_MAX * K / QK * sizeof(int32_t), 64);
+    b.act.sum = mem_aligned(ROWS_MAX * K / 16 * sizeof(int16_t), 64);
     for (uint32_t i = 0; i < ROWS_MAX; i++)
         kernels_get(CPU_REF)->quantize(&b.act, i, b.x + i * K, K);
     printf("one thread, K = %d, %zu MiB of weights or KV; best of %d\n", K, b.bytes >> 20,

@@ -31,15 +31,15 @@ void quantize_ref(struct act_q8 *a, uint32_t row, const float *x, size_t k)
         size_t n = k - b * QK < QK ? k - b * QK : QK;
         float amax = block_amax(x + b * QK, n);
         float id = amax >= QUANTIZE_MIN && amax < INFINITY ? 127 / amax : 0;
-        int32_t sum = 0;
+        int16_t *sum = a->sum + 2 * (row * blocks + b);
 
+        sum[0] = sum[1] = 0;
         memset(q, 0, QK);
         for (size_t i = 0; i < n && id > 0; i++) {
             q[i] = (int8_t)lrintf(x[b * QK + i] * id);
-            sum += q[i];
+            sum[i / 16] = (int16_t)(sum[i / 16] + q[i]);
         }
         a->d[row * blocks + b] = amax / 127;
-        a->sum[row * blocks + b] = sum;
     }
 }
 

@@ -10,7 +10,7 @@ struct tile {
     float *y;
     const int8_t *q;
     const float *d;
-    const int32_t *sum;
+    const int16_t *sum;
     const uint8_t *panel;
     size_t y_stride, k_pad, blocks;
     size_t b0, b1;
@@ -87,7 +87,8 @@ TILE_INLINE void block(__m256i (*s)[2], const struct tile *t, enum dtype type, s
     }
     if (type == DTYPE_Q4_0)
         TILE_UNROLL for (int m = 0; m < rows; m++) {
-            __m256i offset = _mm256_set1_epi32(8 * t->sum[m * t->blocks + b]);
+            const int16_t *sum = t->sum + 2 * (m * t->blocks + b);
+            __m256i offset = _mm256_set1_epi32(8 * (sum[0] + sum[1]));
 
             TILE_UNROLL for (int h = 0; h < 2; h++)
                 s[m][h] = _mm256_sub_epi32(
@@ -152,7 +153,7 @@ void matmul_q_avx2(float *y, size_t y_stride, const struct panels *w, const stru
                 t.y = y + i * y_stride + p * PANEL_ROWS;
                 t.q = x->q + i * x->k_pad;
                 t.d = x->d + i * blocks;
-                t.sum = x->sum + i * blocks;
+                t.sum = x->sum + 2 * i * blocks;
                 run(&t, m - i < TILE_ROWS ? (uint32_t)(m - i) : TILE_ROWS);
                 t.ahead = 0;
             }

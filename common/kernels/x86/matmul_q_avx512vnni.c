@@ -11,7 +11,7 @@ struct tile {
     float *y;
     const int8_t *q;
     const float *d;
-    const int32_t *sum;
+    const int16_t *sum;
     const uint8_t *panel;
     size_t y_stride, k_pad, blocks, panel_bytes;
     size_t b0, b1;
@@ -25,11 +25,11 @@ TILE_INLINE __m512i broadcast(const void *dword)
 }
 
 /* The lines' bytes are unsigned, w + 128 or w + 8, so the products start at -128 or -8 times the
- * sum of the row's q. The sum fits 16 bits, so one dpwssd with (offset, 0) does it. */
-TILE_INLINE __m512i offset_of(enum dtype type, const int32_t *sum)
+ * sum of the row's q, which one dpwssd takes from the block's two sums. */
+TILE_INLINE __m512i offset_of(enum dtype type, const int16_t *sum)
 {
     return _mm512_dpwssd_epi32(_mm512_setzero_si512(), broadcast(sum),
-                               _mm512_set1_epi32(type == DTYPE_Q8_0 ? 0xff80 : 0xfff8));
+                               _mm512_set1_epi16(type == DTYPE_Q8_0 ? -128 : -8));
 }
 
 /* s[i][m] += 4 (Q8_0) or 8 (Q4_0) products from line j of each panel */
@@ -78,7 +78,7 @@ TILE_INLINE void tile(const struct tile *t, enum dtype type, int panels, int row
             lines[i] = t->panel + i * t->panel_bytes + panel_lines_at(type, b);
         TILE_UNROLL for (int m = 0; m < rows; m++)
             TILE_UNROLL for (int i = 0; i < panels; i++)
-                s[i][m] = offset_of(type, t->sum + m * t->blocks + b);
+                s[i][m] = offset_of(type, t->sum + 2 * (m * t->blocks + b));
         TILE_UNROLL for (int j = 0; j < n_lines; j++)
             line(s, t, lines, q, type, j, panels, rows);
         TILE_UNROLL for (int i = 0; i < panels; i++) {
@@ -134,7 +134,7 @@ void matmul_q_avx512vnni(float *y, size_t y_stride, const struct panels *w,
                 t.y = y + i * y_stride + p * PANEL_ROWS;
                 t.q = x->q + i * x->k_pad;
                 t.d = x->d + i * blocks;
-                t.sum = x->sum + i * blocks;
+                t.sum = x->sum + 2 * i * blocks;
                 run(&t, n, m - i < TILE_ROWS ? (uint32_t)(m - i) : TILE_ROWS);
                 t.ahead = 0;
             }

@@ -51,8 +51,9 @@ void quantize_avx2(struct act_q8 *a, uint32_t row, const float *x, size_t k)
                                    _mm256_packs_epi32(qi[2], qi[3]));
         _mm256_storeu_si256((__m256i *)q, _mm256_permutevar8x32_epi32(bytes, order));
         a->d[row * blocks + b] = amax / 127;
-        a->sum[row * blocks + b] = sum_i32(_mm256_add_epi32(_mm256_add_epi32(qi[0], qi[1]),
-                                                            _mm256_add_epi32(qi[2], qi[3])));
+        for (size_t j = 0; j < 2; j++)
+            a->sum[2 * (row * blocks + b) + j] =
+                (int16_t)sum_i32(_mm256_add_epi32(qi[2 * j], qi[2 * j + 1]));
     }
 }
 

@@ -29,7 +29,8 @@ void quantize_avx512vnni(struct act_q8 *a, uint32_t row, const float *x, size_t 
         _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(qlo));
         _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(qhi));
         a->d[row * blocks + b] = amax / 127;
-        a->sum[row * blocks + b] = _mm512_reduce_add_epi32(_mm512_add_epi32(qlo, qhi));
+        a->sum[2 * (row * blocks + b)] = (int16_t)_mm512_reduce_add_epi32(qlo);
+        a->sum[2 * (row * blocks + b) + 1] = (int16_t)_mm512_reduce_add_epi32(qhi);
     }
 }
 

@@ -61,7 +61,7 @@ static void fixture_open(struct fixture *f, enum dtype type, uint32_t n_out, uin
     f->act.k_pad = (uint32_t)blocks * QK;
     f->act.q = guard_open(&f->q, m * f->act.k_pad);
     f->act.d = guard_open(&f->d, m * blocks * sizeof(float));
-    f->act.sum = guard_open(&f->sum, m * blocks * sizeof(int32_t));
+    f->act.sum = guard_open(&f->sum, m * 2 * blocks * sizeof(int16_t));
     for (uint32_t i = 0; i < m; i++)
         kernels_get(CPU_REF)->quantize(&f->act, i, (float *)f->x.data + i * f->x_stride, n_in);
     guard_open(&f->y, y_bytes(f));
@@ -137,7 +137,7 @@ static void check_alone(const struct kernels *k, const struct fixture *f)
         one.x.data += i * f->x_stride * sizeof(float);
         one.act.q += i * f->act.k_pad;
         one.act.d += i * blocks;
-        one.act.sum += i * blocks;
+        one.act.sum += 2 * i * blocks;
         guard_open(&y, f->n_out * sizeof(float));
         run(k, &one, &y, 0, f->w.n_panels);
         assert_memory_equal(y.data, f->y.data + i * f->y_stride * sizeof(float), y.bytes);
@@ -240,11 +240,9 @@ static void test_saturating_blocks(void **state)
         panels_pack(&f.w, f.rows.data, 0, 2);
         for (size_t i = 0; i < f.q.bytes; i++)
             f.act.q[i] = i / 64 % 3 == 0 ? 127 : i / 64 % 3 == 1 ? -127 : i % 2 ? 127 : -127;
-        for (size_t i = 0; i < f.q.bytes / QK; i++) {
-            f.act.sum[i] = 0;
-            for (size_t k = 0; k < QK; k++)
-                f.act.sum[i] += f.act.q[i * QK + k];
-        }
+        memset(f.act.sum, 0, f.sum.bytes);
+        for (size_t i = 0; i < f.q.bytes; i++)
+            f.act.sum[i / 16] = (int16_t)(f.act.sum[i / 16] + f.act.q[i]);
         run(kernels_get(CPU_REF), &f, &f.y, 0, 2);
         check_oracle(&f);
         for (int t = 0; t < CPU_TIER_COUNT; t++)
