@@ -209,6 +209,7 @@ static int completion_check_model(const struct model *m, const struct api_reques
     api_refuse(e, "model", "the model '%.128s' is not served here; the one that is: '%s'",
                req->model, m->name);
     e->status = 404;
+    e->type = openai_error_type(404);
     e->code = "model_not_found";
     return ERR_NOT_FOUND;
 }
