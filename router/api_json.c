@@ -134,7 +134,7 @@ int api_json_ids(uint32_t **out, uint32_t *n, const char *name, const json_t *v,
                  struct api_error *e)
 {
     size_t count = json_array_size(v);
-    int64_t id;
+    int64_t id = 0;
     int rc = 0;
 
     if (!json_is_array(v) || (!count && !may_be_empty) || count > MSG_TOKENS_MAX)

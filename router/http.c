@@ -485,7 +485,7 @@ int http_server_open(struct http_server **out, struct event_base *base, const ch
                      const struct http_service *service, struct err *e)
 {
     struct http_server *s;
-    struct addrinfo *ai;
+    struct addrinfo *ai = NULL;
     int rc = server_resolve(&ai, address, e);
 
     *out = NULL;
@@ -543,13 +543,17 @@ uint32_t http_server_conns(const struct http_server *s) { return s->n_conns; }
 
 uint16_t http_server_port(const struct http_server *s)
 {
-    struct sockaddr_storage ss = {0};
-    socklen_t len = sizeof(ss);
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } a;
+    socklen_t len = sizeof(a);
 
-    if (getsockname(evconnlistener_get_fd(s->listener), (struct sockaddr *)&ss, &len) != 0)
+    memset(&a, 0, sizeof(a));
+    if (getsockname(evconnlistener_get_fd(s->listener), &a.any, &len) != 0)
         return 0;
-    return ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
-                                          : ((struct sockaddr_in *)&ss)->sin_port);
+    return ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
 }
 
 const struct http_head *http_conn_head(const struct http_conn *c) { return &c->head; }

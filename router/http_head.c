@@ -228,12 +228,15 @@ static bool http_chunk_size(uint64_t *out, const char *s, size_t n)
 {
     *out = 0;
     for (size_t i = 0; i < n; i++) {
-        const char *digits = "0123456789abcdef";
-        const char *d = memchr(digits, s[i] | (s[i] >= 'A' && s[i] <= 'F' ? 0x20 : 0), 16);
+        char c = s[i];
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
 
-        if (!d)
+        if (digit < 0)
             return false;
-        *out = *out << 4 | (uint64_t)(d - digits);
+        *out = *out << 4 | (uint64_t)digit;
     }
     return n > 0 && n <= 16;
 }

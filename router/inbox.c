@@ -292,6 +292,13 @@ static void inbox_failed(struct router_core *c, struct node *node, const struct 
         stream_fail(c, s, 500, 0, why);
 }
 
+static bool inbox_is_failure(enum msg_type type, enum node_role role)
+{
+    if (role == ROLE_PREFILL)
+        return type == MSG_PREFILL_FAILED;
+    return type == MSG_RESERVE_REFUSED || type == MSG_DECODE_FAILED;
+}
+
 void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
 {
     struct node *node = node_table_get(&c->nodes, handle);
@@ -315,14 +322,11 @@ void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
         inbox_fault(c, node, m, "it is not registered yet");
     else if (m->type == MSG_PREFILL_TOKEN && node->reg.role == ROLE_PREFILL)
         inbox_first(c, node, m);
-    else if (m->type == MSG_PREFILL_FAILED && node->reg.role == ROLE_PREFILL)
-        inbox_failed(c, node, m);
     else if (m->type == MSG_RESERVED && node->reg.role == ROLE_DECODE)
         inbox_reserved(c, node, m);
     else if (m->type == MSG_TOKENS && node->reg.role == ROLE_DECODE)
         inbox_tokens(c, node, m);
-    else if ((m->type == MSG_RESERVE_REFUSED || m->type == MSG_DECODE_FAILED) &&
-             node->reg.role == ROLE_DECODE)
+    else if (inbox_is_failure(m->type, node->reg.role))
         inbox_failed(c, node, m);
     else
         inbox_fault(c, node, m, "not for a node of its role to send");

@@ -55,8 +55,8 @@ void node_table_remove(struct node_table *t, struct node *node)
         i++;
     ASSERT(i < t->n);
     /* keeps the order of registration: what people see in the status table */
-    memmove(&t->items[i], &t->items[i + 1], (t->n - i - 1) * sizeof(t->items[0]));
-    t->n--;
+    for (t->n--; i < t->n; i++)
+        t->items[i] = t->items[i + 1];
     mem_free(node);
 }
 
