@@ -56,21 +56,25 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Bytes a second of reading n bytes, asking for them as far ahead as the kernels do. */
+/* Bytes a second of reading n bytes: two streams, as the fastest kernels have, each asked for as far
+ * ahead as theirs are. */
 static double read_rate(const uint8_t *p, size_t n)
 {
     typedef uint64_t line __attribute__((vector_size(64)));
     line s[4] = {{0}};
+    size_t half = n / 512 * 256;
     double t = now();
 
-    for (size_t i = 0; i + 256 <= n; i += 256)
+    for (size_t i = 0; i < half; i += 128)
         for (size_t j = 0; j < 4; j++) {
-            __builtin_prefetch(p + i + j * 64 + 4096);
-            s[j] += *(const line *)(const void *)(p + i + j * 64);
+            const uint8_t *at = p + i + j % 2 * 64 + j / 2 * half;
+
+            __builtin_prefetch(at + 4096);
+            s[j] += *(const line *)(const void *)at;
         }
     s[0] += s[1] + s[2] + s[3];
     sink = s[0][0] + s[0][3] + s[0][7];
-    return (double)n / (now() - t);
+    return 2.0 * (double)half / (now() - t);
 }
 
 #define CHAINS 12 /* more than latency times ports of any core these tiers run on */
