@@ -1,5 +1,6 @@
-/* tandem inspect: what a GGUF file holds, and what serving it takes. Reads the header only, so it is
- * quick with files of any size and works for architectures and types that the engine does not run. */
+/* tandem inspect: what a GGUF file holds, and what serving it takes. Reads the header only, so it
+ * is quick with files of any size and works for architectures and types that the engine does not
+ * run. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,8 +126,8 @@ static void add_metadata(struct str *out, const struct gguf *g, bool full)
 
 static void add_rope(struct str *out, const struct hparams *h, const struct weights *w)
 {
-    str_addf(out, "  RoPE       %" PRIu32 " of %" PRIu32 " values, base %g, ", h->n_rot, h->head_dim,
-             (double)h->rope_base);
+    str_addf(out, "  RoPE       %" PRIu32 " of %" PRIu32 " values, base %g, ", h->n_rot,
+             h->head_dim, (double)h->rope_base);
     if (h->rope_scaling == ROPE_YARN)
         str_addf(out, "YaRN %g over a context of %" PRIu32, (double)h->rope_factor,
                  h->rope_ctx_orig);
@@ -153,7 +154,8 @@ static void add_model(struct str *out, const struct hparams *h, const struct wei
     add_rope(out, h, w);
     str_addf(out, "  FFN        SwiGLU of %" PRIu32 " values", h->n_ff);
     if (h->n_expert)
-        str_addf(out, ", %" PRIu32 " of %" PRIu32 " experts a token", h->n_expert_used, h->n_expert);
+        str_addf(out, ", %" PRIu32 " of %" PRIu32 " experts a token", h->n_expert_used,
+                 h->n_expert);
     str_addf(out, "\n  norm       RMS, epsilon %g\n", (double)h->rms_eps);
     str_addf(out, "  output     %s\n",
              w->output == w->token_embd ? "tied to the embeddings" : "a matrix of its own");
@@ -243,7 +245,8 @@ static void inspect_add(struct str *out, const struct gguf *g, bool full)
         rc = weights_load(&w, g, &h, &e);
     str_addf(out, "%s: GGUF version %" PRIu32 ", ", gguf_name(g), gguf_version(g));
     add_bytes(out, gguf_file_bytes(g));
-    str_addf(out, ", alignment %" PRIu32 ", hash %016" PRIx64 "\n", gguf_alignment(g), gguf_hash(g));
+    str_addf(out, ", alignment %" PRIu32 ", hash %016" PRIx64 "\n", gguf_alignment(g),
+             gguf_hash(g));
     add_metadata(out, g, full);
     if (rc) /* the sentence starts with the file's name, which is above already */
         str_addf(out, "\nmodel\n  this build cannot run it: %s\n",
@@ -257,7 +260,8 @@ static void inspect_add(struct str *out, const struct gguf *g, bool full)
     weights_fini(&w);
 }
 
-static int inspect_run(const struct inspect_options *o, const struct option_args *rest, struct err *e)
+static int inspect_run(const struct inspect_options *o, const struct option_args *rest,
+                       struct err *e)
 {
     struct str text = {0};
     struct gguf *g;

@@ -53,7 +53,7 @@
 
 static const struct dtype_info dtypes[DTYPE_LIMIT] = {
 #define X(number, text, elems, bytes, runs)                                                        \
-    [number] = {.name = (text), .block_elems = (elems), .block_bytes = (bytes), .supported = (runs)},
+    [number] = {(text), (elems), (bytes), (runs)},
     DTYPES(X)
 #undef X
 };

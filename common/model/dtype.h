@@ -1,4 +1,4 @@
-/* dtype: the number formats of GGUF tensors and their blocks. Values are those of the file format. */
+/* dtype: the number formats of GGUF tensors and their blocks. Values are those of the format. */
 #ifndef TANDEM_MODEL_DTYPE_H
 #define TANDEM_MODEL_DTYPE_H
 
@@ -30,7 +30,7 @@ _Static_assert(sizeof(struct block_q4_0) == 18, "Q4_0 is 18 bytes a block");
 _Static_assert(sizeof(struct block_q8_0) == 34, "Q8_0 is 34 bytes a block");
 
 struct dtype_info {
-    const char *name; /* "Q4_0" */
+    const char *name;     /* "Q4_0" */
     uint32_t block_elems; /* 0: removed from the format, only the name is left */
     uint32_t block_bytes;
     int supported; /* the engine has kernels for it */
@@ -52,8 +52,8 @@ static inline float dtype_bf16_to_f32(uint16_t b)
     return v.f;
 }
 
-/* out[n] = the n elements of one stored row, at any alignment; type is supported, n a multiple of its
- * block. */
+/* out[n] = the n elements of one stored row, at any alignment; type is supported, n a multiple of
+ * its block. */
 void dtype_row_to_f32(float *out, const void *row, enum dtype type, size_t n);
 
 #endif

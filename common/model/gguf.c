@@ -106,8 +106,8 @@ void gguf_close(struct gguf **gp)
     mem_free(g->kv);
     mem_free(g->tensors);
     mem_free(g->offsets);
-    mem_free(g->kv_by_key);
-    mem_free(g->tensors_by_name);
+    mem_free(g->kv_index);
+    mem_free(g->tensor_index);
     if (g->mapped)
         munmap((void *)g->data, g->bytes);
     mem_free(g);
@@ -126,31 +126,35 @@ const struct gguf_kv *gguf_kv_at(const struct gguf *g, uint32_t i)
     return &g->kv[i];
 }
 
-static int compare_to_key(const void *key, const void *kv)
+static int compare_to_name(const void *name, const void *entry)
 {
-    return strcmp(key, (*(const struct gguf_kv *const *)kv)->key);
+    return strcmp(name, ((const struct gguf_index *)entry)->name);
+}
+
+static const struct gguf_index *index_find(const struct gguf_index *index, uint32_t n,
+                                           const char *name)
+{
+    return bsearch(name, index, n, sizeof(*index), compare_to_name);
 }
 
 const struct gguf_kv *gguf_kv(const struct gguf *g, const char *key)
 {
-    const struct gguf_kv **kv =
-        bsearch(key, g->kv_by_key, g->n_kv, sizeof(*g->kv_by_key), compare_to_key);
+    const struct gguf_index *entry = index_find(g->kv_index, g->n_kv, key);
 
-    return kv ? *kv : NULL;
+    return entry ? &g->kv[entry->i] : NULL;
 }
 
-/* *out = the single value under the key. */
-static int gguf_value(const struct gguf *g, const char *key, const struct gguf_array **out,
-                      struct err *e)
+/* The single value under the key; NULL with *rc set. */
+static const struct gguf_array *gguf_value(const struct gguf *g, const char *key, int *rc,
+                                           struct err *e)
 {
     const struct gguf_kv *kv = gguf_kv(g, key);
 
     if (!kv)
-        return err_set(e, ERR_NOT_FOUND, "key \"%s\" is missing", key);
-    if (kv->is_array)
-        return err_set(e, ERR_FORMAT, "key \"%s\" is an array, one value is needed", key);
-    *out = &kv->values;
-    return 0;
+        *rc = err_set(e, ERR_NOT_FOUND, "key \"%s\" is missing", key);
+    else if (kv->is_array)
+        *rc = err_set(e, ERR_FORMAT, "key \"%s\" is an array, one value is needed", key);
+    return kv && !kv->is_array ? &kv->values : NULL;
 }
 
 static int wrong_type(const struct gguf_array *a, const char *key, const char *want, struct err *e)
@@ -166,11 +170,11 @@ static bool is_integer(uint32_t type)
 
 int gguf_u32(const struct gguf *g, const char *key, uint32_t *out, struct err *e)
 {
-    const struct gguf_array *a = NULL;
+    int rc = 0;
+    const struct gguf_array *a = gguf_value(g, key, &rc, e);
     int64_t v;
-    int rc = gguf_value(g, key, &a, e);
 
-    if (rc)
+    if (!a)
         return rc;
     if (!is_integer(a->type))
         return wrong_type(a, key, "an integer", e);
@@ -179,18 +183,18 @@ int gguf_u32(const struct gguf *g, const char *key, uint32_t *out, struct err *e
         return err_set(e, ERR_FORMAT, "key \"%s\" is %" PRIu64 ", the most is %u", key, (uint64_t)v,
                        UINT32_MAX);
     if (v < 0 || v > UINT32_MAX)
-        return err_set(e, ERR_FORMAT, "key \"%s\" is %" PRId64 ", it has to be from 0 to %u", key, v,
-                       UINT32_MAX);
+        return err_set(e, ERR_FORMAT, "key \"%s\" is %" PRId64 ", it has to be from 0 to %u", key,
+                       v, UINT32_MAX);
     *out = (uint32_t)v;
     return 0;
 }
 
 int gguf_f32(const struct gguf *g, const char *key, float *out, struct err *e)
 {
-    const struct gguf_array *a = NULL;
-    int rc = gguf_value(g, key, &a, e);
+    int rc = 0;
+    const struct gguf_array *a = gguf_value(g, key, &rc, e);
 
-    if (rc)
+    if (!a)
         return rc;
     if (a->type != GGUF_F32 && a->type != GGUF_F64)
         return wrong_type(a, key, "a float", e);
@@ -200,10 +204,10 @@ int gguf_f32(const struct gguf *g, const char *key, float *out, struct err *e)
 
 int gguf_bool(const struct gguf *g, const char *key, bool *out, struct err *e)
 {
-    const struct gguf_array *a = NULL;
-    int rc = gguf_value(g, key, &a, e);
+    int rc = 0;
+    const struct gguf_array *a = gguf_value(g, key, &rc, e);
 
-    if (rc)
+    if (!a)
         return rc;
     if (a->type != GGUF_BOOL)
         return wrong_type(a, key, "a bool", e);
@@ -213,10 +217,10 @@ int gguf_bool(const struct gguf *g, const char *key, bool *out, struct err *e)
 
 int gguf_str(const struct gguf *g, const char *key, const char **s, size_t *n, struct err *e)
 {
-    const struct gguf_array *a = NULL;
-    int rc = gguf_value(g, key, &a, e);
+    int rc = 0;
+    const struct gguf_array *a = gguf_value(g, key, &rc, e);
 
-    if (rc)
+    if (!a)
         return rc;
     if (a->type != GGUF_STR)
         return wrong_type(a, key, "a string", e);
@@ -321,17 +325,11 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, uint32_t i)
     return &g->tensors[i];
 }
 
-static int compare_to_name(const void *name, const void *tensor)
-{
-    return strcmp(name, (*(const struct gguf_tensor *const *)tensor)->name);
-}
-
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name)
 {
-    const struct gguf_tensor **t = bsearch(name, g->tensors_by_name, g->n_tensors,
-                                           sizeof(*g->tensors_by_name), compare_to_name);
+    const struct gguf_index *entry = index_find(g->tensor_index, g->n_tensors, name);
 
-    return t ? *t : NULL;
+    return entry ? &g->tensors[entry->i] : NULL;
 }
 
 uint64_t gguf_hash(const struct gguf *g)

@@ -1,13 +1,13 @@
 /* gguf: a model file in the GGUF format (versions 2 and 3, little endian), mapped read-only.
  *
  * Opening checks everything the format promises: each count, length and offset before its use, the
- * limits below, types, alignment, and that names are unique and tensors lie inside the file and apart.
- * What the values mean is for hparams, weights and vocab to judge. Names hold printable ASCII only,
- * so they can be shown; string values are arbitrary bytes without a final NUL.
+ * limits below, types, alignment, and that names are unique and tensors lie inside the file and
+ * apart. What the values mean is for hparams, weights and vocab to judge. Names hold printable
+ * ASCII only, so they can be shown; string values are arbitrary bytes without a final NUL.
  *
- * After opening nothing changes: any thread may read. What is returned points into the gguf and lives
- * until gguf_close. A file that somebody truncates while it is mapped still kills the reader (SIGBUS);
- * one that is replaced by rename does not. */
+ * After opening nothing changes: any thread may read. What is returned points into the gguf and
+ * lives until gguf_close. A file that somebody truncates while it is mapped still kills the reader
+ * (SIGBUS); one that is replaced by rename does not. */
 #ifndef TANDEM_MODEL_GGUF_H
 #define TANDEM_MODEL_GGUF_H
 
@@ -77,11 +77,13 @@ struct gguf_tensor {
     size_t bytes;
 };
 
-/* Maps the file; only a regular file is accepted. Errors: ERR_IO, ERR_MEMORY (cannot map), ERR_FORMAT,
- * ERR_LIMIT, ERR_UNSUPPORTED (version, byte order). Sentences start with the file's name. */
+/* Maps the file; only a regular file is accepted. Errors: ERR_IO, ERR_MEMORY (cannot map),
+ * ERR_FORMAT, ERR_LIMIT, ERR_UNSUPPORTED (version, byte order). Sentences start with the file's
+ * name. */
 int gguf_open(struct gguf **out, const char *path, struct err *e);
 
-/* The same of n bytes in memory, 64-byte aligned, borrowed until gguf_close. name: for sentences. */
+/* The same of n bytes in memory, 64-byte aligned, borrowed until gguf_close; name starts the
+ * sentences. */
 int gguf_open_bytes(struct gguf **out, const void *data, size_t n, const char *name, struct err *e);
 
 void gguf_close(struct gguf **g);

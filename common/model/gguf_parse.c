@@ -1,6 +1,7 @@
-/* DESIGN. One pass with a cursor that cannot leave the file: every read goes through cursor_take, which
- * compares with what is left. Counts are compared with their limit and with what could fit into the
- * rest of the file before anything of that size is allocated, so memory stays in proportion to the file.
+/* DESIGN. One pass with a cursor that cannot leave the file: every read goes through cursor_take,
+ * which compares with what is left. Counts are compared with their limit and with what could fit
+ * into the rest of the file before anything of that size is allocated, so memory stays in
+ * proportion to the file.
  *
  *   header     magic u32, version u32, n_tensors u64, n_kv u64
  *   n_kv x     key string, type u32, value        string = length u64, bytes
@@ -20,12 +21,13 @@
 #include "model/dtype.h"
 
 _Static_assert(sizeof(size_t) == 8, "offsets of the file are held in size_t");
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values are copied as they lie in the file");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "values are copied as they lie in the file");
 
 #define GGUF_MAGIC "GGUF"
 #define GGUF_HEADER_BYTES 24
 #define GGUF_ALIGN_DEFAULT 32
-/* the shortest forms: a key of one byte with a value of one; a name of one byte with one dimension */
+/* the shortest forms: a key and a value of one byte each; a name of one byte, one dimension */
 #define GGUF_KV_BYTES_MIN (8 + 1 + 4 + 1)
 #define GGUF_TENSOR_BYTES_MIN (8 + 1 + 4 + 8 + 4 + 8)
 
@@ -35,58 +37,67 @@ struct cursor {
     char where[GGUF_KEY_BYTES_MAX + 32]; /* what is being read, for sentences */
 };
 
-/* *p = the next n bytes, which are then passed. */
-static int cursor_take(struct cursor *c, const uint8_t **p, uint64_t n, struct err *e)
+/* The next n bytes, which are then passed; NULL (ERR_FORMAT) if the file has fewer. */
+static const uint8_t *cursor_take(struct cursor *c, uint64_t n, struct err *e)
 {
-    if (n > c->end - c->pos)
-        return err_set(e, ERR_FORMAT, "%s needs %" PRIu64 " bytes at byte %zu, the file has %zu",
-                       c->where, n, c->pos, c->end);
-    *p = c->data + c->pos;
+    const uint8_t *p = c->data + c->pos;
+
+    if (n > c->end - c->pos) {
+        err_set(e, ERR_FORMAT, "%s needs %" PRIu64 " bytes at byte %zu, the file has %zu", c->where,
+                n, c->pos, c->end);
+        return NULL;
+    }
     c->pos += (size_t)n;
-    return 0;
+    return p;
 }
 
 static int cursor_u32(struct cursor *c, uint32_t *v, struct err *e)
 {
-    const uint8_t *p = NULL;
-    int rc = cursor_take(c, &p, sizeof(*v), e);
+    const uint8_t *p = cursor_take(c, sizeof(*v), e);
 
-    if (!rc)
-        memcpy(v, p, sizeof(*v));
-    return rc;
+    if (!p)
+        return ERR_FORMAT;
+    memcpy(v, p, sizeof(*v));
+    return 0;
 }
 
 static int cursor_u64(struct cursor *c, uint64_t *v, struct err *e)
 {
-    const uint8_t *p = NULL;
-    int rc = cursor_take(c, &p, sizeof(*v), e);
+    const uint8_t *p = cursor_take(c, sizeof(*v), e);
 
-    if (!rc)
-        memcpy(v, p, sizeof(*v));
-    return rc;
+    if (!p)
+        return ERR_FORMAT;
+    memcpy(v, p, sizeof(*v));
+    return 0;
 }
 
-static int cursor_str(struct cursor *c, const uint8_t **p, uint64_t *n, size_t max, struct err *e)
+/* The bytes of a string of at most max; NULL with *rc set. */
+static const uint8_t *cursor_str(struct cursor *c, uint64_t *n, size_t max, int *rc, struct err *e)
 {
-    int rc = cursor_u64(c, n, e);
+    const uint8_t *p;
 
-    if (rc)
-        return rc;
-    if (*n > max)
-        return err_set(e, ERR_LIMIT, "%s holds a string of %" PRIu64 " bytes, the limit is %zu",
-                       c->where, *n, max);
-    return cursor_take(c, p, *n, e);
+    *rc = cursor_u64(c, n, e);
+    if (*rc)
+        return NULL;
+    if (*n > max) {
+        *rc = err_set(e, ERR_LIMIT, "%s holds a string of %" PRIu64 " bytes, the limit is %zu",
+                      c->where, *n, max);
+        return NULL;
+    }
+    p = cursor_take(c, *n, e);
+    *rc = p ? 0 : ERR_FORMAT;
+    return p;
 }
 
-/* A key or a tensor's name: not empty, and printable so that it may stand in a sentence. *name is owned
- * by the caller. */
+/* A key or a tensor's name: not empty, and printable so that it may stand in a sentence. *name is
+ * owned by the caller. */
 static int cursor_name(struct cursor *c, const char **name, size_t max, struct err *e)
 {
-    const uint8_t *p = NULL;
     uint64_t n = 0;
-    int rc = cursor_str(c, &p, &n, max, e);
+    int rc;
+    const uint8_t *p = cursor_str(c, &n, max, &rc, e);
 
-    if (rc)
+    if (!p)
         return rc;
     if (n == 0)
         return err_set(e, ERR_FORMAT, "%s has an empty name", c->where);
@@ -103,8 +114,8 @@ static int parse_count(uint32_t *out, uint64_t n, uint32_t max, size_t room, con
                        struct err *e)
 {
     if (n > max)
-        return err_set(e, ERR_LIMIT, "the header announces %" PRIu64 " %s, the limit is %" PRIu32, n,
-                       what, max);
+        return err_set(e, ERR_LIMIT, "the header announces %" PRIu64 " %s, the limit is %" PRIu32,
+                       n, what, max);
     if (n > room)
         return err_set(e, ERR_FORMAT,
                        "the header announces %" PRIu64 " %s, the file has room for %zu", n, what,
@@ -124,7 +135,7 @@ static int parse_header(struct gguf *g, struct cursor *c, uint32_t *n_tensors, u
     if (c->end < GGUF_HEADER_BYTES)
         return err_set(e, ERR_FORMAT, "has %zu bytes, the header of a GGUF file has %d", c->end,
                        GGUF_HEADER_BYTES);
-    cursor_take(c, &magic, 4, e);
+    magic = cursor_take(c, 4, e); /* not NULL, nor do the next three fail: see above */
     if (memcmp(magic, GGUF_MAGIC, 4) != 0)
         return err_set(e, ERR_FORMAT,
                        "starts with bytes %02x %02x %02x %02x, a GGUF file with 47 47 55 46",
@@ -133,8 +144,8 @@ static int parse_header(struct gguf *g, struct cursor *c, uint32_t *n_tensors, u
     if (__builtin_bswap32(g->version) >= 1 && __builtin_bswap32(g->version) <= 3)
         return err_set(e, ERR_UNSUPPORTED, "is a big-endian GGUF file; only little endian is read");
     if (g->version != 2 && g->version != 3)
-        return err_set(e, ERR_UNSUPPORTED, "has GGUF version %" PRIu32 "; versions 2 and 3 are read",
-                       g->version);
+        return err_set(e, ERR_UNSUPPORTED,
+                       "has GGUF version %" PRIu32 "; versions 2 and 3 are read", g->version);
     cursor_u64(c, &tensors, e);
     cursor_u64(c, &kv, e);
     room = c->end - c->pos;
@@ -142,8 +153,8 @@ static int parse_header(struct gguf *g, struct cursor *c, uint32_t *n_tensors, u
     if (rc)
         return rc;
     room -= *n_kv * (size_t)GGUF_KV_BYTES_MIN;
-    return parse_count(n_tensors, tensors, GGUF_TENSORS_MAX, room / GGUF_TENSOR_BYTES_MIN, "tensors",
-                       e);
+    return parse_count(n_tensors, tensors, GGUF_TENSORS_MAX, room / GGUF_TENSOR_BYTES_MIN,
+                       "tensors", e);
 }
 
 static int parse_bools(const struct cursor *c, const uint8_t *p, uint64_t n, struct err *e)
@@ -155,11 +166,11 @@ static int parse_bools(const struct cursor *c, const uint8_t *p, uint64_t n, str
     return 0;
 }
 
-/* The elements of an array of strings lie one after another; their starts are noted, so that element i
- * is found at once. */
+/* The elements of an array of strings lie one after another; their starts are noted, so that
+ * element i is found at once. */
 static int parse_strings(struct cursor *c, struct gguf_array *a, struct err *e)
 {
-    const uint8_t **strs, *p;
+    const uint8_t **strs;
     uint64_t len;
 
     if (a->n > (c->end - c->pos) / sizeof(uint64_t))
@@ -170,8 +181,7 @@ static int parse_strings(struct cursor *c, struct gguf_array *a, struct err *e)
         int rc;
 
         strs[i] = c->data + c->pos;
-        rc = cursor_str(c, &p, &len, GGUF_STR_BYTES_MAX, e);
-        if (rc)
+        if (!cursor_str(c, &len, GGUF_STR_BYTES_MAX, &rc, e))
             return rc;
     }
     return 0;
@@ -180,15 +190,12 @@ static int parse_strings(struct cursor *c, struct gguf_array *a, struct err *e)
 /* The a->n values of a->type at the cursor. */
 static int parse_values(struct cursor *c, struct gguf_array *a, struct err *e)
 {
-    int rc;
-
     a->data = c->data + c->pos;
     if (a->type == GGUF_STR)
         return parse_strings(c, a, e);
-    rc = cursor_take(c, &a->data, a->n * gguf_type_bytes(a->type), e); /* n is under its limit */
-    if (!rc && a->type == GGUF_BOOL)
-        rc = parse_bools(c, a->data, a->n, e);
-    return rc;
+    if (!cursor_take(c, a->n * gguf_type_bytes(a->type), e)) /* n is under its limit */
+        return ERR_FORMAT;
+    return a->type == GGUF_BOOL ? parse_bools(c, a->data, a->n, e) : 0;
 }
 
 static int parse_kv(struct gguf_kv *kv, struct cursor *c, uint32_t i, struct err *e)
@@ -239,7 +246,8 @@ static int parse_alignment(struct gguf *g, struct err *e)
     if (g->alignment < GGUF_ALIGN_MIN || g->alignment > GGUF_ALIGN_MAX ||
         (g->alignment & (g->alignment - 1)))
         return err_set(e, ERR_FORMAT,
-                       "key \"general.alignment\" is %" PRIu32 ", it has to be a power of two from %d "
+                       "key \"general.alignment\" is %" PRIu32
+                       ", it has to be a power of two from %d "
                        "to %d",
                        g->alignment, GGUF_ALIGN_MIN, GGUF_ALIGN_MAX);
     return 0;
@@ -292,8 +300,8 @@ static int parse_tensor(struct gguf_tensor *t, uint64_t *offset, struct cursor *
     if (rc)
         return rc;
     if (t->n_dims < 1 || t->n_dims > GGUF_DIMS_MAX)
-        return err_set(e, ERR_FORMAT, "%s has %" PRIu32 " dimensions, 1 to %d are possible", c->where,
-                       t->n_dims, GGUF_DIMS_MAX);
+        return err_set(e, ERR_FORMAT, "%s has %" PRIu32 " dimensions, 1 to %d are possible",
+                       c->where, t->n_dims, GGUF_DIMS_MAX);
     for (uint32_t d = 0; d < GGUF_DIMS_MAX && !rc; d++) {
         t->ne[d] = 1;
         if (d < t->n_dims)
@@ -316,7 +324,8 @@ static int tensor_place(const struct gguf *g, struct gguf_tensor *t, uint64_t of
                        t->name, offset, g->alignment);
     if (!size_add(&start, g->data_start, offset) || !size_add(&end, start, t->bytes))
         return err_set(e, ERR_FORMAT,
-                       "tensor \"%s\" has %zu bytes at offset %" PRIu64 ", more than any file holds",
+                       "tensor \"%s\" has %zu bytes at offset %" PRIu64
+                       ", more than any file holds",
                        t->name, t->bytes, offset);
     if (end > g->bytes)
         return err_set(e, ERR_FORMAT, "tensor \"%s\" ends at byte %zu, the file has %zu", t->name,
@@ -325,42 +334,55 @@ static int tensor_place(const struct gguf *g, struct gguf_tensor *t, uint64_t of
     return 0;
 }
 
-static int compare_data(const void *a, const void *b)
+static int compare_names(const void *a, const void *b)
 {
-    const struct gguf_tensor *s = *(const struct gguf_tensor *const *)a,
-                             *t = *(const struct gguf_tensor *const *)b;
-
-    return (s->data > t->data) - (s->data < t->data);
+    return strcmp(((const struct gguf_index *)a)->name, ((const struct gguf_index *)b)->name);
 }
 
-static int compare_name(const void *a, const void *b)
+/* Sorts; what: "key" or "tensor". */
+static int index_sort(struct gguf_index *index, uint32_t n, const char *what, struct err *e)
 {
-    return strcmp((*(const struct gguf_tensor *const *)a)->name,
-                  (*(const struct gguf_tensor *const *)b)->name);
+    qsort(index, n, sizeof(*index), compare_names);
+    for (uint32_t i = 1; i < n; i++) {
+        if (strcmp(index[i - 1].name, index[i].name) == 0)
+            return err_set(e, ERR_FORMAT, "%s \"%s\" occurs twice", what, index[i].name);
+    }
+    return 0;
 }
 
-static int compare_key(const void *a, const void *b)
+struct extent {
+    size_t start, end;
+    const char *name;
+};
+
+static int compare_extents(const void *a, const void *b)
 {
-    return strcmp((*(const struct gguf_kv *const *)a)->key,
-                  (*(const struct gguf_kv *const *)b)->key);
+    const struct extent *x = a, *y = b;
+
+    return (x->start > y->start) - (x->start < y->start);
 }
 
 /* Two tensors that share bytes are no mistake a writer makes; the order of the data is free. */
-static int check_overlap(const struct gguf_tensor **by_data, uint32_t n, const uint8_t *file,
-                         struct err *e)
+static int check_overlap(const struct gguf *g, struct err *e)
 {
-    qsort(by_data, n, sizeof(*by_data), compare_data);
-    for (uint32_t i = 1; i < n; i++) {
-        const struct gguf_tensor *s = by_data[i - 1], *t = by_data[i];
-        const uint8_t *start = t->data, *end = (const uint8_t *)s->data + s->bytes;
+    struct extent *x = mem_calloc(g->n_tensors, sizeof(*x));
+    int rc = 0;
 
-        if (start < end)
-            return err_set(e, ERR_FORMAT,
-                           "tensors \"%s\" and \"%s\" overlap: the one ends at byte %zu, the other "
-                           "starts at %zu",
-                           s->name, t->name, (size_t)(end - file), (size_t)(start - file));
+    for (uint32_t i = 0; i < g->n_tensors; i++) {
+        x[i].start = g->data_start + g->offsets[i];
+        x[i].end = x[i].start + g->tensors[i].bytes;
+        x[i].name = g->tensors[i].name;
     }
-    return 0;
+    qsort(x, g->n_tensors, sizeof(*x), compare_extents);
+    for (uint32_t i = 1; i < g->n_tensors && !rc; i++) {
+        if (x[i].start < x[i - 1].end)
+            rc = err_set(e, ERR_FORMAT,
+                         "tensors \"%s\" and \"%s\" overlap: the one ends at byte %zu, the other "
+                         "starts at %zu",
+                         x[i - 1].name, x[i].name, x[i - 1].end, x[i].start);
+    }
+    mem_free(x);
+    return rc;
 }
 
 static int parse_metadata(struct gguf *g, struct cursor *c, uint32_t n, struct err *e)
@@ -368,36 +390,31 @@ static int parse_metadata(struct gguf *g, struct cursor *c, uint32_t n, struct e
     int rc;
 
     g->kv = mem_calloc(n, sizeof(*g->kv));
-    g->kv_by_key = mem_calloc(n, sizeof(*g->kv_by_key));
+    g->kv_index = mem_calloc(n, sizeof(*g->kv_index));
     for (uint32_t i = 0; i < n; i++) {
         g->n_kv = i + 1;
-        g->kv_by_key[i] = &g->kv[i];
         rc = parse_kv(&g->kv[i], c, i, e);
         if (rc)
             return rc;
+        g->kv_index[i] = (struct gguf_index){g->kv[i].key, i};
     }
-    qsort(g->kv_by_key, n, sizeof(*g->kv_by_key), compare_key);
-    for (uint32_t i = 1; i < n; i++) {
-        if (strcmp(g->kv_by_key[i - 1]->key, g->kv_by_key[i]->key) == 0)
-            return err_set(e, ERR_FORMAT, "key \"%s\" occurs twice", g->kv_by_key[i]->key);
-    }
-    return parse_alignment(g, e);
+    rc = index_sort(g->kv_index, n, "key", e);
+    return rc ? rc : parse_alignment(g, e);
 }
 
 static int parse_directory(struct gguf *g, struct cursor *c, uint32_t n, struct err *e)
 {
-    const struct gguf_tensor **sorted;
     int rc;
 
     g->tensors = mem_calloc(n, sizeof(*g->tensors));
     g->offsets = mem_calloc(n, sizeof(*g->offsets));
-    g->tensors_by_name = sorted = mem_calloc(n, sizeof(*sorted));
+    g->tensor_index = mem_calloc(n, sizeof(*g->tensor_index));
     for (uint32_t i = 0; i < n; i++) {
         g->n_tensors = i + 1;
-        sorted[i] = &g->tensors[i];
         rc = parse_tensor(&g->tensors[i], &g->offsets[i], c, i, e);
         if (rc)
             return rc;
+        g->tensor_index[i] = (struct gguf_index){g->tensors[i].name, i};
     }
     g->directory_end = c->pos;
     g->data_start = size_round_up(c->pos, g->alignment);
@@ -406,15 +423,8 @@ static int parse_directory(struct gguf *g, struct cursor *c, uint32_t n, struct 
         if (rc)
             return rc;
     }
-    rc = check_overlap(sorted, n, g->data, e);
-    if (rc)
-        return rc;
-    qsort(sorted, n, sizeof(*sorted), compare_name);
-    for (uint32_t i = 1; i < n; i++) {
-        if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0)
-            return err_set(e, ERR_FORMAT, "tensor \"%s\" occurs twice", sorted[i]->name);
-    }
-    return 0;
+    rc = check_overlap(g, e);
+    return rc ? rc : index_sort(g->tensor_index, n, "tensor", e);
 }
 
 uint32_t gguf_type_bytes(uint32_t type)

@@ -7,8 +7,8 @@
 
 #include "base/check.h"
 
-/* Keys of llama.cpp that change the result of a model and are constant in plain llama models. A file in
- * which one has another value would run, wrongly, if we passed over it. */
+/* Keys of llama.cpp that change the result of a model and are constant in plain llama models. A
+ * file in which one has another value would run, wrongly, if we passed over it. */
 static const struct {
     const char *key;
     float off[2]; /* the values that mean "not used" */
@@ -38,8 +38,8 @@ static int missing(const char *key, struct err *e)
 }
 
 /* A required integer in [min, max]. */
-static int load_u32(uint32_t *out, const struct gguf *g, const char *key, uint32_t min, uint32_t max,
-                    struct err *e)
+static int load_u32(uint32_t *out, const struct gguf *g, const char *key, uint32_t min,
+                    uint32_t max, struct err *e)
 {
     int rc = gguf_u32(g, key, out, e);
 
@@ -147,7 +147,8 @@ static int load_identity(struct hparams *h, const struct gguf *g, struct err *e)
     if (rc)
         return rc;
     if (strcmp(h->arch, "llama") != 0)
-        return err_set(e, ERR_UNSUPPORTED, "architecture \"%s\" is not supported; llama is", h->arch);
+        return err_set(e, ERR_UNSUPPORTED, "architecture \"%s\" is not supported; llama is",
+                       h->arch);
     rc = load_text(type, sizeof(type), g, "general.type", e);
     if (rc)
         return rc;
@@ -227,25 +228,28 @@ static int load_rope_scaling(struct hparams *h, const struct gguf *g, struct err
 static int load_rope(struct hparams *h, const struct gguf *g, struct err *e)
 {
     float attn_factor;
-    int rc = load_u32_or(&h->n_rot, g, "llama.rope.dimension_count", 2, h->head_dim, h->head_dim, e);
+    int rc =
+        load_u32_or(&h->n_rot, g, "llama.rope.dimension_count", 2, h->head_dim, h->head_dim, e);
 
     if (rc)
         return rc;
     if (h->n_rot % 2)
-        return err_set(e, ERR_FORMAT, "rotates %" PRIu32 " values of a head, which is odd", h->n_rot);
+        return err_set(e, ERR_FORMAT, "rotates %" PRIu32 " values of a head, which is odd",
+                       h->n_rot);
     rc = load_f32_or(&h->rope_base, g, "llama.rope.freq_base", 1, 1e12f, 10000, e);
     if (!rc)
         rc = load_rope_scaling(h, g, e);
     if (!rc)
-        rc = load_f32_or(&h->yarn_ext_factor, g, "llama.rope.scaling.yarn_ext_factor", 0, 1e6f, 1, e);
+        rc = load_f32_or(&h->yarn_ext_factor, g, "llama.rope.scaling.yarn_ext_factor", 0, 1e6f, 1,
+                         e);
     if (!rc)
-        rc = load_f32_or(&h->yarn_attn_factor, g, "llama.rope.scaling.yarn_attn_factor", 1e-6f, 1e6f,
-                         1, e);
+        rc = load_f32_or(&h->yarn_attn_factor, g, "llama.rope.scaling.yarn_attn_factor", 1e-6f,
+                         1e6f, 1, e);
     if (!rc)
         rc = load_f32_or(&attn_factor, g, "llama.rope.scaling.attn_factor", 1e-6f, 1e6f, 1, e);
     if (!rc)
-        rc = load_f32_or(&h->yarn_beta_fast, g, "llama.rope.scaling.yarn_beta_fast", 1e-6f, 1e6f, 32,
-                         e);
+        rc = load_f32_or(&h->yarn_beta_fast, g, "llama.rope.scaling.yarn_beta_fast", 1e-6f, 1e6f,
+                         32, e);
     if (!rc)
         rc = load_f32_or(&h->yarn_beta_slow, g, "llama.rope.scaling.yarn_beta_slow", 1e-6f, 1e6f, 1,
                          e);

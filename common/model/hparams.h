@@ -1,6 +1,6 @@
-/* hparams: the numbers of a llama-architecture model, read from the metadata of its file and checked
- * against each other. Plain data; no field needs another check, and the bounds keep the bytes of any
- * tensor, of all layers' KV and of a full context within 64 bits. */
+/* hparams: the numbers of a llama-architecture model, read from the metadata of its file and
+ * checked against each other. Plain data; no field needs another check, and the bounds keep the
+ * bytes of any tensor, of all layers' KV and of a full context within 64 bits. */
 #ifndef TANDEM_MODEL_HPARAMS_H
 #define TANDEM_MODEL_HPARAMS_H
 
@@ -37,8 +37,8 @@ struct hparams {
     float yarn_ext_factor, yarn_attn_factor, yarn_beta_fast, yarn_beta_slow;
 };
 
-/* ERR_UNSUPPORTED: another architecture, or a feature that we would have to ignore; ERR_FORMAT: a key
- * that is missing, of the wrong type or out of range. Sentences start with the file's name. */
+/* ERR_UNSUPPORTED: another architecture, or a feature that we would have to ignore; ERR_FORMAT: a
+ * key that is missing, of the wrong type or out of range. Sentences start with the file's name. */
 int hparams_load(struct hparams *h, const struct gguf *g, struct err *e);
 
 #endif

@@ -67,9 +67,10 @@ static int check_type(const struct gguf_tensor *t, const struct spec *s, struct 
         return err_set(e, ERR_UNSUPPORTED, "tensor \"%s\" is %s, this one has to be F32", t->name,
                        d->name);
     if (!d->supported)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "tensor \"%s\" is %s, which this build cannot run (F32, F16, BF16, Q8_0, Q4_0)",
-                       t->name, d->name);
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "tensor \"%s\" is %s, which this build cannot run (F32, F16, BF16, Q8_0, Q4_0)",
+            t->name, d->name);
     return 0;
 }
 
@@ -88,8 +89,8 @@ static int check_shape(const struct gguf_tensor *t, const struct spec *s, const 
 }
 
 /* Finds and checks the tensors of a table; prefix is "" or "blk.N.". */
-static int take(struct loader *l, void *base, const struct spec *specs, size_t n, const char *prefix,
-                struct err *e)
+static int take(struct loader *l, void *base, const struct spec *specs, size_t n,
+                const char *prefix, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
         const struct spec *s = &specs[i];
@@ -136,7 +137,8 @@ static int check_freqs(const struct gguf_tensor *t, struct err *e)
     for (uint64_t i = 0; t && i < t->ne[0]; i++) {
         if (!(f[i] > 0) || isinf(f[i]))
             return err_set(e, ERR_FORMAT,
-                           "tensor \"%s\" has %g at %" PRIu64 ", only finite values above 0 make sense",
+                           "tensor \"%s\" has %g at %" PRIu64
+                           ", only finite values above 0 make sense",
                            t->name, (double)f[i], i);
     }
     return 0;

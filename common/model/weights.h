@@ -1,6 +1,6 @@
-/* weights: the tensors of a llama-architecture model by role. Every shape agrees with the hparams, every
- * type can be run, and the file holds nothing else. The tensors belong to the gguf, which must outlive
- * this. Plain data, any thread may read. */
+/* weights: the tensors of a llama-architecture model by role. Every shape agrees with the hparams,
+ * every type can be run, and the file holds nothing else. The tensors belong to the gguf, which
+ * must outlive this. Plain data, any thread may read. */
 #ifndef TANDEM_MODEL_WEIGHTS_H
 #define TANDEM_MODEL_WEIGHTS_H
 
@@ -8,7 +8,8 @@
 #include "model/gguf.h"
 #include "model/hparams.h"
 
-/* A matrix maps n_in to n_out: ne = {n_in, n_out}. q = n_head * head_dim, kv = n_head_kv * head_dim. */
+/* A matrix maps n_in to n_out: ne = {n_in, n_out}. q = n_head * head_dim, kv = n_head_kv *
+ * head_dim. */
 struct layer_weights {
     const struct gguf_tensor *attn_norm; /* {n_embd}, F32 */
     const struct gguf_tensor *wq;        /* {n_embd, q} */
@@ -32,9 +33,9 @@ struct weights {
     struct layer_weights *layers;          /* [n_layer], owned */
 };
 
-/* ERR_FORMAT: a tensor is missing or has another shape. ERR_UNSUPPORTED: a type without kernels, or a
- * tensor we do not know: a bias that we left out would change the result. Sentences start with the
- * file's name. After a failure there is nothing to free. */
+/* ERR_FORMAT: a tensor is missing or has another shape. ERR_UNSUPPORTED: a type without kernels, or
+ * a tensor we do not know: a bias that we left out would change the result. Sentences start with
+ * the file's name. After a failure there is nothing to free. */
 int weights_load(struct weights *w, const struct gguf *g, const struct hparams *h, struct err *e);
 void weights_fini(struct weights *w);
 

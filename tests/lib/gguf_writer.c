@@ -49,7 +49,8 @@ static bool add_key(struct gguf_writer *w, const char *key, uint32_t type)
     return true;
 }
 
-static void add_value(struct gguf_writer *w, const char *key, uint32_t type, const void *v, size_t n)
+static void add_value(struct gguf_writer *w, const char *key, uint32_t type, const void *v,
+                      size_t n)
 {
     if (add_key(w, key, type))
         str_add(&w->kv, v, n);
@@ -98,7 +99,8 @@ void gguf_writer_strs(struct gguf_writer *w, const char *key, const char *const 
         add_string(&w->kv, v[i], strlen(v[i]));
 }
 
-void gguf_writer_array(struct gguf_writer *w, const char *key, uint32_t type, const void *v, size_t n)
+void gguf_writer_array(struct gguf_writer *w, const char *key, uint32_t type, const void *v,
+                       size_t n)
 {
     static const uint8_t sizes[GGUF_TYPE_COUNT] = {
 #define X(number, name, size) [number] = (size),
@@ -166,8 +168,11 @@ void gguf_writer_random(struct gguf_writer *w, const char *name, uint32_t type, 
     ASSERT(d->supported && n_in % d->block_elems == 0);
     for (uint64_t i = 0; i < n_blocks; i++)
         random_block(data + i * d->block_bytes, d, type, seed, i);
-    gguf_writer_tensor(w, name, type, n_mat > 1 ? 3 : n_out ? 2 : 1, ne, data,
-                       n_blocks * d->block_bytes);
+    gguf_writer_tensor(w, name, type,
+                       n_mat > 1 ? 3
+                       : n_out   ? 2
+                                 : 1,
+                       ne, data, n_blocks * d->block_bytes);
     mem_free(data);
 }
 

@@ -111,7 +111,8 @@ static void test_what_cannot_be_run_is_shown_with_the_reason(void **state)
     w.skip = "general.architecture";
     gguf_writer_llama(&w, NULL);
     assert_int_equal(inspect(text, write_model(&w), NULL), 0);
-    assert_non_null(strstr(text, "this build cannot run it: architecture \"gpt2\" is not supported"));
+    assert_non_null(
+        strstr(text, "this build cannot run it: architecture \"gpt2\" is not supported"));
     assert_non_null(strstr(text, "blk.0.attn_q.weight"));
     gguf_writer_fini(&w);
 }
@@ -124,8 +125,8 @@ static void test_errors_are_one_sentence(void **state)
     (void)state;
     gguf_writer_init(&w);
     assert_int_equal(inspect(text, "/nowhere/m.gguf", NULL), 1);
-    assert_string_equal(text,
-                        "tandem inspect: /nowhere/m.gguf: cannot open: No such file or directory\n");
+    assert_string_equal(
+        text, "tandem inspect: /nowhere/m.gguf: cannot open: No such file or directory\n");
     w.version = 9;
     assert_int_equal(inspect(text, write_model(&w), NULL), 1);
     assert_string_equal(text,

@@ -10,8 +10,8 @@
 
 static void test_size_0_is_a_pointer_too(void **state)
 {
-    void *p[] = {mem_alloc(0),   mem_zalloc(0),    mem_calloc(0, 8), mem_calloc(8, 0),
-                 mem_dup("", 0), mem_aligned(0, 64)};
+    void *p[] = {mem_alloc(0),     mem_zalloc(0),  mem_calloc(0, 8),
+                 mem_calloc(8, 0), mem_dup("", 0), mem_aligned(0, 64)};
 
     (void)state;
     for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++) {

@@ -107,7 +107,7 @@ static void test_halves_are_those_of_the_hardware(void **state)
 {
     (void)state;
 #ifdef __x86_64__
-    if (!__builtin_cpu_supports("f16c"))
+    if (!__builtin_cpu_supports("avx2")) /* every such CPU has F16C; clang knows no name for it */
         skip();
     compare_with_hardware();
 #else

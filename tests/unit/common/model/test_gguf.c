@@ -25,9 +25,7 @@ static void test_getters_return_values_and_refuse_other_types(void **state)
 {
     static const char *const words[] = {"one", "", "three"};
     const int32_t ints[] = {-1, 0, INT32_MAX};
-    const uint8_t bytes[] = {0xff};
     struct gguf_writer w;
-    struct gguf_array a;
     struct gguf *g;
     struct err e;
     uint8_t *file;
@@ -48,8 +46,6 @@ static void test_getters_return_values_and_refuse_other_types(void **state)
     gguf_writer_str(&w, "str", "text");
     gguf_writer_strs(&w, "strs", words, ARRAY_LEN(words));
     gguf_writer_array(&w, "ints", GGUF_I32, ints, ARRAY_LEN(ints));
-    gguf_writer_array(&w, "i8s", GGUF_I8, bytes, 1);
-    gguf_writer_array(&w, "u8s", GGUF_U8, bytes, 1);
     file = gguf_writer_finish(&w, &n);
     assert_int_equal(gguf_open_bytes(&g, file, n, "model.gguf", &e), 0);
 
@@ -77,9 +73,36 @@ static void test_getters_return_values_and_refuse_other_types(void **state)
     assert_int_equal(n, 4);
     assert_memory_equal(s, "text", 4);
     assert_int_equal(gguf_str(g, "strs", &s, &n, &e), ERR_FORMAT);
-    assert_int_equal(gguf_array(g, "str", &a, &e), ERR_FORMAT);
-    assert_int_equal(gguf_array(g, "none", &a, NULL), ERR_NOT_FOUND);
+    gguf_close(&g);
+    mem_free(file);
+    gguf_writer_fini(&w);
+}
 
+static void test_arrays_of_each_kind(void **state)
+{
+    static const char *const words[] = {"one", "", "three"};
+    const int32_t ints[] = {-1, 0, INT32_MAX};
+    const uint8_t bytes[] = {0xff};
+    struct gguf_writer w;
+    struct gguf_array a;
+    struct gguf *g;
+    struct err e;
+    uint8_t *file;
+    const char *s;
+    size_t n;
+
+    (void)state;
+    gguf_writer_init(&w);
+    gguf_writer_strs(&w, "strs", words, ARRAY_LEN(words));
+    gguf_writer_array(&w, "ints", GGUF_I32, ints, ARRAY_LEN(ints));
+    gguf_writer_array(&w, "i8s", GGUF_I8, bytes, 1);
+    gguf_writer_array(&w, "u8s", GGUF_U8, bytes, 1);
+    gguf_writer_u32(&w, "u32", 1);
+    file = gguf_writer_finish(&w, &n);
+    assert_int_equal(gguf_open_bytes(&g, file, n, "model.gguf", &e), 0);
+    assert_int_equal(gguf_array(g, "u32", &a, &e), ERR_FORMAT);
+    assert_string_equal(e.text, "key \"u32\" is of type u32, an array is needed");
+    assert_int_equal(gguf_array(g, "none", &a, NULL), ERR_NOT_FOUND);
     assert_int_equal(gguf_array(g, "strs", &a, &e), 0);
     assert_int_equal(a.n, 3);
     gguf_array_str(&a, 2, &s, &n);
@@ -140,7 +163,8 @@ static void test_tensors_are_where_the_writer_put_them(void **state)
     gguf_writer_fini(&w);
 }
 
-/* The hash of a file with one tensor, after adding `add` to byte `at` counted from the data's start. */
+/* The hash of a file with one tensor, after adding `add` to byte `at` counted from the data's
+ * start. */
 static uint64_t hash_of(size_t tensor_bytes, uint32_t value, size_t at, uint8_t add)
 {
     const uint64_t ne[1] = {tensor_bytes};
@@ -291,10 +315,11 @@ static void test_an_open_model_survives_its_replacement(void **state)
     assert_int_equal(rename(other, path), 0);
     assert_true(gguf_hash(g) == hash);
     t = gguf_tensor(g, "output.weight");
-    assert_memory_equal(t->data, file + ((const uint8_t *)t->data -
-                                         (const uint8_t *)gguf_tensor_at(g, 0)->data) +
-                                     (n - w.data.len),
-                        t->bytes);
+    assert_memory_equal(
+        t->data,
+        file + ((const uint8_t *)t->data - (const uint8_t *)gguf_tensor_at(g, 0)->data) +
+            (n - w.data.len),
+        t->bytes);
     gguf_close(&g);
     refuses(path, ERR_FORMAT, "model.gguf: has 5 bytes");
     mem_free(file);
@@ -350,10 +375,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_getters_return_values_and_refuse_other_types),
+        cmocka_unit_test(test_arrays_of_each_kind),
         cmocka_unit_test(test_tensors_are_where_the_writer_put_them),
         cmocka_unit_test(test_the_hash_sees_metadata_and_both_ends_of_tensors),
         cmocka_unit_test_setup_teardown(test_only_regular_files_are_opened, enter_tmp, leave_tmp),
-        cmocka_unit_test_setup_teardown(test_empty_and_sparse_files_are_refused, enter_tmp, leave_tmp),
+        cmocka_unit_test_setup_teardown(test_empty_and_sparse_files_are_refused, enter_tmp,
+                                        leave_tmp),
         cmocka_unit_test_setup_teardown(test_an_open_model_survives_its_replacement, enter_tmp,
                                         leave_tmp),
         cmocka_unit_test(test_golden_models_open),

@@ -95,7 +95,8 @@ static const struct bad {
     {HEADER(0, 1) "\"general.alignment\" u32:9 u32:4 u64:1 u32:32", ERR_FORMAT, "an array of u32"},
     /* tensors */
     {HEADER(1, 0) TENSOR("", 8, 0, 0) DATA(32), ERR_FORMAT, "tensor 0 has an empty name"},
-    {HEADER(1, 0) TENSOR(NAME_32 NAME_32, 8, 0, 0) DATA(32), ERR_LIMIT, "64 bytes, the limit is 63"},
+    {HEADER(1, 0) TENSOR(NAME_32 NAME_32, 8, 0, 0) DATA(32), ERR_LIMIT,
+     "64 bytes, the limit is 63"},
     {HEADER(1, 0) "u64:2 'a' u8:10 u32:1 u64:8 u32:0 u64:0 " DATA(32), ERR_FORMAT, "byte 0x0a"},
     {HEADER(1, 0) "u64:-1 zero:64", ERR_LIMIT, "tensor 0 holds a string of 18446744073709551615"},
     {HEADER(1, 0) "\"t\" u32:0 u32:0 u64:0 zero:64", ERR_FORMAT, "\"t\" has 0 dimensions, 1 to 4"},
@@ -113,9 +114,12 @@ static const struct bad {
     {HEADER(1, 0) TENSOR("t", 0x40000000001, 0, 0) DATA(32), ERR_FORMAT,
      "\"t\" ends at byte 17592186044484, the file has 96"},
     {HEADER(1, 0) TENSOR("t", 0x3fffffffffffffff, 0, 0) DATA(32), ERR_FORMAT, "more than any file"},
-    {HEADER(1, 0) TENSOR_2D("t", 0x8000000000000000, 2, 0, 0) DATA(32), ERR_FORMAT, "more than any"},
-    /* of Q8_0 only the bytes overflow: 2^63 elements are 2^58 blocks of 34 bytes; 2^64 - 32 more so */
-    {HEADER(1, 0) TENSOR_2D("t", 0x8000000000000000, 4, 8, 0) DATA(32), ERR_FORMAT, "more than any"},
+    {HEADER(1, 0) TENSOR_2D("t", 0x8000000000000000, 2, 0, 0) DATA(32), ERR_FORMAT,
+     "more than any"},
+    /* of Q8_0 only the bytes overflow: 2^63 elements are 2^58 blocks of 34 bytes; 2^64 - 32 more so
+     */
+    {HEADER(1, 0) TENSOR_2D("t", 0x8000000000000000, 4, 8, 0) DATA(32), ERR_FORMAT,
+     "more than any"},
     {HEADER(1, 0) TENSOR("t", 0xffffffffffffffe0, 8, 0) DATA(32), ERR_FORMAT, "more than any file"},
     {HEADER(1, 0) TENSOR("t", 33, 8, 0) DATA(64), ERR_FORMAT, "rows of 33 elements, Q8_0 needs"},
     {HEADER(1, 0) TENSOR_2D("t", 16, 2, 2, 0) DATA(64), ERR_FORMAT, "a multiple of 32"},
@@ -123,11 +127,14 @@ static const struct bad {
     {HEADER(1, 0) TENSOR("t", 8, 43, 0) DATA(32), ERR_FORMAT, "\"t\" has type 43"},
     {HEADER(1, 0) TENSOR("t", 8, 63, 0) DATA(32), ERR_FORMAT, "has type 63"},
     {HEADER(1, 0) TENSOR("t", 8, -1, 0) DATA(32), ERR_FORMAT, "has type 4294967295"},
-    {HEADER(1, 0) TENSOR("t", 32, 4, 0) DATA(32), ERR_UNSUPPORTED, "\"t\" is Q4_2, a type that was"},
+    {HEADER(1, 0) TENSOR("t", 32, 4, 0) DATA(32), ERR_UNSUPPORTED,
+     "\"t\" is Q4_2, a type that was"},
     {HEADER(1, 0) TENSOR("t", 32, 31, 0) DATA(32), ERR_UNSUPPORTED, "is Q4_0_4_4"},
     {HEADER(1, 0) TENSOR("t", 32, 38, 0) DATA(32), ERR_UNSUPPORTED, "is IQ4_NL_8_8"},
-    {HEADER(1, 0) TENSOR("t", 8, 0, 16) DATA(64), ERR_FORMAT, "offset 16, which is no multiple of 32"},
-    {HEADER(1, 1) ALIGNMENT(64) TENSOR("t", 8, 0, 32) "align:64 zero:64", ERR_FORMAT, "multiple of 64"},
+    {HEADER(1, 0) TENSOR("t", 8, 0, 16) DATA(64), ERR_FORMAT,
+     "offset 16, which is no multiple of 32"},
+    {HEADER(1, 1) ALIGNMENT(64) TENSOR("t", 8, 0, 32) "align:64 zero:64", ERR_FORMAT,
+     "multiple of 64"},
     {HEADER(1, 0) TENSOR("t", 8, 0, 0) DATA(31), ERR_FORMAT, "ends at byte 96, the file has 95"},
     {HEADER(1, 0) TENSOR("t", 8, 0, 0), ERR_FORMAT, "\"t\" ends at byte 96, the file has 57"},
     {HEADER(1, 0) TENSOR("t", 8, 0, 32) DATA(32), ERR_FORMAT, "ends at byte"},
@@ -165,7 +172,8 @@ static void test_malformed_files_are_refused_with_a_sentence(void **state)
         gguf_assemble(&bytes, b->file);
         rc = open_exact(&g, &copy, bytes.data, bytes.len, &e);
         if (rc != b->code || !strstr(e.text, b->says) || strncmp(e.text, "model.gguf: ", 12) != 0)
-            fail_msg("%s\n gave %d \"%s\",\n want %d \"%s\"", b->file, rc, e.text, b->code, b->says);
+            fail_msg("%s\n gave %d \"%s\",\n want %d \"%s\"", b->file, rc, e.text, b->code,
+                     b->says);
         assert_null(g);
         assert_int_equal(e.code, rc);
         mem_free(copy);

@@ -121,11 +121,15 @@ static const struct bad {
     {{"llama.attention.head_count_kv", HEADS, 0, 0}, ERR_FORMAT, "is an array"},
     {{"llama.attention.key_length", U32, 0, 0}, ERR_FORMAT, "from 2 to 1024"},
     {{"llama.attention.key_length", U32, 2000, 0}, ERR_FORMAT, "is 2000"},
-    {{"llama.attention.value_length", U32, 6, 0}, ERR_UNSUPPORTED, "k heads of 4 values and v heads of 6"},
+    {{"llama.attention.value_length", U32, 6, 0},
+     ERR_UNSUPPORTED,
+     "k heads of 4 values and v heads of 6"},
     {{"llama.attention.layer_norm_rms_epsilon", ABSENT, 0, 0}, ERR_FORMAT, "epsilon\" is missing"},
     {{"llama.attention.layer_norm_rms_epsilon", F32, 0, 0}, ERR_FORMAT, "is 0, it has to be"},
     {{"llama.attention.layer_norm_rms_epsilon", F32, -1e-5, 0}, ERR_FORMAT, "is -1e-05"},
-    {{"llama.attention.layer_norm_rms_epsilon", F32, (double)NAN, 0}, ERR_FORMAT, "nan, it has to be"},
+    {{"llama.attention.layer_norm_rms_epsilon", F32, (double)NAN, 0},
+     ERR_FORMAT,
+     "nan, it has to be"},
     {{"llama.attention.layer_norm_rms_epsilon", F32, (double)INFINITY, 0}, ERR_FORMAT, "is inf"},
     {{"llama.attention.layer_norm_rms_epsilon", U32, 1, 0}, ERR_FORMAT, "a float is needed"},
     {{"llama.rope.dimension_count", U32, 0, 0}, ERR_FORMAT, "is 0, it has to be from 2 to 4"},
@@ -155,9 +159,10 @@ static void test_bad_metadata_are_refused_with_a_sentence(void **state)
         struct hparams h;
         int rc = load(&h, &bad[i].change, 1, &e);
 
-        if (rc != bad[i].code || !strstr(e.text, bad[i].says) || strncmp(e.text, "model.gguf: ", 12))
-            fail_msg("%s %g gave %d \"%s\", want %d \"%s\"", bad[i].change.key, bad[i].change.number,
-                     rc, e.text, bad[i].code, bad[i].says);
+        if (rc != bad[i].code || !strstr(e.text, bad[i].says) ||
+            strncmp(e.text, "model.gguf: ", 12))
+            fail_msg("%s %g gave %d \"%s\", want %d \"%s\"", bad[i].change.key,
+                     bad[i].change.number, rc, e.text, bad[i].code, bad[i].says);
     }
 }
 
@@ -263,12 +268,10 @@ static void test_experts(void **state)
 
 static void test_neutral_values_of_foreign_keys_are_fine(void **state)
 {
-    const struct change c[] = {{"llama.logit_scale", F32, 1, 0},
-                               {"llama.attention.scale", F32, 0, 0},
-                               {"llama.expert_gating_func", U32, 1, 0},
-                               {"llama.attention.causal", BOOL, 1, 0},
-                               {"general.type", STR, 0, "model"},
-                               {"split.count", U32, 1, 0}};
+    const struct change c[] = {
+        {"llama.logit_scale", F32, 1, 0},        {"llama.attention.scale", F32, 0, 0},
+        {"llama.expert_gating_func", U32, 1, 0}, {"llama.attention.causal", BOOL, 1, 0},
+        {"general.type", STR, 0, "model"},       {"split.count", U32, 1, 0}};
     struct hparams h;
 
     (void)state;

@@ -70,9 +70,9 @@ static void refuses(const char *tensor, uint32_t type, uint64_t n_in, uint64_t n
 static void test_every_tensor_but_the_optional_ones_is_needed(void **state)
 {
     static const char *const needed[] = {
-        "output_norm.weight",     "blk.0.attn_norm.weight", "blk.0.attn_q.weight",
-        "blk.0.attn_k.weight",    "blk.0.attn_v.weight",    "blk.0.attn_output.weight",
-        "blk.0.ffn_norm.weight",  "blk.0.ffn_gate.weight",  "blk.0.ffn_up.weight",
+        "output_norm.weight",    "blk.0.attn_norm.weight", "blk.0.attn_q.weight",
+        "blk.0.attn_k.weight",   "blk.0.attn_v.weight",    "blk.0.attn_output.weight",
+        "blk.0.ffn_norm.weight", "blk.0.ffn_gate.weight",  "blk.0.ffn_up.weight",
         "blk.0.ffn_down.weight",
     };
 
@@ -92,13 +92,20 @@ static void test_every_shape_is_checked(void **state)
         const char *name;
         uint64_t n_in, n_out;
     } wrong[] = {
-        {"output_norm.weight", 9, 0},        {"output_norm.weight", 8, 2},
-        {"output.weight", 8, 6},             {"output.weight", 5, 8},
-        {"blk.0.attn_norm.weight", 7, 0},    {"blk.0.attn_q.weight", 8, 7},
-        {"blk.0.attn_k.weight", 8, 8},       {"blk.0.attn_v.weight", 8, 5},
-        {"blk.0.attn_output.weight", 4, 8},  {"blk.0.ffn_norm.weight", 1, 0},
-        {"blk.0.ffn_gate.weight", 6, 8},     {"blk.0.ffn_up.weight", 8, 7},
-        {"blk.0.ffn_down.weight", 8, 6},     {"rope_freqs.weight", 4, 0},
+        {"output_norm.weight", 9, 0},
+        {"output_norm.weight", 8, 2},
+        {"output.weight", 8, 6},
+        {"output.weight", 5, 8},
+        {"blk.0.attn_norm.weight", 7, 0},
+        {"blk.0.attn_q.weight", 8, 7},
+        {"blk.0.attn_k.weight", 8, 8},
+        {"blk.0.attn_v.weight", 8, 5},
+        {"blk.0.attn_output.weight", 4, 8},
+        {"blk.0.ffn_norm.weight", 1, 0},
+        {"blk.0.ffn_gate.weight", 6, 8},
+        {"blk.0.ffn_up.weight", 8, 7},
+        {"blk.0.ffn_down.weight", 8, 6},
+        {"rope_freqs.weight", 4, 0},
     };
 
     (void)state;
@@ -113,10 +120,12 @@ static void test_types_without_kernels_are_refused_by_name(void **state)
 {
     (void)state;
     refuses("blk.0.attn_q.weight", 14, 256, 1, ERR_UNSUPPORTED,
-            "tensor \"blk.0.attn_q.weight\" is Q6_K, which this build cannot run (F32, F16, BF16, Q8_0, "
+            "tensor \"blk.0.attn_q.weight\" is Q6_K, which this build cannot run (F32, F16, BF16, "
+            "Q8_0, "
             "Q4_0)");
     refuses("blk.0.ffn_up.weight", 26, 8, 6, ERR_UNSUPPORTED, "is I32, which");
-    refuses("output_norm.weight", DTYPE_F16, 8, 0, ERR_UNSUPPORTED, "is F16, this one has to be F32");
+    refuses("output_norm.weight", DTYPE_F16, 8, 0, ERR_UNSUPPORTED,
+            "is F16, this one has to be F32");
     refuses("blk.0.attn_norm.weight", DTYPE_BF16, 8, 0, ERR_UNSUPPORTED, "has to be F32");
 }
 
