@@ -1,7 +1,5 @@
-/* fuzz_gguf: any bytes as a model file, as far as a node goes with it before it computes:
- * directory, hparams, weights, vocabulary. `make fuzz`, then build/fuzz/fuzz_gguf
- * -max_total_time=60 -max_len=65536 CORPUS ../shared/data/golden CORPUS is a directory that keeps
- * what it finds. */
+/* fuzz_gguf: any bytes as a model file, as far as a node goes with it before it computes: directory,
+ * hparams, weights, vocabulary. Run with tests/fuzz/run.sh gguf SECONDS. */
 #include <string.h>
 
 #include "base/mem.h"

@@ -1,16 +1,11 @@
 #!/bin/sh
-# Builds tests/fuzz/fuzz_NAME.c with clang's libFuzzer, ASan and UBSan and lets it run.
+# Builds tests/fuzz/fuzz_NAME.c (make fuzz: clang's libFuzzer, ASan and UBSan) and lets it run.
 # usage: run.sh NAME [SECONDS [CORPUS_DIR]]     60 seconds and an empty corpus if left out
 set -eu
 cd "$(dirname "$0")/../.."
 name=$1 seconds=${2:-60} corpus=${3:-}
 out=build/fuzz
-make --no-print-directory -s OUT="$out" CC=clang SAN=1 \
-    CFLAGS="-O1 -g -fsanitize=fuzzer-no-link" "$out/san/libcommon.a"
-clang -std=c11 -D_GNU_SOURCE -O1 -g -Icommon -I"$out/san/proto" -I. \
-    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-    -o "$out/fuzz_$name" "tests/fuzz/fuzz_$name.c" "$out/san/libcommon.a" \
-    -lzmq -lprotobuf-c -lyaml -lhwloc -levent -ljansson -lxxhash -lm -pthread
+make --no-print-directory "$out/fuzz_$name"
 if [ -z "$corpus" ]; then
     corpus=$out/corpus_$name
     mkdir -p "$corpus"
