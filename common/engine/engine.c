@@ -12,7 +12,20 @@ static float *scratch_rows(uint32_t rows, size_t width)
     return mem_aligned(n, 64);
 }
 
-static void scratch_init(struct scratch *s, const struct hparams *hp, uint32_t rows, uint32_t threads)
+static void scratch_act(struct act *a, const struct kernels *kern, uint32_t rows, uint32_t k_pad)
+{
+    a->q8.k_pad = a->bf16.k_pad = k_pad;
+    a->q8.q = mem_aligned((size_t)rows * k_pad, 64);
+    a->q8.d = scratch_rows(rows, k_pad / QK);
+    a->q8.sum = mem_aligned((size_t)rows * k_pad / (QK / 2) * sizeof(int16_t), 64);
+    if (!kern->to_bf16)
+        return;
+    a->bf16.rows = (uint32_t)size_round_up(rows, 16);
+    a->bf16.x = mem_aligned((size_t)a->bf16.rows * k_pad * sizeof(uint16_t), 64);
+}
+
+static void scratch_init(struct scratch *s, const struct kernels *kern, const struct hparams *hp,
+                         uint32_t rows, uint32_t threads)
 {
     size_t q = (size_t)hp->n_head * hp->head_dim, kv = (size_t)hp->n_head_kv * hp->head_dim;
     size_t widest = size_max(size_max(hp->n_embd, q), hp->n_ff);
@@ -32,22 +45,20 @@ static void scratch_init(struct scratch *s, const struct hparams *hp, uint32_t r
     s->seg_width = (uint32_t)size_round_up((size_t)group * (hp->head_dim + 4), 16);
     s->seg = scratch_rows(threads, s->seg_width);
     s->active = mem_calloc(rows, sizeof(*s->active));
-    s->act.k_pad = (uint32_t)size_round_up(widest, QK);
-    s->act.q = mem_aligned((size_t)rows * s->act.k_pad, 64);
-    s->act.d = scratch_rows(rows, s->act.k_pad / QK);
-    s->act.sum = mem_aligned((size_t)rows * s->act.k_pad / (QK / 2) * sizeof(int16_t), 64);
+    scratch_act(&s->act, kern, rows, (uint32_t)size_round_up(widest, QK));
 }
 
 static void scratch_fini(struct scratch *s)
 {
     float *all[] = {s->x,  s->xn, s->q,      s->k,     s->v,   s->att,  s->tmp,
-                    s->gate, s->up, s->cs, s->logits, s->route, s->seg, s->act.d};
+                    s->gate, s->up, s->cs, s->logits, s->route, s->seg, s->act.q8.d};
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         mem_free(all[i]);
     mem_free(s->active);
-    mem_free(s->act.q);
-    mem_free(s->act.sum);
+    mem_free(s->act.q8.q);
+    mem_free(s->act.q8.sum);
+    mem_free(s->act.bf16.x);
     *s = (struct scratch){0};
 }
 
@@ -75,7 +86,7 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
     en->ctx_max = o->ctx_max ? o->ctx_max : hp->n_ctx;
     en->rows_max = o->rows_max;
     kv_layout_init(&en->layout, o->kv_type, hp->n_layer, hp->n_head_kv, hp->head_dim);
-    scratch_init(&en->s, hp, o->rows_max, o->n_threads);
+    scratch_init(&en->s, en->kern, hp, o->rows_max, o->n_threads);
     *out = en;
     return 0;
 fail:

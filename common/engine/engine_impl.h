@@ -23,7 +23,7 @@ struct scratch {
     float *seg;    /* [threads][seg_width] a segment's o, mx, sum */
     uint32_t seg_width;
     uint32_t *active; /* [rows] batch rows that are still computed */
-    struct act_q8 act; /* int8 form of the current matmul's input; k_pad: of the widest */
+    struct act act; /* forms of the current matmul's input that the tier asks for; k_pad: of the widest */
 };
 
 struct engine {

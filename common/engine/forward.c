@@ -1,8 +1,9 @@
 /* DESIGN: one team_run a pass; every thread walks all layers and meets the others at barriers.
  *
- *   embed | norm+int8 | q k v | rope, write KV | attention | int8 | wo, += | norm+int8 | gate up |
- *   silu+int8 | down, += | ... next layer ... | norm+int8 | output
+ *   embed | norm+prep | q k v | rope, write KV | attention | prep | wo, += | norm+prep | gate up |
+ *   silu+prep | down, += | ... next layer ... | norm+prep | output
  *
+ * prep: the input is put in the form that the tier's matmul takes, once for all matrices that read it.
  * Each "|" is a barrier. Matrices are split by panels, the same ranges in every pass, so a thread
  * reads the weights it packed; rows are split where a step works on whole rows. No step reduces
  * across threads, so their number changes no bit. In the last layer, once the KV is written, only
@@ -31,48 +32,45 @@ struct lane {
     uint32_t tid, nt;
 };
 
-static bool quantised(const struct panels *w)
+/* The form of input that w asks for, as a bit. */
+static unsigned lane_kind(const struct lane *t, const struct panels *w)
 {
-    return w->type == DTYPE_Q8_0 || w->type == DTYPE_Q4_0;
+    return 1u << kernels_act_kind(t->k, w->type);
 }
 
-/* The int8 buffers, laid out for rows of k values. */
-static struct act_q8 lane_act(const struct lane *t, uint32_t k)
+/* The buffers of prepared input, laid out for rows of n values. */
+static struct act lane_act(const struct lane *t, const float *x, uint32_t n)
 {
-    struct act_q8 a = t->s->act;
+    struct act a = t->s->act;
 
-    a.k_pad = (uint32_t)size_round_up(k, QK);
+    a.x = x;
+    a.x_stride = n;
+    a.q8.k_pad = a.bf16.k_pad = (uint32_t)size_round_up(n, QK);
     return a;
 }
 
-static void lane_quantize(struct lane *t, uint32_t row, const float *x, uint32_t k)
+static void lane_prepare(struct lane *t, unsigned kinds, uint32_t row, const float *x, uint32_t n)
 {
-    struct act_q8 a = lane_act(t, k);
+    struct act a = lane_act(t, NULL, n);
 
-    t->k->quantize(&a, row, x, k);
+    kernels_prepare(t->k, &a, kinds, row, x, n);
 }
 
 static void lane_barrier(struct lane *t) { team_barrier(t->e->team, t->tid); }
 
-/* My panels of y[m][n_out] = x[m][n_in] W^T; the int8 form of x is in act if W is quantised. */
+/* My panels of y[m][n_out] = x[m][n_in] W^T, x prepared in the form that W asks for. */
 static void lane_matmul(struct lane *t, float *y, const struct panels *w, const float *x, uint32_t m)
 {
+    struct act a = lane_act(t, x, w->n_in);
     uint32_t p0, p1;
 
     team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
-    if (p0 == p1)
-        return;
-    if (quantised(w)) {
-        struct act_q8 a = lane_act(t, w->n_in);
-
-        t->k->matmul_q(y, w->n_out, w, &a, m, p0, p1);
-    } else {
-        t->k->matmul_f(y, w->n_out, w, x, w->n_in, m, p0, p1);
-    }
+    if (p0 < p1)
+        kernels_matmul(t->k, y, w->n_out, w, &a, m, p0, p1);
 }
 
-/* My rows of xn = norm(x), and their int8 form if int8 is set. */
-static void lane_norm(struct lane *t, const float *weight, bool int8)
+/* My rows of xn = norm(x), prepared in the forms of kinds. */
+static void lane_norm(struct lane *t, const float *weight, unsigned kinds)
 {
     uint32_t lo, hi, n = t->hp->n_embd;
 
@@ -81,8 +79,7 @@ static void lane_norm(struct lane *t, const float *weight, bool int8)
         float *y = t->s->xn + (size_t)r * n;
 
         t->k->rms_norm(y, t->s->x + (size_t)r * n, weight, n, t->hp->rms_eps);
-        if (int8)
-            lane_quantize(t, r, y, n);
+        lane_prepare(t, kinds, r, y, n);
     }
 }
 
@@ -184,8 +181,9 @@ static void lane_attention(struct lane *t, uint32_t layer)
 {
     const struct model_layer *l = &t->e->model.layers[layer];
     uint32_t nq = t->hp->n_head * t->hp->head_dim, jobs, lo, hi;
+    unsigned kind = lane_kind(t, &l->wo);
 
-    lane_norm(t, l->attn_norm, quantised(&l->wq) || quantised(&l->wk) || quantised(&l->wv));
+    lane_norm(t, l->attn_norm, lane_kind(t, &l->wq) | lane_kind(t, &l->wk) | lane_kind(t, &l->wv));
     lane_barrier(t);
     lane_matmul(t, t->s->q, &l->wq, t->s->xn, t->p->n);
     lane_matmul(t, t->s->k, &l->wk, t->s->xn, t->p->n);
@@ -208,10 +206,10 @@ static void lane_attention(struct lane *t, uint32_t layer)
     for (uint32_t j = t->tid; j < jobs; j += t->nt) /* strided: later rows cost more */
         lane_attend(t, layer, j / t->hp->n_head_kv, j % t->hp->n_head_kv);
     lane_barrier(t);
-    if (quantised(&l->wo)) {
+    if (kind != 1u << ACT_F32) {
         team_range(t->p->n, t->tid, t->nt, &lo, &hi);
         for (uint32_t r = lo; r < hi; r++)
-            lane_quantize(t, r, t->s->att + (size_t)r * nq, nq);
+            lane_prepare(t, kind, r, t->s->att + (size_t)r * nq, nq);
         lane_barrier(t);
     }
     lane_matmul(t, t->s->tmp, &l->wo, t->s->att, t->p->n);
@@ -219,7 +217,7 @@ static void lane_attention(struct lane *t, uint32_t layer)
     lane_barrier(t);
 }
 
-/* gate = silu(gate) * up for my rows of m, and the int8 form if down is quantised. */
+/* gate = silu(gate) * up for my rows of m, prepared as down asks. */
 static void lane_silu(struct lane *t, const struct panels *down, uint32_t m)
 {
     uint32_t lo, hi, n = t->hp->n_ff;
@@ -229,14 +227,13 @@ static void lane_silu(struct lane *t, const struct panels *down, uint32_t m)
         float *g = t->s->gate + (size_t)r * n;
 
         t->k->silu_mul(g, g, t->s->up + (size_t)r * n, n);
-        if (quantised(down))
-            lane_quantize(t, r, g, n);
+        lane_prepare(t, lane_kind(t, down), r, g, n);
     }
 }
 
 static void lane_ffn(struct lane *t, const struct model_layer *l)
 {
-    lane_norm(t, l->ffn_norm, quantised(l->gate) || quantised(l->up));
+    lane_norm(t, l->ffn_norm, lane_kind(t, l->gate) | lane_kind(t, l->up));
     lane_barrier(t);
     lane_matmul(t, t->s->gate, l->gate, t->s->xn, t->p->n);
     lane_matmul(t, t->s->up, l->up, t->s->xn, t->p->n);
@@ -280,13 +277,14 @@ static void lane_expert(struct lane *t, const struct model_layer *l, uint32_t x)
 {
     const struct scratch *s = t->s;
     uint32_t n = t->hp->n_embd, ne = t->hp->n_expert, m = 0, p0, p1, c0, c1;
+    unsigned kinds = lane_kind(t, &l->gate[x]) | lane_kind(t, &l->up[x]);
 
     for (uint32_t r = 0; r < t->p->n; r++) {
         if (s->route[(size_t)r * ne + x] == 0)
             continue;
         if (m % t->nt == t->tid) { /* att is free here: the gathered rows */
             memcpy(s->att + (size_t)m * n, s->xn + (size_t)r * n, n * sizeof(float));
-            lane_quantize(t, m, s->xn + (size_t)r * n, n);
+            lane_prepare(t, kinds, m, s->xn + (size_t)r * n, n);
         }
         m++;
     }
@@ -316,7 +314,7 @@ static void lane_moe(struct lane *t, const struct model_layer *l)
 {
     uint32_t lo, hi, ne = t->hp->n_expert;
 
-    lane_norm(t, l->ffn_norm, quantised(&l->router));
+    lane_norm(t, l->ffn_norm, lane_kind(t, &l->router));
     lane_barrier(t);
     lane_matmul(t, t->s->route, &l->router, t->s->xn, t->p->n);
     lane_barrier(t);
@@ -345,7 +343,7 @@ static void pass_part(void *ctx, uint32_t tid, uint32_t nt)
         else
             lane_ffn(&t, &e->model.layers[i]);
     }
-    lane_norm(&t, e->model.output_norm, quantised(&e->model.output));
+    lane_norm(&t, e->model.output_norm, lane_kind(&t, &e->model.output));
     lane_barrier(&t);
     lane_matmul(&t, t.s->logits, &e->model.output, t.s->xn, p->n);
 }

@@ -16,3 +16,37 @@ const struct kernels *kernels_get(enum cpu_tier tier)
         return NULL;
     return &tables[tier];
 }
+
+enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type)
+{
+    if (type == DTYPE_F32 || type == DTYPE_F16)
+        return ACT_F32;
+    if (k->matmul_bf16)
+        return ACT_BF16;
+    return type == DTYPE_BF16 ? ACT_F32 : ACT_Q8;
+}
+
+void kernels_prepare(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
+                     const float *x, size_t n)
+{
+    if (kinds & 1u << ACT_Q8)
+        k->quantize(&a->q8, row, x, n);
+    if (kinds & 1u << ACT_BF16)
+        k->to_bf16(&a->bf16, row, x, n);
+}
+
+void kernels_matmul(const struct kernels *k, float *y, size_t y_stride, const struct panels *w,
+                    const struct act *a, uint32_t m, uint32_t p0, uint32_t p1)
+{
+    switch (kernels_act_kind(k, w->type)) {
+    case ACT_F32:
+        k->matmul_f(y, y_stride, w, a->x, a->x_stride, m, p0, p1);
+        break;
+    case ACT_Q8:
+        k->matmul_q(y, y_stride, w, &a->q8, m, p0, p1);
+        break;
+    case ACT_BF16:
+        k->matmul_bf16(y, y_stride, w, &a->bf16, m, p0, p1);
+        break;
+    }
+}

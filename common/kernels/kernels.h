@@ -30,6 +30,36 @@ struct act_q8 {
     uint32_t k_pad;
 };
 
+/* Activations of M rows as bf16, in the order of the matrix unit's tiles: 16 rows by QK values,
+ * tiles of up to ACT_BF16_KC values of k beside each other, then the next 16 rows, then the next k.
+ *   x[k_pad / ACT_BF16_KC][rows / 16][up to ACT_BF16_KC / QK][16][QK]
+ * k_pad = K rounded up to QK, the tail is zero. rows: room for so many, a multiple of 16. */
+struct act_bf16 {
+    uint16_t *x;
+    uint32_t k_pad, rows;
+};
+#define ACT_BF16_KC 512
+
+/* Where the QK values of block b of a row are. */
+static inline uint16_t *act_bf16_at(const struct act_bf16 *a, uint32_t row, uint32_t b)
+{
+    const uint32_t per = ACT_BF16_KC / QK;
+    uint32_t first = b / per * per, n = a->k_pad / QK - first < per ? a->k_pad / QK - first : per;
+
+    return a->x + ((size_t)first * a->rows + (size_t)(row / 16 * n + b - first) * 16 + row % 16) * QK;
+}
+
+/* The forms that a matmul may take its input in; which one it is, a tier says by type of weights. */
+enum act_kind { ACT_F32, ACT_Q8, ACT_BF16 };
+
+/* One input in several forms. x is what kernels_prepare was given, row by row. */
+struct act {
+    const float *x;
+    size_t x_stride;
+    struct act_q8 q8;
+    struct act_bf16 bf16;
+};
+
 /* The smallest amax of a block that is not zero to it: 127 / amax is finite down to here. */
 #define QUANTIZE_MIN 0x1p-120f
 
@@ -42,6 +72,9 @@ struct kernels {
      * `row` of a. */
     void (*quantize)(struct act_q8 *a, uint32_t row, const float *x, size_t k);
 
+    /* One row: each value rounded to nearest even to bf16. NULL in a tier that never asks for it. */
+    void (*to_bf16)(struct act_bf16 *a, uint32_t row, const float *x, size_t k);
+
     /* y[m][r] = sum over k of W[r][k] x[m][k], for the rows r of panels p0 <= p < p1 that exist.
      * Rows of y are y_stride floats apart, of x x_stride floats.
      * Float weights (F32, F16, BF16): acc = 0; for k ascending:
@@ -52,6 +85,10 @@ struct kernels {
      * acc = fma((float)s, f32(dw[r][b]) * dx[m][b], acc). */
     void (*matmul_q)(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
+
+    /* Weights by way of bf16. NULL in a tier that has no such path. */
+    void (*matmul_bf16)(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
+                        uint32_t m, uint32_t p0, uint32_t p1);
 
     /* y[i] = (x[i] * r) * w[i], r = 1 / sqrtf(s / n + eps), s = the sum of squares: 16 lanes, lane
      * j takes i = j, j + 16, ... ascending by fma; then lanes j += j + 8, += j + 4, += 2, += 1.
@@ -105,6 +142,17 @@ struct kernels {
 
 /* The table of a tier; NULL if this build or machine does not have it. Static storage. */
 const struct kernels *kernels_get(enum cpu_tier tier);
+
+/* The form of input that the tier's matmul takes for weights of a type. */
+enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type);
+
+/* Row `row` of a, in the forms of kinds (bits 1 << act_kind); x[n] is copied for none of them. */
+void kernels_prepare(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
+                     const float *x, size_t n);
+
+/* The tier's matmul for the type of w, on the form of a that it takes; see struct kernels. */
+void kernels_matmul(const struct kernels *k, float *y, size_t y_stride, const struct panels *w,
+                    const struct act *a, uint32_t m, uint32_t p0, uint32_t p1);
 
 /* The exponential that all tiers share (range reduction and polynomial in fma, within 2 ulp of
  * exp). Below -87.3 it is 0, above 88.7 infinity. */
