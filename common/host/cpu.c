@@ -9,13 +9,20 @@ static const char *const tier_names[CPU_TIER_COUNT] = {"ref", "avx2", "avx512vnn
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* XCR0 bits: the operating system saves these registers at a context switch (Intel SDM vol. 1, 13.3). */
 #define XCR0_AVX 0x6u     /* XMM, YMM */
 #define XCR0_AVX512 0xe6u /* and opmask, upper ZMM, ZMM16-31 */
+#define XCR0_AMX 0x60000u /* tile configuration, tiles */
+
+/* Linux hands out the tiles on demand: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA). */
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#define XFEATURE_XTILEDATA 18
 
 struct features {
-    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx;
+    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_edx;
     uint64_t xcr0;
 };
 
@@ -30,6 +37,7 @@ static struct features features_read(void)
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         f.leaf7_ebx = b;
         f.leaf7_ecx = c;
+        f.leaf7_edx = d;
     }
     if (f.leaf1_ecx & bit_OSXSAVE) {
         uint32_t lo, hi;
@@ -60,11 +68,22 @@ bool cpu_tier_available(enum cpu_tier tier)
         return false;
     }
 }
+
+bool cpu_amx_allow(void)
+{
+    const uint32_t amx_7d = bit_AMX_TILE | bit_AMX_BF16 | bit_AMX_INT8;
+    struct features f = features_read();
+
+    return (f.leaf7_edx & amx_7d) == amx_7d && (f.xcr0 & XCR0_AMX) == XCR0_AMX &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
 #else
 bool cpu_tier_available(enum cpu_tier tier)
 {
     return tier == CPU_REF;
 }
+
+bool cpu_amx_allow(void) { return false; }
 #endif
 
 const char *cpu_tier_name(enum cpu_tier tier)

@@ -20,6 +20,10 @@ const char *cpu_tier_name(enum cpu_tier tier); /* "ref", "avx2", "avx512vnni" */
 /* This processor and operating system can run the tier (cpuid and the enabled register state). */
 bool cpu_tier_available(enum cpu_tier tier);
 
+/* The processor has AMX with bf16 and int8, and the system lets this process use its tiles. Asks for
+ * that permission, which is the whole process's: call it before threads start. The answer stays. */
+bool cpu_amx_allow(void);
+
 /* name: a tier's name, or "auto" for the best available. ERR_ARG for a name that is no tier (the
  * sentence lists them), ERR_UNSUPPORTED for one this machine cannot run. */
 int cpu_tier_choose(enum cpu_tier *tier, const char *name, struct err *e);

@@ -1,6 +1,6 @@
 /* bench_kernels: every kernel of every tier that this machine has, on one thread, beside what the
- * machine can do: a loop that reads the same bytes, and a loop of the tier's multiply-adds on
- * registers, both measured in the same round. usage: bench_kernels [MiB of weights] [rounds] */
+ * machine can do (kernels/roofline.h), measured in the same round: a loop that reads the same bytes,
+ * or one of the tier's multiply-adds on registers. usage: bench_kernels [MiB of weights] [rounds] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,18 +11,17 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
-
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
+#include "kernels/roofline.h"
 
 #define K 4096
 #define ROWS_MAX 128
 #define HEAD_DIM 128
 #define VECTOR 4096
+#define MACHINE_ROUNDS 8 /* short ones: some are not disturbed */
 
 /* What the kernels work on. n_panels of each call is what a case can get through in about 10 ms. */
 struct bench {
+    struct team *team; /* of one, for the machine's loops */
     uint8_t *memory; /* weights, then KV pages */
     size_t bytes;
     struct panels w;
@@ -44,9 +43,6 @@ struct bench_case {
     double (*run)(const struct bench *, const struct bench_case *, const struct kernels *);
 };
 
-/* Keeps results of the machine's loops alive. */
-static volatile uint64_t sink;
-
 /* Time of this thread on a processor, so that a busy machine disturbs a little less. */
 static double now(void)
 {
@@ -56,117 +52,19 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Bytes a second of reading n bytes: two streams, as the fastest kernels have, each asked for as far
- * ahead as theirs are. */
-static double read_rate(const uint8_t *p, size_t n)
-{
-    typedef uint64_t line __attribute__((vector_size(64)));
-    line s[4] = {{0}};
-    size_t half = n / 512 * 256;
-    double t = now();
-
-    for (size_t i = 0; i < half; i += 128)
-        for (size_t j = 0; j < 4; j++) {
-            const uint8_t *at = p + i + j % 2 * 64 + j / 2 * half;
-
-            __builtin_prefetch(at + 4096);
-            s[j] += *(const line *)(const void *)at;
-        }
-    s[0] += s[1] + s[2] + s[3];
-    sink = s[0][0] + s[0][3] + s[0][7];
-    return 2.0 * (double)half / (now() - t);
-}
-
-#define CHAINS 12 /* more than latency times ports of any core these tiers run on */
-#define TURNS 200000
-
-#ifdef __x86_64__
-__attribute__((target("avx512f"))) static double float_rate_avx512vnni(void)
-{
-    __m512 a[CHAINS], x = _mm512_set1_ps(0.5f);
-    double t = now();
-
-    _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
-        a[j] = x;
-    for (int i = 0; i < TURNS; i++)
-        _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
-        {
-            a[j] = _mm512_fmadd_ps(x, x, a[j]);
-            __asm__ volatile("" : "+v"(a[j]));
-        }
-    return 2.0 * 16 * CHAINS * TURNS / (now() - t);
-}
-
-__attribute__((target("avx512vnni,avx512f"))) static double int8_rate_avx512vnni(void)
-{
-    __m512i a[CHAINS], x = _mm512_set1_epi32(1);
-    double t = now();
-
-    _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
-        a[j] = x;
-    for (int i = 0; i < TURNS; i++)
-        _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
-        {
-            a[j] = _mm512_dpbusd_epi32(a[j], x, x);
-            __asm__ volatile("" : "+v"(a[j]));
-        }
-    return 2.0 * 64 * CHAINS * TURNS / (now() - t);
-}
-
-__attribute__((target("avx2,fma"))) static double float_rate_avx2(void)
-{
-    __m256 a[CHAINS], x = _mm256_set1_ps(0.5f);
-    double t = now();
-
-    _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
-        a[j] = x;
-    for (int i = 0; i < TURNS; i++)
-        _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
-        {
-            a[j] = _mm256_fmadd_ps(x, x, a[j]);
-            __asm__ volatile("" : "+x"(a[j]));
-        }
-    return 2.0 * 8 * CHAINS * TURNS / (now() - t);
-}
-
-/* maddubs, madd and add: what one exact step of 32 products takes without VNNI. */
-__attribute__((target("avx2"))) static double int8_rate_avx2(void)
-{
-    __m256i a[CHAINS], x = _mm256_set1_epi32(1), ones = _mm256_set1_epi16(1);
-    double t = now();
-
-    _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
-        a[j] = x;
-    for (int i = 0; i < TURNS; i++)
-        _Pragma("GCC unroll 12") for (int j = 0; j < CHAINS; j++)
-        {
-            __m256i p = x;
-
-            __asm__ volatile("" : "+x"(p));
-            p = _mm256_madd_epi16(_mm256_maddubs_epi16(p, x), ones);
-            a[j] = _mm256_add_epi32(a[j], p);
-            __asm__ volatile("" : "+x"(a[j]));
-        }
-    return 2.0 * 32 * CHAINS * TURNS / (now() - t);
-}
-#endif
-
-/* What the machine's own loop does for a tier; 0 if there is no such loop. */
+/* The best that the machine's own loop does for a tier; 0 if there is no such loop. */
 static double machine_rate(const struct bench *b, enum limit limit, enum cpu_tier tier)
 {
-    if (limit == LIMIT_READ)
-        return read_rate(b->memory, b->bytes);
-#ifdef __x86_64__
-    if (limit == LIMIT_FLOAT && tier == CPU_AVX2)
-        return float_rate_avx2();
-    if (limit == LIMIT_FLOAT && tier == CPU_AVX512VNNI)
-        return float_rate_avx512vnni();
-    if (limit == LIMIT_INT8 && tier == CPU_AVX2)
-        return int8_rate_avx2();
-    if (limit == LIMIT_INT8 && tier == CPU_AVX512VNNI)
-        return int8_rate_avx512vnni();
-#endif
-    return 0;
+    static const enum roof roofs[] = {ROOF_COUNT, ROOF_READ, ROOF_F32, ROOF_INT8};
+    static uint32_t round;
+    double best = 0;
+
+    for (int i = 0; i < MACHINE_ROUNDS && limit != LIMIT_NONE; i++) {
+        double rate = roofline_once(b->team, tier, roofs[limit], b->memory, b->bytes, round++);
+
+        best = rate > best ? rate : best;
+    }
+    return best;
 }
 
 /* The whole of memory if that is what limits, or as many panels as take the reference a while. */
@@ -350,13 +248,20 @@ int main(int argc, char **argv)
     struct bench b = {.bytes = (size_t)(argc > 1 ? atoi(argv[1]) : 128) << 20,
                       .rounds = argc > 2 ? atoi(argv[2]) : 3};
     enum dtype filled = DTYPE_LIMIT;
+    struct mem_map map;
+    struct err e;
     size_t rows;
 
     if (b.bytes < (size_t)16 << 20 || b.rounds < 1) {
         fprintf(stderr, "usage: bench_kernels [MiB of weights, at least 16] [rounds]\n");
         return 2;
     }
-    b.memory = mem_aligned(b.bytes, 4096);
+    if (team_new(&b.team, NULL, 1, &e) ||
+        mem_map_open(&map, b.bytes, true, &e)) { /* pages as the engine's */
+        fprintf(stderr, "bench_kernels: %s\n", e.text);
+        return 1;
+    }
+    b.memory = map.data;
     rows = b.bytes / (K / 2 + K / 32); /* at most: a row of the smallest type is more */
     b.x = mem_aligned(ROWS_MAX * K * sizeof(float), 64);
     b.z = mem_aligned(VECTOR * sizeof(float), 64);
@@ -384,7 +289,7 @@ int main(int argc, char **argv)
             pages_open(&b);
         report(&b, &cases[i]);
     }
-    mem_free(b.memory);
+    mem_map_close(&map);
     mem_free(b.pages);
     mem_free(b.x);
     mem_free(b.y);
@@ -392,5 +297,6 @@ int main(int argc, char **argv)
     mem_free(b.act.q);
     mem_free(b.act.d);
     mem_free(b.act.sum);
+    team_free(&b.team);
     return 0;
 }

@@ -1,0 +1,78 @@
+/* Tiles 0-3 accumulate, 4 and 5 are rows of x, 6 and 7 of W: the 2 x 2 blocking that has the most
+ * products a load. In the L1 loops all four operands are loaded for each four products. */
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/roofline_loops.h"
+
+struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
+static void config_load(const struct tile_config *c)
+{
+    /* gcc 12 believes that only 8 bytes are read, and would drop the stores of the rest. */
+    __asm__ volatile("" : : "r"(c) : "memory");
+    _tile_loadconfig(c);
+}
+
+static void tiles_begin(struct tile_config *before)
+{
+    struct tile_config c = {.palette = 1};
+
+    memset(before, 0, sizeof(*before));
+    _tile_storeconfig(before);
+    __asm__ volatile("" : : "r"(before) : "memory");
+    for (int i = 0; i < 8; i++) {
+        c.row_bytes[i] = 64;
+        c.rows[i] = 16;
+    }
+    config_load(&c); /* and zeroes all tiles */
+}
+
+#define TILES_MULTIPLY(product)                                                                    \
+    do {                                                                                           \
+        product(0, 4, 6);                                                                          \
+        product(1, 4, 7);                                                                          \
+        product(2, 5, 6);                                                                          \
+        product(3, 5, 7);                                                                          \
+    } while (0)
+
+#define LOOP(name, product, k)                                                                     \
+    double roofline_##name##_amx(uint32_t turns)                                                   \
+    {                                                                                              \
+        struct tile_config before;                                                                 \
+                                                                                                   \
+        tiles_begin(&before);                                                                      \
+        for (uint32_t i = 0; i < turns; i++)                                                       \
+            TILES_MULTIPLY(product);                                                               \
+        config_load(&before);                                                                      \
+        return 4 * 2.0 * 16 * 16 * (k) * turns;                                                    \
+    }                                                                                              \
+                                                                                                   \
+    double roofline_##name##_l1_amx(uint32_t turns)                                                \
+    {                                                                                              \
+        _Alignas(64) uint8_t l1[4][1024];                                                          \
+        struct tile_config before;                                                                 \
+                                                                                                   \
+        memset(l1, 0, sizeof(l1));                                                                 \
+        __asm__ volatile("" : : "r"(l1) : "memory");                                               \
+        tiles_begin(&before);                                                                      \
+        for (uint32_t i = 0; i < turns; i++) {                                                     \
+            _tile_loadd(4, l1[0], 64);                                                             \
+            _tile_loadd(6, l1[1], 64);                                                             \
+            product(0, 4, 6);                                                                      \
+            _tile_loadd(5, l1[2], 64);                                                             \
+            product(2, 5, 6);                                                                      \
+            _tile_loadd(7, l1[3], 64);                                                             \
+            product(1, 4, 7);                                                                      \
+            product(3, 5, 7);                                                                      \
+        }                                                                                          \
+        config_load(&before);                                                                      \
+        return 4 * 2.0 * 16 * 16 * (k) * turns;                                                    \
+    }
+
+LOOP(bf16, _tile_dpbf16ps, 32)
+LOOP(int8, _tile_dpbssd, 64)
