@@ -44,7 +44,8 @@ int chat_tokenize(const struct chat *c, struct token_list *out, const struct cha
 int chat_render(const struct chat *c, struct str *out, const struct chat_message *messages,
                 size_t n, bool add_generation_prompt, struct err *e);
 
-/* Names of the built-in families, NULL-terminated. */
+/* Names of the built-in families, NULL-terminated; the template of one, NULL for another name. */
 const char *const *chat_families(void);
+const char *chat_family_text(const char *name);
 
 #endif
