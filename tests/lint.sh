@@ -13,6 +13,7 @@ for f in $files; do
     case $f in
     *_avx2.c) isa="-mavx2 -mfma -mf16c" ;;
     *_avx512vnni.c) isa="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni" ;;
+    *_amx.c) isa="-mavx512f -mavx512bw -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8" ;;
     esac
     echo "$f $isa"
 done | xargs -P "$(nproc)" -L 1 sh -c '
