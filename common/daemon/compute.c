@@ -12,9 +12,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/ring.h"
+#include "engine/cost.h"
 
 /* Events that may wait: a layer event a layer for a few jobs of the deepest model. */
 #define COMPUTE_EVENTS_MAX 4096
+/* How long the machine is measured at start: some 20 rounds. */
+#define COMPUTE_ROOFLINE_NS (150 * CLOCK_MS)
 
 struct compute {
     pthread_t thread;
@@ -27,6 +30,7 @@ struct compute {
     atomic_bool stop;
     const struct engine_options *options; /* valid until ready */
     struct engine *engine;
+    struct roofline roofline;  /* written before ready */
     struct sample_item *items; /* [n_vocab] */
     int rc;
     struct err err;
@@ -88,8 +92,10 @@ static void *compute_main(void *arg)
     struct compute_job *job;
 
     c->rc = engine_open(&c->engine, c->options, &c->err);
-    if (!c->rc)
+    if (!c->rc) {
         c->items = mem_calloc(engine_hparams(c->engine)->n_vocab, sizeof(*c->items));
+        cost_roofline(&c->roofline, c->engine, COMPUTE_ROOFLINE_NS);
+    }
     sem_post(&c->ready);
     while (!c->rc) {
         while (sem_wait(&c->work) < 0 && errno == EINTR)
@@ -160,6 +166,8 @@ void compute_stop(struct compute **compute)
 }
 
 const struct engine *compute_engine(const struct compute *c) { return c->engine; }
+
+const struct roofline *compute_roofline(const struct compute *c) { return &c->roofline; }
 
 bool compute_submit(struct compute *c, struct compute_job *job)
 {

@@ -16,6 +16,7 @@
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/sample.h"
+#include "kernels/roofline.h"
 
 #define COMPUTE_JOBS_MAX 4
 
@@ -54,6 +55,8 @@ void compute_stop(struct compute **c);
 
 /* Immutable after the start: hparams, layout, hash, sizes may be asked by the network thread. */
 const struct engine *compute_engine(const struct compute *c);
+/* What the machine gave the team at start. */
+const struct roofline *compute_roofline(const struct compute *c);
 
 /* False if COMPUTE_JOBS_MAX are waiting. */
 bool compute_submit(struct compute *c, struct compute_job *job);

@@ -58,10 +58,21 @@ static int node_compute_open(struct node *n, const struct node_options *o, struc
         eo.tier = n->tier;
         eo.pus = pus;
         eo.n_threads = n->n_threads = n_pus ? n_pus : topo_allowed_pus();
+        cpu_amx_allow(); /* before the team's threads start; whether it may is asked again */
         rc = compute_start(&n->compute, &eo, e);
     }
     mem_free(pus);
     return rc;
+}
+
+static void node_log_roofline(const struct node *n)
+{
+    const struct roofline *r = compute_roofline(n->compute);
+    struct str text = {0};
+
+    roofline_text(&text, r);
+    log_info("node", "roofline rounds=%u best/median: %s", r->rounds, str_text(&text));
+    str_fini(&text);
 }
 
 int node_open(struct node *n, const struct node_options *o, struct err *e)
@@ -88,6 +99,7 @@ int node_open(struct node *n, const struct node_options *o, struct err *e)
              n->ctx_max, kv_pool_total(n->pool),
              (double)kv_pool_total(n->pool) * (double)n->layout.page_bytes / 0x1p20,
              clock_s(clock_now() - start));
+    node_log_roofline(n);
     return 0;
 fail:
     node_close(n);
