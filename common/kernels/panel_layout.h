@@ -6,9 +6,17 @@
  *   | 16 f16 scales of block 2j | 16 f16 scales of 2j + 1 | lines of 2j | lines of 2j + 1 |
  *
  * with 8 lines a block for Q8_0 and 4 for Q4_0. With an odd number of blocks the last pair ends
- * after its first block; the 32 bytes of the missing scales are there, and zero. */
+ * after its first block; the 32 bytes of the missing scales are there, and zero.
+ *
+ * Panels of K types are one block of 256 k after the other. A Q4_K block has 8 blocks of 32, a Q6_K
+ * block 16 of 16, each with its scales:
+ *
+ *   Q4_K | 16 f16 d, 16 f16 dmin | 8 x (16 u8 scales, 16 u8 minima) | 8 x 4 lines of nibbles |
+ *   Q6_K | 16 f16 d, 32 zeros | 16 x 16 s8 scales | 16 x (2 lines of nibbles, 1 of upper bits) | */
 #ifndef TANDEM_KERNELS_PANEL_LAYOUT_H
 #define TANDEM_KERNELS_PANEL_LAYOUT_H
+
+#include <stdbool.h>
 
 #include "kernels/panels.h"
 
@@ -32,6 +40,21 @@ static inline size_t panel_lines_at(enum dtype type, size_t b)
     return b / 2 * (PANEL_LINE + 2 * panel_block_bytes(type)) + PANEL_LINE +
            b % 2 * panel_block_bytes(type);
 }
+
+/* A block of a K type: a line of f16 scales, 4 of integer scales, then the weights. */
+#define PANEL_K_SCALES PANEL_LINE
+#define PANEL_K_LINES (5 * PANEL_LINE)
+
+static inline bool panel_is_k(enum dtype type) { return type == DTYPE_Q4_K || type == DTYPE_Q6_K; }
+
+static inline size_t panel_k_bytes(enum dtype type)
+{
+    return PANEL_K_LINES + (type == DTYPE_Q4_K ? 32 : 48) * PANEL_LINE;
+}
+
+/* Row n of a panel of a K type, which is zero before: packed from the file's row, and read back. */
+void panel_k_pack(uint8_t *panel, enum dtype type, const uint8_t *row, size_t n, size_t n_in);
+void panel_k_row(float *out, const uint8_t *panel, enum dtype type, size_t n, size_t n_in);
 
 static inline const uint8_t *panel_at(const struct panels *w, uint32_t p)
 {

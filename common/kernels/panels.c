@@ -25,6 +25,11 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
         p->panel_bytes = ((size_t)n_in / QK + 1) / 2 * PANEL_LINE +
                          n_in / QK * panel_block_bytes(type);
         break;
+    case DTYPE_Q4_K:
+    case DTYPE_Q6_K:
+        ASSERT(n_in % QK_K == 0);
+        p->panel_bytes = n_in / QK_K * panel_k_bytes(type);
+        break;
     default:
         UNREACHABLE();
     }
@@ -112,6 +117,8 @@ void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
                 pack_q8(panel, row, n, p->n_in);
             else if (p->type == DTYPE_Q4_0)
                 pack_q4(panel, row, n, p->n_in);
+            else if (row && panel_is_k(p->type))
+                panel_k_pack(panel, p->type, row, n, p->n_in);
             else if (row && p->type == DTYPE_F32)
                 pack_f32(panel, row, n, p->n_in);
             else if (row)
@@ -143,6 +150,10 @@ void panels_row(float *out, const struct panels *p, uint32_t row)
     const uint8_t *panel = panel_at(p, row / PANEL_ROWS);
     size_t n = row % PANEL_ROWS;
 
+    if (panel_is_k(p->type)) {
+        panel_k_row(out, panel, p->type, n, p->n_in);
+        return;
+    }
     for (size_t k = 0; k < p->n_in; k++) {
         switch (p->type) {
         case DTYPE_F32:

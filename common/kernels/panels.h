@@ -10,6 +10,11 @@
  *         scales (32 bytes)                                                     = 544 bytes
  *   Q4_0  a block of 32 k: 4 lines (16 rows x 8 k: byte 4n+i, low nibble k = i, high k = 4+i)
  *         and the 16 f16 scales                                                 = 288 bytes
+ *   Q4_K  a block of 256 k: 32 lines as Q4_0's, the f16 d and dmin, and 8 scales and 8 minima a row,
+ *         a byte each                                                           = 2368 bytes
+ *   Q6_K  a block of 256 k: 32 lines of low nibbles as Q4_0's, 16 lines of upper bits (16 rows x 16 k:
+ *         byte 4n+i, bits 2j and 2j + 1 hold k = 4j + i), the f16 d and 16 scales a row, a byte each,
+ *         and 32 bytes of nothing                                               = 3392 bytes
  * How blocks and their scales interleave is panels.c's business and is documented there. Rows past
  * n_out are zero with zero scales; n_in is padded to the line (floats) with zeros. */
 #ifndef TANDEM_KERNELS_PANELS_H

@@ -14,6 +14,9 @@
                          size_t x_stride, uint32_t m, uint32_t p0, uint32_t p1);                   \
     void matmul_q_##tier(float *y, size_t y_stride, const struct panels *w,                        \
                          const struct act_q8 *x, uint32_t m, uint32_t p0, uint32_t p1);            \
+    /* matmul_q hands the K types on to it. */                                                     \
+    void matmul_k_##tier(float *y, size_t y_stride, const struct panels *w,                        \
+                         const struct act_q8 *x, uint32_t m, uint32_t p0, uint32_t p1);            \
     void rms_norm_##tier(float *y, const float *x, const float *w, size_t n, float eps);           \
     void rope_##tier(float *x, const float *cs, uint32_t n_head, uint32_t head_dim,                \
                      uint32_t n_rot);                                                              \

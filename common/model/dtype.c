@@ -19,9 +19,9 @@
     X(9, "Q8_1", 32, 36, 0)                                                                        \
     X(10, "Q2_K", 256, 84, 0)                                                                      \
     X(11, "Q3_K", 256, 110, 0)                                                                     \
-    X(12, "Q4_K", 256, 144, 0)                                                                     \
+    X(12, "Q4_K", 256, 144, 1)                                                                     \
     X(13, "Q5_K", 256, 176, 0)                                                                     \
-    X(14, "Q6_K", 256, 210, 0)                                                                     \
+    X(14, "Q6_K", 256, 210, 1)                                                                     \
     X(15, "Q8_K", 256, 292, 0)                                                                     \
     X(16, "IQ2_XXS", 256, 66, 0)                                                                   \
     X(17, "IQ2_XS", 256, 74, 0)                                                                    \
@@ -139,6 +139,72 @@ static void dtype_q4_0_to_f32(float *out, const uint8_t *row, size_t n)
     }
 }
 
+/* The eight 6-bit scales and minima of a K type's block, from 12 bytes: the first four of each are
+ * the low bits of bytes 0..3 and 4..7; of the last four, the low nibbles (scales) and high nibbles
+ * (minima) are in bytes 8..11, and their upper two bits are those of bytes 0..3 and 4..7. */
+static void k_scales(uint8_t *sc, uint8_t *m, const uint8_t *s)
+{
+    for (size_t j = 0; j < 4; j++) {
+        sc[j] = s[j] & 63;
+        m[j] = s[j + 4] & 63;
+        sc[j + 4] = (uint8_t)((s[j + 8] & 15) | s[j] >> 6 << 4);
+        m[j + 4] = (uint8_t)(s[j + 8] >> 4 | s[j + 4] >> 6 << 4);
+    }
+}
+
+void dtype_q4_k_unpack(uint8_t *q, uint8_t *sc, uint8_t *m, const struct block_q4_k *block)
+{
+    k_scales(sc, m, block->scales);
+    for (size_t c = 0; c < 4; c++)
+        for (size_t l = 0; l < 32; l++) {
+            q[64 * c + l] = block->qs[32 * c + l] & 15;
+            q[64 * c + 32 + l] = block->qs[32 * c + l] >> 4;
+        }
+}
+
+void dtype_q6_k_unpack(uint8_t *q, const struct block_q6_k *block)
+{
+    for (size_t half = 0; half < 2; half++, q += 128) {
+        const uint8_t *ql = block->ql + 64 * half, *qh = block->qh + 32 * half;
+
+        for (size_t l = 0; l < 32; l++) {
+            q[l] = (uint8_t)((ql[l] & 15) | (qh[l] & 3) << 4);
+            q[l + 32] = (uint8_t)((ql[l + 32] & 15) | (qh[l] >> 2 & 3) << 4);
+            q[l + 64] = (uint8_t)(ql[l] >> 4 | (qh[l] >> 4 & 3) << 4);
+            q[l + 96] = (uint8_t)(ql[l + 32] >> 4 | qh[l] >> 6 << 4);
+        }
+    }
+}
+
+/* d * sc * q and dmin * m are exact: 11, 6 and 4 bits; only the difference rounds. */
+static void dtype_q4_k_to_f32(float *out, const uint8_t *row, size_t n)
+{
+    for (size_t b = 0; b < n / QK_K; b++, row += sizeof(struct block_q4_k), out += QK_K) {
+        struct block_q4_k block;
+        uint8_t q[QK_K], sc[8], m[8];
+
+        memcpy(&block, row, sizeof(block));
+        dtype_q4_k_unpack(q, sc, m, &block);
+        for (size_t i = 0; i < QK_K; i++)
+            out[i] = dtype_f16_to_f32(block.d) * sc[i / 32] * q[i] -
+                     dtype_f16_to_f32(block.dmin) * m[i / 32];
+    }
+}
+
+/* Exact: 11, 7 and 5 bits. */
+static void dtype_q6_k_to_f32(float *out, const uint8_t *row, size_t n)
+{
+    for (size_t b = 0; b < n / QK_K; b++, row += sizeof(struct block_q6_k), out += QK_K) {
+        struct block_q6_k block;
+        uint8_t q[QK_K];
+
+        memcpy(&block, row, sizeof(block));
+        dtype_q6_k_unpack(q, &block);
+        for (size_t i = 0; i < QK_K; i++)
+            out[i] = dtype_f16_to_f32(block.d) * block.scales[i / 16] * (float)(q[i] - 32);
+    }
+}
+
 void dtype_row_to_f32(float *out, const void *row, enum dtype type, size_t n)
 {
     const uint8_t *bytes = row;
@@ -167,6 +233,14 @@ void dtype_row_to_f32(float *out, const void *row, enum dtype type, size_t n)
     case DTYPE_Q4_0:
         ASSERT(n % QK == 0);
         dtype_q4_0_to_f32(out, bytes, n);
+        return;
+    case DTYPE_Q4_K:
+        ASSERT(n % QK_K == 0);
+        dtype_q4_k_to_f32(out, bytes, n);
+        return;
+    case DTYPE_Q6_K:
+        ASSERT(n % QK_K == 0);
+        dtype_q6_k_to_f32(out, bytes, n);
         return;
     case DTYPE_LIMIT:
         break;

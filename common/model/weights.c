@@ -59,18 +59,32 @@ struct loader {
     bool *taken;   /* [gguf_n_tensors] */
 };
 
+/* "F32, F16, ...": the types that have kernels. */
+static const char *supported_types(char *out, size_t cap)
+{
+    size_t n = 0;
+
+    out[0] = 0;
+    for (uint32_t t = 0; t < DTYPE_LIMIT && n < cap; t++) {
+        const struct dtype_info *d = dtype_info(t);
+
+        if (d && d->supported)
+            n += (size_t)snprintf(out + n, cap - n, "%s%s", n ? ", " : "", d->name);
+    }
+    return out;
+}
+
 static int check_type(const struct gguf_tensor *t, const struct spec *s, struct err *e)
 {
     const struct dtype_info *d = dtype_info(t->type);
+    char types[128];
 
     if ((s->flags & SPEC_F32) && t->type != DTYPE_F32)
         return err_set(e, ERR_UNSUPPORTED, "tensor \"%s\" is %s, this one has to be F32", t->name,
                        d->name);
     if (!d->supported)
-        return err_set(
-            e, ERR_UNSUPPORTED,
-            "tensor \"%s\" is %s, which this build cannot run (F32, F16, BF16, Q8_0, Q4_0)",
-            t->name, d->name);
+        return err_set(e, ERR_UNSUPPORTED, "tensor \"%s\" is %s, which this build cannot run (%s)",
+                       t->name, d->name, supported_types(types, sizeof(types)));
     return 0;
 }
 

@@ -7,7 +7,14 @@
 #include "base/rng.h"
 
 const enum dtype weights_types[WEIGHTS_TYPES] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0,
-                                                 DTYPE_Q4_0};
+                                                 DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q6_K};
+
+uint32_t weights_length(enum dtype type, uint32_t n_in)
+{
+    uint32_t elems = dtype_info(type)->block_elems;
+
+    return (n_in + elems - 1) / elems * elems;
+}
 
 size_t weights_row_bytes(enum dtype type, size_t n_in)
 {
@@ -50,6 +57,32 @@ static uint16_t half(enum weights_kind kind, uint64_t r)
                                    : dtype_f32_to_f16(plain(r));
 }
 
+/* Every integer random, or all of them and the scales at an end of their range. */
+static void fill_k_block(uint8_t *block, enum dtype type, enum weights_kind kind, uint64_t seed)
+{
+    static const uint8_t ends[] = {0xff, 0x00, 0x0f, 0xf0, 0x7f, 0x80};
+    size_t at[2] = {0, 2}, n = dtype_info(type)->block_bytes;
+    uint64_t pick = rng_u64(seed, 0);
+
+    for (size_t i = 0; i < n; i++)
+        block[i] = (uint8_t)rng_u64(seed, i + 1);
+    if (kind == WEIGHTS_EXTREME && type == DTYPE_Q4_K) {
+        memset(block + 4, ends[pick % 3], 12);
+        memset(block + 16, ends[pick / 8 % 4], 128);
+    } else if (kind == WEIGHTS_EXTREME) {
+        memset(block, ends[pick % 4], 128);
+        memset(block + 128, ends[pick / 8 % 4], 64);
+        memset(block + 192, ends[pick / 64 % 6], 16);
+    }
+    if (type == DTYPE_Q6_K)
+        at[0] = at[1] = 208;
+    for (size_t i = 0; i < 2; i++) {
+        uint16_t d = half(kind, pick >> (16 + 16 * i));
+
+        memcpy(block + at[i], &d, 2);
+    }
+}
+
 static void fill_block(uint8_t *block, enum dtype type, enum weights_kind kind, uint64_t seed)
 {
     size_t n = dtype_info(type)->block_bytes - 2;
@@ -79,7 +112,9 @@ void weights_fill(void *rows, enum dtype type, size_t n_out, size_t n_in, enum w
         float f = kind == WEIGHTS_EXTREME ? extreme(r) : plain(r);
         uint16_t h = half(kind, r);
 
-        if (type == DTYPE_Q8_0 || type == DTYPE_Q4_0)
+        if (info->block_elems == QK_K)
+            fill_k_block(at, type, kind, r);
+        else if (type == DTYPE_Q8_0 || type == DTYPE_Q4_0)
             fill_block(at, type, kind, r);
         else if (type == DTYPE_F16)
             memcpy(at, &h, 2);

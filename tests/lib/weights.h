@@ -14,8 +14,11 @@ enum weights_kind {
     WEIGHTS_KIND_COUNT
 };
 
-#define WEIGHTS_TYPES 5
+#define WEIGHTS_TYPES 7
 extern const enum dtype weights_types[WEIGHTS_TYPES];
+
+/* n_in, or the next length that rows of this type can have. */
+uint32_t weights_length(enum dtype type, uint32_t n_in);
 
 /* Bytes of a row of n_in weights. */
 size_t weights_row_bytes(enum dtype type, size_t n_in);

@@ -82,6 +82,10 @@ void matmul_q_ref(float *y, size_t y_stride, const struct panels *w, const struc
     size_t blocks = w->n_in / QK;
     int8_t wb[PANEL_ROWS][QK];
 
+    if (panel_is_k(w->type)) {
+        matmul_k_ref(y, y_stride, w, x, m, p0, p1);
+        return;
+    }
     for (uint32_t p = p0; p < p1; p++) {
         size_t rows = panel_rows(w, p);
 

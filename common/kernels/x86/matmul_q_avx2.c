@@ -140,6 +140,10 @@ void matmul_q_avx2(float *y, size_t y_stride, const struct panels *w, const stru
     size_t blocks = w->n_in / QK, slice = TILE_SLICE_BYTES / panel_block_bytes(w->type);
     struct tile t = {.y_stride = y_stride, .k_pad = x->k_pad, .blocks = blocks};
 
+    if (panel_is_k(w->type)) {
+        matmul_k_avx2(y, y_stride, w, x, m, p0, p1);
+        return;
+    }
     if (m <= TILE_ROWS)
         slice = blocks;
     for (uint32_t p = p0; p < p1; p++) {

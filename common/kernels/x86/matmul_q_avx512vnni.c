@@ -121,6 +121,10 @@ void matmul_q_avx512vnni(float *y, size_t y_stride, const struct panels *w,
     struct tile t = {
         .y_stride = y_stride, .k_pad = x->k_pad, .blocks = blocks, .panel_bytes = w->panel_bytes};
 
+    if (panel_is_k(w->type)) {
+        matmul_k_avx512vnni(y, y_stride, w, x, m, p0, p1);
+        return;
+    }
     if (m <= TILE_ROWS)
         slice = blocks;
     for (uint32_t p = p0, n; p < p1; p += n) {

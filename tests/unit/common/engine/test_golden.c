@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "engine/eval.h"
+#include "model/dtype.h"
 #include "tests/lib/test.h"
 
 #define LIST_MAX 256
@@ -190,6 +191,17 @@ static void check_model(const struct golden *g, enum cpu_tier tier, enum kv_type
     eval_close(&ev);
 }
 
+static bool type_runs(const char *name)
+{
+    for (uint32_t t = 0; t < DTYPE_LIMIT; t++) {
+        const struct dtype_info *d = dtype_info(t);
+
+        if (d && strcmp(d->name, name) == 0)
+            return d->supported;
+    }
+    return false;
+}
+
 /* Rows of index.tsv that we run; returns how many. */
 static size_t golden_read(struct golden *g, size_t cap, const char *path)
 {
@@ -211,11 +223,10 @@ static size_t golden_read(struct golden *g, size_t cap, const char *path)
         g[n] = (struct golden){0};
         snprintf(g[n].name, sizeof(g[n].name), "%s", name);
         for (char *t = strtok(weights, "+"); t; t = strtok(NULL, "+")) {
-            bool q = strcmp(t, "Q8_0") == 0 || strcmp(t, "Q4_0") == 0;
             bool f16 = strcmp(t, "F32") == 0 || strcmp(t, "F16") == 0;
 
-            known = known && (q || f16 || strcmp(t, "BF16") == 0);
-            g[n].quantised = g[n].quantised || q;
+            known = known && type_runs(t);
+            g[n].quantised = g[n].quantised || (!f16 && strcmp(t, "BF16") != 0);
             g[n].exact_greedy = f16 && strcmp(greedy, "firm") == 0;
         }
         g[n].exact_greedy = g[n].exact_greedy && !g[n].quantised;
@@ -236,7 +247,7 @@ static void check_all(enum cpu_tier tier, enum kv_type kv, uint32_t chunk)
         skip();
     }
     n = golden_read(g, ARRAY_LEN(g), index);
-    assert_true(n >= 12);
+    assert_true(n >= 17);
     for (size_t i = 0; i < n; i++)
         check_model(&g[i], tier, kv, chunk);
 }

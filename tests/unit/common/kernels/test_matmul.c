@@ -26,7 +26,7 @@ struct fixture {
     struct act_q8 act;
 };
 
-static bool quantised(enum dtype type) { return type == DTYPE_Q8_0 || type == DTYPE_Q4_0; }
+static bool quantised(enum dtype type) { return dtype_info(type)->block_elems > 1; }
 
 static void run(const struct kernels *k, const struct fixture *f, struct guard *y, uint32_t p0,
                 uint32_t p1)
@@ -79,16 +79,46 @@ static void fixture_close(struct fixture *f)
     guard_close(&f->y);
 }
 
-/* The reference against the sum in double. Each of the n roundings of a chain of n fused
- * multiply-adds is at most 2^-24 of the partial sum; quantised rows add two for the scale. */
+/* out[k] bounds what the weight is put together from: |w|, or the sizes of d sc q and dmin m. */
+static void magnitudes(float *out, const struct fixture *f, const uint8_t *row)
+{
+    size_t bytes = weights_row_bytes(f->type, f->n_in);
+    uint8_t *copy = mem_alloc(bytes);
+
+    memcpy(copy, row, bytes);
+    if (f->type == DTYPE_Q4_K)
+        for (size_t i = 0; i < bytes; i += sizeof(struct block_q4_k)) {
+            copy[i + 1] &= 0x7f; /* d is positive */
+            copy[i + 3] |= 0x80; /* dmin negative */
+        }
+    dtype_row_to_f32(out, copy, f->type, f->n_in);
+    for (size_t k = 0; k < f->n_in; k++)
+        out[k] = fabsf(out[k]);
+    mem_free(copy);
+}
+
+/* How many times a sum is rounded: each is at most 2^-24 of the sum of the terms' sizes. */
+static size_t roundings(const struct fixture *f)
+{
+    switch (f->type) {
+    case DTYPE_Q8_0:
+    case DTYPE_Q4_0: return f->n_in / 32 + 2; /* a term's scale adds two */
+    case DTYPE_Q4_K: return f->n_in / 32 + 4; /* two in t, one in the oracle's weight */
+    case DTYPE_Q6_K: return f->n_in / 16 + 2;
+    default: return f->n_in;
+    }
+}
+
+/* The reference against the sum in double. */
 static void check_oracle(const struct fixture *f)
 {
     size_t row_bytes = weights_row_bytes(f->type, f->n_in), blocks = f->act.k_pad / QK;
-    size_t n = quantised(f->type) ? blocks + 2 : f->n_in;
-    float *w = mem_calloc(f->n_in, sizeof(float));
+    double n = (double)roundings(f);
+    float *w = mem_calloc(f->n_in, sizeof(float)), *a = mem_calloc(f->n_in, sizeof(float));
 
     for (uint32_t r = 0; r < f->n_out; r++) {
         dtype_row_to_f32(w, f->rows.data + r * row_bytes, f->type, f->n_in);
+        magnitudes(a, f, f->rows.data + r * row_bytes);
         for (size_t i = 0; i < f->m; i++) {
             double sum = 0, size = 0, got = ((float *)f->y.data)[i * f->y_stride + r];
 
@@ -98,14 +128,15 @@ static void check_oracle(const struct fixture *f)
                                               : ((float *)f->x.data)[i * f->x_stride + k];
 
                 sum += w[k] * x;
-                size += fabs(w[k] * x);
+                size += fabs(a[k] * x);
             }
-            if (fabs(got - sum) > (double)n * 0x1p-24 * size + (double)n * FLT_MIN)
+            if (fabs(got - sum) > n * 0x1p-24 * size + n * FLT_MIN)
                 fail_msg("row %u of %s %ux%u: %g, want %g", r, dtype_info(f->type)->name, f->n_out,
                          f->n_in, got, sum);
         }
     }
     mem_free(w);
+    mem_free(a);
 }
 
 /* Bits equal to the reference's, gaps untouched; whole, and in two ranges of panels. */
@@ -150,7 +181,7 @@ static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
 {
     struct fixture f;
 
-    fixture_open(&f, type, n_out, n_in, m, kind, seed);
+    fixture_open(&f, type, n_out, weights_length(type, n_in), m, kind, seed);
     check_oracle(&f);
     for (int t = 0; t < CPU_TIER_COUNT; t++) {
         const struct kernels *k = kernels_get((enum cpu_tier)t);
@@ -222,34 +253,57 @@ static void test_extreme_weights_and_scales(void **state)
             check(weights_types[t], 30 + seed, 96, 1 + seed % 10, WEIGHTS_EXTREME, seed);
 }
 
-/* The largest sums a block can have: -128 or nibble 0 or 15 against +-127, all of one sign. */
+/* Every row of W the same: bytes of weights and of integer scales, and all f16 scales 1. */
+static void fill_same(struct fixture *f, uint8_t weights, uint8_t scales)
+{
+    const struct dtype_info *info = dtype_info(f->type);
+    const uint16_t one = 0x3c00;
+
+    for (uint8_t *at = f->rows.data; at < f->rows.data + f->rows.bytes; at += info->block_bytes) {
+        memset(at, weights, info->block_bytes);
+        if (f->type == DTYPE_Q6_K) {
+            memset(at + offsetof(struct block_q6_k, scales), scales, 16);
+            memcpy(at + offsetof(struct block_q6_k, d), &one, 2);
+            continue;
+        }
+        memcpy(at, &one, 2);
+        if (f->type == DTYPE_Q4_K) {
+            memcpy(at + 2, &one, 2);
+            memset(at + 4, scales, 12);
+        }
+    }
+    panels_pack(&f->w, f->rows.data, 0, f->w.n_panels);
+}
+
+/* The largest sums a block can have: ends of the weights' range against +-127, all of one sign. */
+static void check_saturating(enum dtype type, uint8_t weights, uint8_t scales)
+{
+    struct fixture f;
+
+    fixture_open(&f, type, 32, weights_length(type, 64), 9, WEIGHTS_PLAIN, 3);
+    fill_same(&f, weights, scales);
+    for (size_t i = 0; i < f.q.bytes; i++)
+        f.act.q[i] = i / 64 % 3 == 0 ? 127 : i / 64 % 3 == 1 ? -127 : i % 2 ? 127 : -127;
+    memset(f.act.sum, 0, f.sum.bytes);
+    for (size_t i = 0; i < f.q.bytes; i++)
+        f.act.sum[i / 16] = (int16_t)(f.act.sum[i / 16] + f.act.q[i]);
+    run(kernels_get(CPU_REF), &f, &f.y, 0, f.w.n_panels);
+    check_oracle(&f);
+    for (int t = 0; t < CPU_TIER_COUNT; t++)
+        if (kernels_get((enum cpu_tier)t))
+            check_tier(kernels_get((enum cpu_tier)t), &f);
+    fixture_close(&f);
+}
+
 static void test_saturating_blocks(void **state)
 {
+    static const uint8_t bytes[] = {0x80, 0x7f, 0x81, 0xff, 0x00, 0xf0};
+
     (void)state;
-    for (int fill = 0; fill < 6; fill++) {
-        enum dtype type = fill < 3 ? DTYPE_Q8_0 : DTYPE_Q4_0;
-        static const uint8_t bytes[] = {0x80, 0x7f, 0x81, 0xff, 0x00, 0xf0};
-        struct fixture f;
-
-        fixture_open(&f, type, 32, 64, 9, WEIGHTS_PLAIN, 3);
-        for (size_t b = 0; b < 64; b++) {
-            uint8_t *block = f.rows.data + b * dtype_info(type)->block_bytes;
-
-            memset(block + 2, bytes[fill], dtype_info(type)->block_bytes - 2);
-        }
-        panels_pack(&f.w, f.rows.data, 0, 2);
-        for (size_t i = 0; i < f.q.bytes; i++)
-            f.act.q[i] = i / 64 % 3 == 0 ? 127 : i / 64 % 3 == 1 ? -127 : i % 2 ? 127 : -127;
-        memset(f.act.sum, 0, f.sum.bytes);
-        for (size_t i = 0; i < f.q.bytes; i++)
-            f.act.sum[i / 16] = (int16_t)(f.act.sum[i / 16] + f.act.q[i]);
-        run(kernels_get(CPU_REF), &f, &f.y, 0, 2);
-        check_oracle(&f);
-        for (int t = 0; t < CPU_TIER_COUNT; t++)
-            if (kernels_get((enum cpu_tier)t))
-                check_tier(kernels_get((enum cpu_tier)t), &f);
-        fixture_close(&f);
-    }
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+        for (size_t w = 0; quantised(weights_types[t]) && w < ARRAY_LEN(bytes); w++)
+            for (size_t s = 0; s < ARRAY_LEN(bytes); s++)
+                check_saturating(weights_types[t], bytes[w], bytes[s]);
 }
 
 static void test_no_panels_write_nothing(void **state)

@@ -176,10 +176,77 @@ static void test_q4_0_rows(void **state)
     }
 }
 
+static void set_bits(uint8_t *byte, int shift, unsigned v)
+{
+    *byte = (uint8_t)(*byte | v << shift);
+}
+
+/* Block j of 32 has scale 60 - 7 j and minimum 5 + 8 j, so that all of their bits are used. */
+static void test_q4_k_rows(void **state)
+{
+    struct block_q4_k row[2] = {{.d = 0x3800 /* 0.5 */, .dmin = 0x3c00 /* 1 */}};
+    float out[2 * QK_K];
+
+    (void)state;
+    for (unsigned j = 0; j < 8; j++) {
+        uint8_t *s = row[0].scales;
+        unsigned sc = 60 - 7 * j, mn = 5 + 8 * j;
+
+        if (j < 4) {
+            set_bits(&s[j], 0, sc);
+            set_bits(&s[j + 4], 0, mn);
+        } else {
+            set_bits(&s[j + 4], 0, sc & 15);
+            set_bits(&s[j + 4], 4, mn & 15);
+            set_bits(&s[j - 4], 6, sc >> 4);
+            set_bits(&s[j], 6, mn >> 4);
+        }
+        for (unsigned i = 0; i < 32; i++)
+            set_bits(&row[0].qs[j / 2 * 32 + i], j % 2 ? 4 : 0, (i + j) & 15);
+    }
+    row[1] = row[0];
+    row[1].d = 0xbc00; /* -1 */
+    row[1].dmin = 0;
+    dtype_row_to_f32(out, row, DTYPE_Q4_K, 2 * QK_K);
+    for (unsigned i = 0; i < QK_K; i++) {
+        float sc = 60 - 7 * (float)(i / 32), mn = 5 + 8 * (float)(i / 32);
+        float q = (float)((i + i / 32) & 15);
+
+        assert_true(out[i] == sc * q / 2 - mn);
+        assert_true(out[QK_K + i] == -sc * q);
+    }
+}
+
+/* Weight i is (i mod 61) - 30, block j of 16 has scale 3 j - 20. */
+static void test_q6_k_rows(void **state)
+{
+    struct block_q6_k row[2] = {{.d = 0x3800 /* 0.5 */}};
+    float out[2 * QK_K];
+
+    (void)state;
+    for (unsigned i = 0; i < QK_K; i++) {
+        unsigned half = i / 128, quarter = i / 32 % 4, l = i % 32, q = i % 61 + 2;
+
+        set_bits(&row[0].ql[64 * half + 32 * (quarter % 2) + l], quarter < 2 ? 0 : 4, q & 15);
+        set_bits(&row[0].qh[32 * half + l], 2 * (int)quarter, q >> 4);
+        row[0].scales[i / 16] = (int8_t)(3 * (int)(i / 16) - 20);
+    }
+    row[1] = row[0];
+    row[1].d = 0x0001; /* the smallest subnormal */
+    dtype_row_to_f32(out, row, DTYPE_Q6_K, 2 * QK_K);
+    for (int i = 0; i < QK_K; i++) {
+        float w = (float)((3 * (i / 16) - 20) * (i % 61 - 30));
+
+        assert_true(out[i] == w / 2);
+        assert_true(out[QK_K + i] == w * 0x1p-24f);
+    }
+}
+
 static void test_types_have_names_and_blocks(void **state)
 {
     const uint32_t removed[] = {4, 5, 31, 32, 33, 36, 37, 38};
-    const uint32_t runs[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0};
+    const uint32_t runs[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0,
+                             DTYPE_Q4_K, DTYPE_Q6_K};
     uint32_t n_known = 0, n_supported = 0;
 
     (void)state;
@@ -209,6 +276,8 @@ int main(void)
         cmocka_unit_test(test_float_rows_at_any_alignment),
         cmocka_unit_test(test_q8_0_rows),
         cmocka_unit_test(test_q4_0_rows),
+        cmocka_unit_test(test_q4_k_rows),
+        cmocka_unit_test(test_q6_k_rows),
         cmocka_unit_test(test_types_have_names_and_blocks),
     };
 
