@@ -1,7 +1,9 @@
 /* bench_kernels: every kernel of every tier that this machine has, on one thread, beside what the
  * machine can do (kernels/roofline.h), measured in the same round: a loop that reads the same bytes,
- * or one of the tier's multiply-adds on registers. usage: bench_kernels [MiB of weights] [rounds] */
+ * or one of the tier's multiply-adds on registers.
+ * usage: bench_kernels [MiB of weights] [rounds] [part of a kernel's name] */
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +72,7 @@ static double machine_rate(const struct bench *b, enum limit limit, enum cpu_tie
 /* The whole of memory if that is what limits, or as many panels as take the reference a while. */
 static double run_matmul(const struct bench *b, const struct bench_case *c, const struct kernels *k)
 {
-    bool quantised = c->type == DTYPE_Q8_0 || c->type == DTYPE_Q4_0;
+    bool quantised = dtype_info(c->type)->block_elems > 1;
     uint32_t n = k->tier == CPU_REF ? 2 : c->limit == LIMIT_READ ? b->w.n_panels : 32;
     double t = now();
 
@@ -142,11 +144,19 @@ static const struct bench_case cases[] = {
     {"matmul Q4_0", DTYPE_Q4_0, 1, LIMIT_READ, run_matmul},
     {"matmul Q4_0", DTYPE_Q4_0, 4, LIMIT_READ, run_matmul},
     {"matmul Q4_0", DTYPE_Q4_0, 8, LIMIT_READ, run_matmul},
+    {"matmul Q4_K", DTYPE_Q4_K, 1, LIMIT_READ, run_matmul},
+    {"matmul Q4_K", DTYPE_Q4_K, 4, LIMIT_READ, run_matmul},
+    {"matmul Q4_K", DTYPE_Q4_K, 8, LIMIT_READ, run_matmul},
+    {"matmul Q6_K", DTYPE_Q6_K, 1, LIMIT_READ, run_matmul},
+    {"matmul Q6_K", DTYPE_Q6_K, 4, LIMIT_READ, run_matmul},
+    {"matmul Q6_K", DTYPE_Q6_K, 8, LIMIT_READ, run_matmul},
     {"matmul F32", DTYPE_F32, 128, LIMIT_FLOAT, run_matmul},
     {"matmul F16", DTYPE_F16, 128, LIMIT_FLOAT, run_matmul},
     {"matmul BF16", DTYPE_BF16, 128, LIMIT_FLOAT, run_matmul},
     {"matmul Q8_0", DTYPE_Q8_0, 128, LIMIT_INT8, run_matmul},
     {"matmul Q4_0", DTYPE_Q4_0, 128, LIMIT_INT8, run_matmul},
+    {"matmul Q4_K", DTYPE_Q4_K, 128, LIMIT_INT8, run_matmul},
+    {"matmul Q6_K", DTYPE_Q6_K, 128, LIMIT_INT8, run_matmul},
     {"attention F16", DTYPE_LIMIT, 1, LIMIT_READ, run_attention},
     {"attention F16", DTYPE_LIMIT, 4, LIMIT_READ, run_attention},
     {"attention F16", DTYPE_LIMIT, 8, LIMIT_READ, run_attention},
@@ -185,9 +195,13 @@ static void weights_open(struct bench *b, enum dtype type)
             memcpy(block, (uint8_t *)&f + 4 - info->block_bytes, info->block_bytes);
             continue;
         }
-        memcpy(block, &half, 2);
-        for (size_t j = 2; j < info->block_bytes; j++)
+        for (size_t j = 0; j < info->block_bytes; j++)
             block[j] = (uint8_t)rng_u64(i, j);
+        memcpy(block, &half, 2);
+        if (type == DTYPE_Q4_K)
+            memcpy(block + offsetof(struct block_q4_k, dmin), &half, 2);
+        if (type == DTYPE_Q6_K)
+            memcpy(block + offsetof(struct block_q6_k, d), &half, 2);
     }
     panels_pack(&b->w, rows, 0, 2);
     for (size_t i = 2; i < b->w.n_panels; i++)
@@ -247,13 +261,14 @@ int main(int argc, char **argv)
 {
     struct bench b = {.bytes = (size_t)(argc > 1 ? atoi(argv[1]) : 128) << 20,
                       .rounds = argc > 2 ? atoi(argv[2]) : 3};
+    const char *only = argc > 3 ? argv[3] : "";
     enum dtype filled = DTYPE_LIMIT;
     struct mem_map map;
     struct err e;
     size_t rows;
 
     if (b.bytes < (size_t)16 << 20 || b.rounds < 1) {
-        fprintf(stderr, "usage: bench_kernels [MiB of weights, at least 16] [rounds]\n");
+        fprintf(stderr, "usage: bench_kernels [MiB of weights, at least 16] [rounds] [name]\n");
         return 2;
     }
     if (team_new(&b.team, NULL, 1, &e) ||
@@ -283,6 +298,8 @@ int main(int argc, char **argv)
     printf("%-16s %4s  %-11s %17s %9s %7s %8s\n", "kernel", "M", "tier", "rate", "machine", "share",
            "x ref");
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        if (!strstr(cases[i].name, only))
+            continue;
         if (cases[i].type != filled && cases[i].type != DTYPE_LIMIT)
             weights_open(&b, filled = cases[i].type);
         if (cases[i].run == run_attention && !b.pages)
