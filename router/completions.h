@@ -1,4 +1,8 @@
-/* completions: POST /v1/completions and /v1/chat/completions, streamed or whole. */
+/* completions: POST /v1/completions and /v1/chat/completions, streamed or whole.
+ *
+ * Without max_tokens a completion gets 16, as from OpenAI and vLLM, and a chat what the context has
+ * left. A stream's head is sent with its first token (or the first comment), so that a request that
+ * fails before has a status of its own; later it ends in an error event. */
 #ifndef TANDEM_ROUTER_COMPLETIONS_H
 #define TANDEM_ROUTER_COMPLETIONS_H
 

@@ -76,6 +76,7 @@ struct router_event {
 
 /* What is known about a request when it ends. */
 struct router_stats {
+    uint64_t request; /* its number, as the nodes know it; 0: it never got one */
     uint32_t prompt_tokens, output_tokens, restarts;
     int64_t wait_ns;    /* submit to the first reservation */
     int64_t queue_ns;   /* in the prefill node's queue; of the last attempt */

@@ -1,6 +1,7 @@
 #include "router/generation.h"
 
-#include "base/check.h"
+#include <inttypes.h>
+
 #include "base/clock.h"
 
 static const char *const endpoint_names[] = {"chat", "completions", "native"};
@@ -109,9 +110,9 @@ void generation_end(struct generation *g, struct metrics *m, struct generation_e
         hist_add(&m->wait, s->wait_ns);
     }
     log_info("request",
-             "client=%llu endpoint=%s status=%d finish=%s prompt=%u output=%u ttft_ms=%.1f "
+             "request=%" PRIu64 " endpoint=%s status=%d finish=%s prompt=%u output=%u ttft_ms=%.1f "
              "tpot_ms=%.2f total_ms=%.1f restarts=%u prefill=%s decode=%s",
-             (unsigned long long)g->client, endpoint_names[g->endpoint], end->status,
+             s->request, endpoint_names[g->endpoint], end->status,
              finish_text(end->finish), g->n_prompt, g->n_tokens, generation_ttft_ms(g),
              generation_tpot_ms(g), clock_ms(now - g->started_at), s->restarts,
              *s->prefill ? s->prefill : "-", *s->decode ? s->decode : "-");

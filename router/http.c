@@ -489,7 +489,7 @@ int http_server_open(struct http_server **out, struct event_base *base, const ch
     int rc = server_resolve(&ai, address, e);
 
     *out = NULL;
-    if (rc)
+    if (rc || !ai)
         return rc;
     s = mem_zalloc(sizeof(*s));
     s->service = *service;

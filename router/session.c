@@ -19,6 +19,7 @@ struct session *session_new(const struct router_submit *submit, uint64_t request
     s->n_stop_tokens = submit->n_stop_tokens;
     memcpy(s->stop_tokens, submit->stop_tokens, sizeof(s->stop_tokens));
     s->submitted_at = s->queued_at = now;
+    s->stats.request = request;
     s->stats.prompt_tokens = submit->n_tokens;
     return s;
 }

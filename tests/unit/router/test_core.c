@@ -109,6 +109,7 @@ static void test_request_walks_every_state(void **state)
     check_delivered(&r, 1, 4, 4);
     assert_non_null(a = rig_nth(&r, ROUTER_FINISH, 0));
     assert_int_equal(a->finish, FINISH_LENGTH);
+    assert_int_equal(a->stats.request, 7000);
     assert_int_equal(a->stats.prompt_tokens, 40);
     assert_int_equal(a->stats.output_tokens, 8);
     assert_int_equal(a->stats.kv_bytes, 4096);
