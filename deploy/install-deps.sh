@@ -5,7 +5,7 @@ set -eu
 
 build="gcc make pkg-config libc6-dev libzmq3-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
        libhwloc-dev libevent-dev libjansson-dev libxxhash-dev"
-check="libcmocka-dev curl jq procps"
+check="libcmocka-dev curl jq procps python3-jinja2"
 lint="clang-tidy cppcheck"
 
 want=
