@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "bench/engine.h"
 #include "bench/options.h"
 #include "bench/report.h"
 #include "bench/run.h"
@@ -63,6 +64,8 @@ int main(int argc, char **argv)
     int code = EXIT_OK;
     bool ok = false;
 
+    if (argc > 1 && strcmp(argv[1], "engine") == 0)
+        return engine_bench_main(argc - 1, argv + 1);
     if (option_main(&bench_option_table, &o, argc, argv, NULL, &action, &e)) {
         fprintf(stderr, "tandem-bench: %s\n", e.text);
         code = EXIT_USAGE;

@@ -62,7 +62,8 @@ const struct option_table bench_option_table = {
                "request. ITL: gaps between outputs, of all requests. E2E: start to end. Start is when\n"
                "a request was sent; in an open loop, when it was due, sent late or not. Percentile p\n"
                "is the smallest value that p % of the values do not exceed. Throughput is of\n"
-               "successful requests, over the time from the first start to the last end",
+               "successful requests, over the time from the first start to the last end.\n"
+               "`tandem-bench engine` measures the engine of this machine alone",
     .options = bench_option_list,
     .n = ARRAY_LEN(bench_option_list),
     .check = check,
