@@ -106,6 +106,8 @@ void generation_end(struct generation *g, struct metrics *m, struct generation_e
         end->status = 499;
     metrics_request(m, g->endpoint, end->status);
     if (end->status == 200) {
+        if (!g->first_at) /* the first token was a stop token: served, with an empty answer */
+            m->prompt_tokens += g->n_prompt;
         hist_add(&m->total, now - g->started_at);
         hist_add(&m->wait, s->wait_ns);
     }

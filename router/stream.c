@@ -255,6 +255,10 @@ void stream_first(struct router_core *c, struct session *s, const struct msg_pre
     s->queued_tokens = 0;
     s->state = SESSION_DECODE;
     ahead = s->n_ahead || s->ahead_finish != FINISH_NONE;
+    if (m->finish == FINISH_STOP && !ahead) { /* a stop token is not part of the stream */
+        stream_end_if_done(c, s, s->prefill, m->finish);
+        return;
+    }
     session_first(s, m->token);
     stream_deliver(c, s, first);
     if (!ahead) {

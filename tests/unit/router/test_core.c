@@ -124,23 +124,37 @@ static void test_request_walks_every_state(void **state)
 
 static void test_first_token_may_be_the_last(void **state)
 {
-    const enum finish ends[] = {FINISH_STOP, FINISH_LENGTH};
+    struct rig r;
+    struct stream_id id;
 
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        struct rig r;
-        struct stream_id id;
+    rig_pair(&r);
+    id = walk(&r, IN_PREFILL);
+    rig_first(&r, P1, id, 0, 500, FINISH_LENGTH);
+    check_delivered(&r, 1, 0, 1);
+    assert_int_equal(rig_nth(&r, ROUTER_FINISH, 0)->finish, FINISH_LENGTH);
+    assert_non_null(rig_sent(&r, D1, MSG_CANCEL)); /* its reservation is of no use */
+    assert_null(rig_sent(&r, P1, MSG_CANCEL));
+    check_idle(&r);
+    rig_fini(&r);
+}
 
-        rig_pair(&r);
-        id = walk(&r, IN_PREFILL);
-        rig_first(&r, P1, id, 0, 500, ends[i]);
-        check_delivered(&r, 1, 0, 1);
-        assert_int_equal(rig_nth(&r, ROUTER_FINISH, 0)->finish, ends[i]);
-        assert_non_null(rig_sent(&r, D1, MSG_CANCEL)); /* its reservation is of no use */
-        assert_null(rig_sent(&r, P1, MSG_CANCEL));
-        check_idle(&r);
-        rig_fini(&r);
-    }
+static void test_first_token_that_stops_is_not_part_of_the_stream(void **state)
+{
+    struct rig r;
+    struct stream_id id;
+
+    (void)state;
+    rig_pair(&r);
+    id = walk(&r, IN_PREFILL);
+    rig_first(&r, P1, id, 0, 500, FINISH_STOP);
+    assert_int_equal(rig_count(&r, ROUTER_DELIVER), 0);
+    assert_int_equal(rig_nth(&r, ROUTER_FINISH, 0)->finish, FINISH_STOP);
+    assert_int_equal(rig_nth(&r, ROUTER_FINISH, 0)->stats.output_tokens, 0);
+    assert_non_null(rig_sent(&r, D1, MSG_CANCEL));
+    assert_null(rig_sent(&r, P1, MSG_CANCEL));
+    check_idle(&r);
+    rig_fini(&r);
 }
 
 static void test_tokens_that_overtake_the_first_wait(void **state)
@@ -701,6 +715,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request_walks_every_state),
         cmocka_unit_test(test_first_token_may_be_the_last),
+        cmocka_unit_test(test_first_token_that_stops_is_not_part_of_the_stream),
         cmocka_unit_test(test_tokens_that_overtake_the_first_wait),
         cmocka_unit_test(test_whole_stream_may_overtake_the_first),
         cmocka_unit_test(test_each_index_is_delivered_once),

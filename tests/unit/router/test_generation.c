@@ -125,6 +125,21 @@ static void test_tokens_become_text_and_figures(void **state)
     rig_fini(&r);
 }
 
+static void test_an_empty_answer_was_served_too(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    rig_init(&r, NULL, false);
+    finish(&r, FINISH_STOP);
+    assert_int_equal(r.c.texts, 0);
+    assert_int_equal(r.c.gen.n_tokens, 0);
+    assert_int_equal(r.metrics->prompt_tokens, 5);
+    assert_int_equal(r.metrics->output_tokens, 0);
+    assert_int_equal(r.metrics->ttft.count, 0);
+    rig_fini(&r);
+}
+
 static void test_end_token_is_counted_but_not_shown(void **state)
 {
     struct rig r;
@@ -225,6 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens_become_text_and_figures),
+        cmocka_unit_test(test_an_empty_answer_was_served_too),
         cmocka_unit_test(test_end_token_is_counted_but_not_shown),
         cmocka_unit_test(test_characters_are_whole),
         cmocka_unit_test(test_stop_string_ends_it_whatever_the_batches),
