@@ -266,7 +266,7 @@ static int decode_core_open(struct decode *d, struct err *e)
         .ctx_max = d->node.ctx_max,
         .slots = o->slots,
         .wire = d->node.layout.type,
-        .credit_bytes = size_max(o->credit_bytes, 2 * MSG_BULK_MAX),
+        .credit_bytes = o->credit_bytes,
         .lease_ns = LEASE_NS,
     };
 

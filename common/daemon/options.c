@@ -140,8 +140,8 @@ static const struct option decode_rows[] = {
            .help = "where prefill nodes send KV"),
     OPTION(decode_options, slots, U32, .def = "16", .min = 1, .max = 4096,
            .help = "sequences decoded at once"),
-    /* No less than one KV_PAGE message (MSG_BULK_MAX), or nothing could ever be sent. */
-    OPTION(decode_options, credit_bytes, BYTES, .def = "8MiB", .min = 256 << 10, .max = 1 << 30,
+    /* No less than two KV_PAGE messages of MSG_BULK_MAX, one on its way and one to be sent. */
+    OPTION(decode_options, credit_bytes, BYTES, .def = "8MiB", .min = 512 << 10, .max = 1 << 30,
            .unit = "SIZE", .help = "KV bytes a prefill node may have on the way"),
 };
 

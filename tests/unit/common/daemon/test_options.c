@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "host/cpu.h"
 #include "kv/kv_layout.h"
+#include "net/msg.h"
 
 static void test_tables_have_good_defaults(void **state)
 {
@@ -30,6 +31,21 @@ static void test_tables_have_good_defaults(void **state)
     assert_int_equal(d.kv_type, KV_F16);
     option_free(&router_option_table, &r);
     option_free(&prefill_option_table, &p);
+    option_free(&decode_option_table, &d);
+}
+
+/* Two KV_PAGE messages: with less, one on its way would hold up the next. */
+static void test_credit_is_at_least_two_messages(void **state)
+{
+    struct decode_options d = {0};
+    struct err e = {0};
+    const struct option *o = option_find(&decode_option_table, "credit_bytes");
+
+    (void)state;
+    option_defaults(&decode_option_table, &d);
+    assert_int_equal(option_set(o, &d, "524287", NULL, &e), ERR_CONFIG);
+    assert_int_equal(option_set(o, &d, "512KiB", NULL, &e), 0);
+    assert_int_equal(d.credit_bytes, 2 * MSG_BULK_MAX);
     option_free(&decode_option_table, &d);
 }
 
@@ -100,6 +116,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tables_have_good_defaults),
+        cmocka_unit_test(test_credit_is_at_least_two_messages),
         cmocka_unit_test(test_names_stand_in_the_order_of_their_enums),
         cmocka_unit_test(test_what_is_a_name_an_address_an_endpoint),
         cmocka_unit_test(test_checks_involve_several_options),
