@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "base/check.h"
@@ -34,6 +36,7 @@ struct sock {
     enum sock_kind kind;
     struct str scratch; /* the protobuf of the message being sent */
     char endpoint[MSG_ENDPOINT_MAX];
+    struct stat file; /* of a bound ipc endpoint, as it was made; st_ino 0: none */
 };
 
 struct sock_ctx *sock_ctx_new(void)
@@ -106,10 +109,28 @@ int sock_open(struct sock **out, struct sock_ctx *ctx, const struct sock_options
     return 0;
 }
 
+/* The path of an ipc endpoint; NULL for tcp and for the abstract namespace. */
+static const char *sock_path(const struct sock *s)
+{
+    return !strncmp(s->endpoint, "ipc://", 6) && s->endpoint[6] != '@' ? s->endpoint + 6 : NULL;
+}
+
+/* libzmq 4.3.4 leaves the file of a bound ipc endpoint behind. Removed unless another process has
+ * bound the path meanwhile, which replaces the file. */
+static void sock_unlink(const struct sock *s)
+{
+    struct stat now;
+
+    if (s->file.st_ino && stat(sock_path(s), &now) == 0 && now.st_ino == s->file.st_ino &&
+        now.st_dev == s->file.st_dev)
+        unlink(sock_path(s));
+}
+
 void sock_close(struct sock **s)
 {
     if (!*s)
         return;
+    sock_unlink(*s);
     ASSERT(zmq_close((*s)->zmq) == 0);
     str_fini(&(*s)->scratch);
     mem_free(*s);
@@ -127,6 +148,8 @@ int sock_bind(struct sock *s, const char *endpoint, struct err *e)
         return err_set(e, ERR_LIMIT, "endpoint %s is longer than %d bytes", endpoint,
                        MSG_ENDPOINT_MAX - 1);
     }
+    if (!sock_path(s) || stat(sock_path(s), &s->file) != 0)
+        s->file.st_ino = 0;
     return 0;
 }
 

@@ -479,9 +479,33 @@ static void test_linger(void **state)
     pair_close(&p);
 }
 
+/* A file that another process has put in its place is not ours to remove. */
+static void test_a_closed_endpoint_leaves_no_file(void **state)
+{
+    (void)state;
+    for (int replaced = 0; replaced < 2; replaced++) {
+        struct pair p;
+        const char *file = p.path + strlen("ipc://");
+        char moved[128];
+
+        pair_open(&p, "ipc", SOCK_CONTROL, 0);
+        assert_int_equal(access(file, F_OK), 0);
+        snprintf(moved, sizeof(moved), "%s.moved", file);
+        if (replaced) {
+            assert_int_equal(rename(file, moved), 0);
+            fclose(fopen(file, "w"));
+        }
+        sock_close(&p.router);
+        assert_int_equal(access(file, F_OK), replaced ? 0 : -1);
+        unlink(moved);
+        pair_close(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_closed_endpoint_leaves_no_file),
         cmocka_unit_test(test_there_and_back),
         cmocka_unit_test(test_long_prompt),
         cmocka_unit_test(test_unknown_peer),
