@@ -330,6 +330,10 @@ static bool conn_read_chunked(struct http_conn *c)
         return true;
     }
     evbuffer_drain(in, framing);
+    if (c->chunked.left > HTTP_BODY_MAX - c->body.len) { /* known before it comes */
+        conn_refuse(c, 413, "the body is longer than 16777216 bytes");
+        return true;
+    }
     if (used > framing && !conn_take_body(c, used - framing))
         return true;
     if (c->chunked.state == CHUNK_DONE)

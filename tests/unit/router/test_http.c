@@ -229,6 +229,7 @@ static void test_bad_requests_get_json_and_the_end(void **state)
         {"rubbish\r\n\r\n" GET("/"), "400"}, /* and what follows is not looked at */
         {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16777217\r\n\r\nabc", "413"},
         {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "400"},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1000001\r\n", "413"},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
