@@ -355,8 +355,8 @@ static void serve_wrong_method(struct router *r, struct http_conn *c,
     struct api_error e = {.status = 405};
     struct str fields = {0};
 
-    snprintf(e.text, sizeof(e.text), "%s takes %s, not %.*s", route->path, route->method,
-             (int)size_min(h->method.n, 32), h->method.s);
+    snprintf(e.text, sizeof(e.text), "%.*s takes %s, not %.*s", (int)size_min(h->path.n, 128),
+             h->path.s, route->method, (int)size_min(h->method.n, 32), h->method.s);
     serve_fields(r, c, NULL, &fields);
     str_addf(&fields, "Allow: %s, OPTIONS\r\n", route->method);
     serve_error(c, &fields, &e, 0);

@@ -594,7 +594,8 @@ static void test_endpoints(void **state)
     check_answer(r, "POST", "/v1/completions", "{\"prompt\":[5000000]}",
                  PARTS("400 ", "5000000 is not below 2048"));
     check_answer(r, "POST", "/v1/completions", "{", PARTS("400 ", "not valid JSON"));
-    check_answer(r, "GET", "/v1/completions", "", PARTS("405 ", "Allow: POST, OPTIONS"));
+    check_answer(r, "GET", "/v1/completions", "",
+                 PARTS("405 ", "Allow: POST, OPTIONS", "/v1/completions takes POST, not GET"));
     check_answer(r, "POST", "/v1/embeddings", "{}", PARTS("501 ", "\"not_supported_error\""));
     check_answer(r, "GET", "/nope", "", PARTS("404 ", "\"not_found_error\"", "/nope"));
     check_answer(r, "OPTIONS", "/v1/chat/completions", "", PARTS("204 ", "Allow: POST, OPTIONS"));
