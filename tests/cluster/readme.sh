@@ -1,0 +1,27 @@
+#!/bin/bash
+# The commands that README.md shows work as they stand there, in its order, with its cluster file.
+. tests/lib/cluster.sh
+port=$(free_port)
+mkdir -p "$TANDEM_RUN_DIR" "$TMP/models"
+cp "$DEMO" "$TMP/models/model.gguf"
+CLUSTER=cluster
+
+# README.md with a port that is free.
+readme() { sed "s/127\.0\.0\.1:8000/127.0.0.1:$port/g" README.md; }
+
+# Its shell lines: indented by four; a backslash joins two; without comments.
+commands() { readme | sed -n 's/^    //p' | sed -e ':a' -e '/\\$/{N;s/\\\n//;ba' -e '}' -e 's/  *#.*//' | grep -E '^(tandem|curl)'; }
+
+works() {
+    local out
+    out=$(cd "$TMP" && PATH=$BIN:$PATH bash -c "$1" 2>&1 </dev/null)
+    local rc=$?
+    echo "$out"
+    [ "$rc" = 0 ] && [ -n "$out" ] && [[ $out != *'"error"'* ]]
+}
+
+readme | sed -n '/^```yaml$/,/^```$/p' | grep -v '^```' >"$TMP/cluster.yaml"
+commands >"$TMP/commands"
+while read -r line; do
+    t "README: $line" works "$line"
+done <"$TMP/commands"
