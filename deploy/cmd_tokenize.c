@@ -31,7 +31,7 @@ static const struct option tokenize_option_list[] = {
 static const struct option_table tokenize_table = {
     .program = "tandem tokenize",
     .usage = "[TEXT|-]",
-    .summary = "Prints the token ids of a text, of standard input if none is given.",
+    .summary = "Prints the token ids of a text, of standard input if none is given",
     .options = tokenize_option_list,
     .n = ARRAY_LEN(tokenize_option_list),
 };
@@ -49,7 +49,7 @@ static const struct option detokenize_option_list[] = {
 static const struct option_table detokenize_table = {
     .program = "tandem detokenize",
     .usage = "ID...",
-    .summary = "Prints the text of a list of token ids.",
+    .summary = "Prints the text of a list of token ids",
     .options = detokenize_option_list,
     .n = ARRAY_LEN(detokenize_option_list),
 };
