@@ -208,7 +208,7 @@ void matmul_k_avx2(float *y, size_t y_stride, const struct panels *w, const stru
         t.lanes[1] = lanes_avx2(w->n_out, p * PANEL_ROWS + 8);
         for (t.b0 = 0; t.b0 < blocks; t.b0 = t.b1) {
             t.b1 = blocks - t.b0 < slice ? blocks : t.b0 + slice;
-            t.ahead = TILE_AHEAD;
+            t.ahead = panel_k_bytes(w->type); /* the same line of the next block */
             for (size_t i = 0; i < m; i += TILE_ROWS) {
                 t.y = y + i * y_stride + p * PANEL_ROWS;
                 t.q = x->q + i * x->k_pad;
