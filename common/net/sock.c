@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -137,10 +139,32 @@ void sock_close(struct sock **s)
     *s = NULL;
 }
 
+/* zmq_bind takes the path of an ipc endpoint away from a living process, silently. True: somebody
+ * listens there. */
+static bool endpoint_taken(const char *endpoint)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    size_t n = strlen(endpoint);
+    bool taken;
+    int fd;
+
+    if (strncmp(endpoint, "ipc://", 6) != 0 || endpoint[6] == '@' || n - 6 >= sizeof(sa.sun_path))
+        return false;
+    memcpy(sa.sun_path, endpoint + 6, n - 6);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    taken = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN;
+    close(fd);
+    return taken;
+}
+
 int sock_bind(struct sock *s, const char *endpoint, struct err *e)
 {
     size_t n = sizeof(s->endpoint);
 
+    if (endpoint_taken(endpoint))
+        return err_set(e, ERR_NET, "cannot bind %s: %s", endpoint, strerror(EADDRINUSE));
     if (zmq_bind(s->zmq, endpoint) < 0)
         return err_set(e, ERR_NET, "cannot bind %s: %s", endpoint, zmq_strerror(errno));
     if (zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &n) < 0) {

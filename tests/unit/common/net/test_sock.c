@@ -479,6 +479,25 @@ static void test_linger(void **state)
     pair_close(&p);
 }
 
+static void test_an_endpoint_in_use_is_refused(void **state)
+{
+    struct sock_options o = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL};
+
+    (void)state;
+    for (size_t t = 0; t < ARRAY_LEN(transports); t++) {
+        struct pair p;
+        struct sock *other;
+        struct err e = {0};
+
+        pair_open(&p, transports[t], SOCK_CONTROL, 0);
+        assert_int_equal(sock_open(&other, p.ctx, &o, &e), 0);
+        assert_int_equal(sock_bind(other, sock_endpoint(p.router), &e), ERR_NET);
+        assert_non_null(strstr(e.text, "Address already in use"));
+        sock_close(&other);
+        pair_close(&p);
+    }
+}
+
 /* A file that another process has put in its place is not ours to remove. */
 static void test_a_closed_endpoint_leaves_no_file(void **state)
 {
@@ -505,6 +524,7 @@ static void test_a_closed_endpoint_leaves_no_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_endpoint_in_use_is_refused),
         cmocka_unit_test(test_a_closed_endpoint_leaves_no_file),
         cmocka_unit_test(test_there_and_back),
         cmocka_unit_test(test_long_prompt),
