@@ -1,5 +1,5 @@
-/* rig: a router core with nodes and clients that a test plays. Header only: each test program has its
- * own. Node handles: 1.. prefill, 101.. decode, as the test chooses; client handles likewise. */
+/* rig: a router core with nodes and clients that a test plays. Header only: each test program has
+ * its own. Node handles below 100 are prefill nodes, those above decode nodes. */
 #ifndef TANDEM_TESTS_ROUTER_RIG_H
 #define TANDEM_TESTS_ROUTER_RIG_H
 
@@ -98,7 +98,7 @@ static inline void rig_register(struct rig *r, uint64_t node)
     rig_msg(r, node, rig_registration(node));
 }
 
-/* Time passes in steps of 20 ms; the nodes of the 0-terminated list beat. Actions of the last tick. */
+/* Time passes in steps of 20 ms; the nodes of the 0-terminated list beat. */
 static inline void rig_wait(struct rig *r, uint32_t ms, const uint64_t *beating)
 {
     for (uint32_t t = 0; t < ms; t += 20) {
@@ -184,8 +184,9 @@ static inline void rig_first(struct rig *r, uint64_t node, struct stream_id id, 
 {
     struct msg m = {.type = MSG_PREFILL_TOKEN};
 
-    m.u.first = (struct msg_prefill_token){.id = id, .index = index, .token = token, .finish = finish,
-                                           .queue_ns = 11, .compute_ns = 22};
+    m.u.first = (struct msg_prefill_token){
+        .id = id, .index = index, .token = token, .finish = finish,
+        .queue_ns = 11, .compute_ns = 22};
     rig_msg(r, node, m);
 }
 

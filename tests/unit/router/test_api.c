@@ -341,7 +341,8 @@ static void test_tokenize(void **state)
               {"{\"content\":\"hi\",\"add_special\":true}", true},
               {"{\"prompt\":\"hi\",\"model\":\"m\"}", true},
               {"{\"add_special_tokens\":false,\"prompt\":\"hi\"}", false}};
-    const char *const wrong[] = {"", "{}", "{\"content\":5}", "{\"content\":\"a\",\"prompt\":\"b\"}",
+    const char *const wrong[] = {"", "{}", "{\"content\":5}",
+                                 "{\"content\":\"a\",\"prompt\":\"b\"}",
                                  "{\"content\":\"a\",\"x\":1}",
                                  "{\"content\":\"a\",\"add_special\":1}"};
 

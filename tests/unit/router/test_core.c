@@ -254,7 +254,7 @@ static void test_foreign_token_ids_restart(void **state)
     rig_fini(&r);
 }
 
-/* The restarted stream goes on where it was, on another pair, and stays one stream to the client. */
+/* The restarted stream goes on where it was, on another pair. */
 static void check_replayed(struct rig *r, uint32_t delivered)
 {
     struct stream_id id = {7000, 2};

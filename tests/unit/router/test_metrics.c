@@ -12,8 +12,7 @@ static char *render(struct metrics *m, struct rig *r)
     return str_steal(&s);
 }
 
-/* Every line is a comment or a sample; HELP and TYPE come before a metric's first sample; no name has
- * two of them. */
+/* Every line is a comment or a sample, and HELP and TYPE come before a metric's first sample. */
 static void test_page_is_well_formed(void **state)
 {
     struct metrics *m = mem_zalloc(sizeof(*m));

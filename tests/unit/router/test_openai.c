@@ -62,15 +62,15 @@ static void test_text_chunks(void **state)
 {
     const uint32_t ids[] = {5, 6};
     struct str s = {0};
-    json_t *v;
+    json_t *v, *delta;
 
     (void)state;
     openai_chunk_text(&s, &chat, "a\"\n", 3, NULL, 0);
     v = event(&s);
     check_common(v, "chat.completion.chunk");
-    assert_string_equal(
-        json_string_value(json_object_get(json_object_get(choice(v), "delta"), "content")), "a\"\n");
-    assert_null(json_object_get(json_object_get(choice(v), "delta"), "role"));
+    delta = json_object_get(choice(v), "delta");
+    assert_string_equal(json_string_value(json_object_get(delta, "content")), "a\"\n");
+    assert_null(json_object_get(delta, "role"));
     assert_true(json_is_null(json_object_get(choice(v), "finish_reason")));
     assert_null(json_object_get(choice(v), "token_ids"));
     json_decref(v);
