@@ -39,21 +39,27 @@ echo "== threads under ThreadSanitizer"
 build TSAN=1 tests
 tests/run.sh build/tsan '/(test_team|test_ring|test_compute|test_engine)$'
 
+# clusters BIN: every cluster test with the programs there
+clusters() {
+    for t in tests/cluster/*.sh; do
+        TANDEM_BIN=$1 "$t" >"$TALLY.log" 2>&1
+        rc=$?
+        cat "$TALLY.log"
+        p=$(grep -c '^ok ' "$TALLY.log") f=$(grep -c '^not ok ' "$TALLY.log")
+        s=$(grep -c '^skip ' "$TALLY.log")
+        rm -f "$TALLY.log"
+        # a script that dies, or says nothing, failed
+        if [ "$f" -eq 0 ] && { [ "$rc" -ne 0 ] || [ $((p + s)) -eq 0 ]; }; then
+            echo "FAIL $t (exit code $rc)"
+            f=1
+        fi
+        echo "$p $f $s" >>"$TALLY"
+    done
+}
 echo "== clusters of real processes"
-for t in tests/cluster/*.sh; do
-    [ -e "$t" ] || continue
-    TANDEM_BIN=build/bin "$t" >"$TALLY.log" 2>&1
-    rc=$?
-    cat "$TALLY.log"
-    p=$(grep -c '^ok ' "$TALLY.log") f=$(grep -c '^not ok ' "$TALLY.log") s=$(grep -c '^skip ' "$TALLY.log")
-    rm -f "$TALLY.log"
-    # a script that dies, or says nothing, failed
-    if [ "$f" -eq 0 ] && { [ "$rc" -ne 0 ] || [ $((p + s)) -eq 0 ]; }; then
-        echo "FAIL $t (exit code $rc)"
-        f=1
-    fi
-    echo "$p $f $s" >>"$TALLY"
-done
+clusters build/bin
+echo "== clusters under AddressSanitizer and UndefinedBehaviorSanitizer"
+clusters build/san/bin
 
 awk '{p += $1; f += $2; s += $3} END {
     printf "%d passed, %d failed, %d skipped\n", p, f, s

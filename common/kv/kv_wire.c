@@ -18,27 +18,37 @@ uint32_t kv_wire_heads(const struct kv_layout *l, enum kv_type wire, size_t limi
     return u32_min(l->n_kv_head, (uint32_t)(limit / kv_wire_bytes(l, wire, 1, KV_PAGE_TOKENS)));
 }
 
-/* Copies n elements, changing type on the way; strides in elements. */
+/* Copies n elements, changing type on the way; strides in elements. The wire side comes from a frame
+ * and has no alignment, so elements are moved byte by byte as far as C is concerned. */
 static void kv_copy(void *out, enum kv_type ot, size_t os, const void *in, enum kv_type it,
                     size_t is, size_t n)
 {
-    const uint16_t *i16 = in;
-    const float *i32 = in;
-    uint16_t *o16 = out;
-    float *o32 = out;
+    size_t ob = kv_type_bytes(ot), ib = kv_type_bytes(it);
+    const uint8_t *from = in;
+    uint8_t *to = out;
+    uint16_t h;
+    float f;
 
-    if (ot == KV_F16 && it == KV_F16) {
+    os *= ob;
+    is *= ib;
+    if (ot == it && ob == 2) {
         for (size_t i = 0; i < n; i++)
-            o16[i * os] = i16[i * is];
-    } else if (ot == KV_F32 && it == KV_F32) {
+            memcpy(to + i * os, from + i * is, 2);
+    } else if (ot == it) {
         for (size_t i = 0; i < n; i++)
-            o32[i * os] = i32[i * is];
+            memcpy(to + i * os, from + i * is, 4);
     } else if (ot == KV_F16) {
-        for (size_t i = 0; i < n; i++)
-            o16[i * os] = dtype_f32_to_f16(i32[i * is]);
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&f, from + i * is, 4);
+            h = dtype_f32_to_f16(f);
+            memcpy(to + i * os, &h, 2);
+        }
     } else {
-        for (size_t i = 0; i < n; i++)
-            o32[i * os] = dtype_f16_to_f32(i16[i * is]);
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&h, from + i * is, 2);
+            f = dtype_f16_to_f32(h);
+            memcpy(to + i * os, &f, 4);
+        }
     }
 }
 

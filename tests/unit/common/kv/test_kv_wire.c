@@ -103,6 +103,32 @@ static void f16_on_the_wire_rounds_f32_pages_to_nearest(void **state)
     mem_free(page);
 }
 
+/* A received frame starts anywhere; UBSan watches. */
+static void the_wire_side_needs_no_alignment(void **state)
+{
+    static const enum kv_type types[] = {KV_F16, KV_F32};
+
+    (void)state;
+    for (int pool = 0; pool < 2; pool++)
+        for (int wire = 0; wire < 2; wire++) {
+            struct kv_layout l;
+            uint8_t *page, *bytes;
+            size_t n;
+
+            kv_layout_init(&l, types[pool], 1, 2, 24);
+            page = mem_aligned(l.page_bytes, 64);
+            fill(page, l.page_bytes, 3);
+            n = kv_wire_bytes(&l, types[wire], 2, 5);
+            bytes = mem_alloc(2 * n + 1);
+            kv_wire_export(bytes + 1, types[wire], &l, page, 0, 0, 2, 5);
+            kv_wire_import(page, &l, bytes + 1, types[wire], 0, 0, 2, 5);
+            kv_wire_export(bytes + 1 + n, types[wire], &l, page, 0, 0, 2, 5);
+            assert_memory_equal(bytes + 1, bytes + 1 + n, n);
+            mem_free(bytes);
+            mem_free(page);
+        }
+}
+
 static void heads_of_a_frame_fit_the_limit(void **state)
 {
     struct kv_layout l;
@@ -121,6 +147,7 @@ int main(void)
         cmocka_unit_test(canonical_form_is_head_token_dim),
         cmocka_unit_test(import_of_export_gives_the_same_elements_and_touches_no_others),
         cmocka_unit_test(f16_on_the_wire_rounds_f32_pages_to_nearest),
+        cmocka_unit_test(the_wire_side_needs_no_alignment),
         cmocka_unit_test(heads_of_a_frame_fit_the_limit),
     };
 
