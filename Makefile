@@ -44,7 +44,8 @@ $(BUILD)/common/kernels/%.o: ISA := $(KOPT)
 $(BUILD)/common/kernels/x86/%_avx2.o: ISA := $(KOPT) -mavx2 -mfma -mf16c
 AVX512VNNI := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 $(BUILD)/common/kernels/x86/%_avx512vnni.o: ISA := $(KOPT) $(AVX512VNNI)
-$(BUILD)/common/kernels/x86/%_amx.o: ISA := $(KOPT) $(AVX512VNNI) -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8
+$(BUILD)/common/kernels/x86/%_amx.o: ISA := $(KOPT) $(AVX512VNNI) -mavx512vbmi -mavx512bf16 \
+	-mamx-tile -mamx-bf16 -mamx-int8
 
 PROTOS  := $(wildcard proto/*.proto)
 PB_C    := $(PROTOS:proto/%.proto=$(BUILD)/proto/%.pb-c.c)

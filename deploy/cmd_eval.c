@@ -27,7 +27,7 @@ static const struct option eval_option_list[] = {
     OPTION(eval_options, logits, STR, .unit = "OUT",
            .help = "write f32 logits of every position, [tokens][vocab] for each line"),
     OPTION(eval_options, greedy, U32, .max = 1 << 20, .help = "print the N ids that follow each line"),
-    OPTION(eval_options, cpu, STR, .def = "auto", .unit = "TIER", .help = "kernel tier: auto, ref, avx2, avx512vnni"),
+    OPTION(eval_options, cpu, STR, .def = "auto", .unit = "TIER", .help = "kernel tier: auto, ref, avx2, avx512vnni, amx"),
     OPTION(eval_options, threads, U32, .def = "1", .min = 1, .max = 1024, .help = "threads, not pinned"),
     OPTION(eval_options, kv_type, ENUM, .names = kv_names, .help = "type of the KV pages"),
     OPTION(eval_options, chunk_tokens, U32, .def = "256", .min = 1, .max = 8192,

@@ -4,7 +4,7 @@
 
 #include "base/str.h"
 
-static const char *const tier_names[CPU_TIER_COUNT] = {"ref", "avx2", "avx512vnni"};
+static const char *const tier_names[CPU_TIER_COUNT] = {"ref", "avx2", "avx512vnni", "amx"};
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -21,8 +21,10 @@ static const char *const tier_names[CPU_TIER_COUNT] = {"ref", "avx2", "avx512vnn
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
 
+#define LEAF7_1_EAX_AVX512_BF16 (1u << 5)
+
 struct features {
-    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_edx;
+    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_edx, leaf7_1_eax;
     uint64_t xcr0;
 };
 
@@ -38,6 +40,8 @@ static struct features features_read(void)
         f.leaf7_ebx = b;
         f.leaf7_ecx = c;
         f.leaf7_edx = d;
+        if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
+            f.leaf7_1_eax = a;
     }
     if (f.leaf1_ecx & bit_OSXSAVE) {
         uint32_t lo, hi;
@@ -55,6 +59,8 @@ bool cpu_tier_available(enum cpu_tier tier)
     struct features f = features_read();
     bool avx2 = (f.leaf1_ecx & avx2_1c) == avx2_1c && (f.leaf7_ebx & bit_AVX2) &&
                 (f.xcr0 & XCR0_AVX) == XCR0_AVX;
+    bool avx512 = avx2 && (f.leaf7_ebx & avx512_7b) == avx512_7b &&
+                  (f.leaf7_ecx & bit_AVX512VNNI) && (f.xcr0 & XCR0_AVX512) == XCR0_AVX512;
 
     switch (tier) {
     case CPU_REF:
@@ -62,8 +68,10 @@ bool cpu_tier_available(enum cpu_tier tier)
     case CPU_AVX2:
         return avx2;
     case CPU_AVX512VNNI:
-        return avx2 && (f.leaf7_ebx & avx512_7b) == avx512_7b && (f.leaf7_ecx & bit_AVX512VNNI) &&
-               (f.xcr0 & XCR0_AVX512) == XCR0_AVX512;
+        return avx512;
+    case CPU_AMX:
+        return avx512 && (f.leaf7_ecx & bit_AVX512VBMI) &&
+               (f.leaf7_1_eax & LEAF7_1_EAX_AVX512_BF16) && cpu_amx_allow();
     default:
         return false;
     }

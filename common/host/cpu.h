@@ -12,12 +12,14 @@ enum cpu_tier {
     CPU_REF,        /* plain C, any machine: the definition */
     CPU_AVX2,       /* AVX2, FMA, F16C */
     CPU_AVX512VNNI, /* AVX-512 F, BW, VL, DQ, VNNI */
+    CPU_AMX,        /* and AMX tiles of bf16, AVX-512 BF16 and VBMI (Sapphire Rapids on) */
     CPU_TIER_COUNT
 };
 
-const char *cpu_tier_name(enum cpu_tier tier); /* "ref", "avx2", "avx512vnni" */
+const char *cpu_tier_name(enum cpu_tier tier); /* "ref", "avx2", "avx512vnni", "amx" */
 
-/* This processor and operating system can run the tier (cpuid and the enabled register state). */
+/* This processor and operating system can run the tier (cpuid and the enabled register state). For
+ * CPU_AMX this calls cpu_amx_allow. */
 bool cpu_tier_available(enum cpu_tier tier);
 
 /* The processor has AMX with bf16 and int8, and the system lets this process use its tiles. Asks for

@@ -3,10 +3,12 @@
 #include "kernels/tiers.h"
 
 static const struct kernels tables[CPU_TIER_COUNT] = {
-    [CPU_REF] = KERNELS_TABLE(CPU_REF, ref),
+    [CPU_REF] = {KERNELS_OF(CPU_REF, ref)},
 #ifdef __x86_64__
-    [CPU_AVX2] = KERNELS_TABLE(CPU_AVX2, avx2),
-    [CPU_AVX512VNNI] = KERNELS_TABLE(CPU_AVX512VNNI, avx512vnni),
+    [CPU_AVX2] = {KERNELS_OF(CPU_AVX2, avx2)},
+    [CPU_AVX512VNNI] = {KERNELS_OF(CPU_AVX512VNNI, avx512vnni)},
+    [CPU_AMX] = {KERNELS_OF(CPU_AMX, avx512vnni), .to_bf16 = to_bf16_amx,
+                 .matmul_bf16 = matmul_bf16_amx},
 #endif
 };
 

@@ -5,7 +5,8 @@
  * operation fixes its order: a SIMD lane is an output (a row of W, a token of a K page, a dimension
  * of V), and each lane adds its terms one after the other, in ascending order, with fused
  * multiply-add where written fma() below. What a row gets depends neither on M, nor on the panels
- * handed to the call, nor on its neighbours. NaN and infinity in the input give some NaN or
+ * handed to the call, nor on its neighbours. Tier amx is avx512vnni but for matmul_bf16, which has an
+ * order of its own, that of the matrix unit; tests hold plain C of it. NaN and infinity in the input give some NaN or
  * infinity, without the promise of equal bits.
  *
  * Kernels have no state, allocate nothing, start no thread. The engine splits work by panels or
@@ -72,7 +73,8 @@ struct kernels {
      * `row` of a. */
     void (*quantize)(struct act_q8 *a, uint32_t row, const float *x, size_t k);
 
-    /* One row: each value rounded to nearest even to bf16. NULL in a tier that never asks for it. */
+    /* One row: each value rounded to nearest even to bf16; what is over its largest, 3.39e38,
+     * becomes infinity, a denormal zero. NULL in a tier that never asks for it. */
     void (*to_bf16)(struct act_bf16 *a, uint32_t row, const float *x, size_t k);
 
     /* y[m][r] = sum over k of W[r][k] x[m][k], for the rows r of panels p0 <= p < p1 that exist.
@@ -90,7 +92,12 @@ struct kernels {
     void (*matmul_q)(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
 
-    /* Weights by way of bf16. NULL in a tier that has no such path. */
+    /* All weights but F32 and F16, by way of bf16; NULL in a tier that has no such path. w: BF16 as it
+     * is; else what dtype_row_to_f32 gives, rounded to nearest even to bf16, zeros to +0.
+     * For blocks b of QK values ascending, from acc = 0, with zeros past the end of the row:
+     *   even = odd = 0; for the pairs of k ascending: even = fma(w[2i], x[2i], even),
+     *   odd = fma(w[2i + 1], x[2i + 1], odd);  acc = acc + (even + odd)
+     * with round to nearest even, and denormals taken for zero and replaced by zero. */
     void (*matmul_bf16)(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
                         uint32_t m, uint32_t p0, uint32_t p1);
 

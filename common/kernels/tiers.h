@@ -31,19 +31,21 @@
     void attention_merge_##tier(float *oa, float *ma, float *sa, const float *ob, float mb,        \
                                 float sb, uint32_t head_dim)
 
-#define KERNELS_TABLE(id, tier_)                                                                   \
-    {                                                                                              \
-        .tier = (id), .quantize = quantize_##tier_, .matmul_f = matmul_f_##tier_,                  \
-        .matmul_q = matmul_q_##tier_, .rms_norm = rms_norm_##tier_, .rope = rope_##tier_,          \
-        .silu_mul = silu_mul_##tier_, .add = add_##tier_, .axpy = axpy_##tier_,                    \
-        .kv_store = kv_store_##tier_, .attention = attention_##tier_,                              \
-        .attention_merge = attention_merge_##tier_                                                 \
-    }
+#define KERNELS_OF(id, tier_)                                                                      \
+    .tier = (id), .quantize = quantize_##tier_, .matmul_f = matmul_f_##tier_,                      \
+    .matmul_q = matmul_q_##tier_, .rms_norm = rms_norm_##tier_, .rope = rope_##tier_,              \
+    .silu_mul = silu_mul_##tier_, .add = add_##tier_, .axpy = axpy_##tier_,                        \
+    .kv_store = kv_store_##tier_, .attention = attention_##tier_,                                  \
+    .attention_merge = attention_merge_##tier_
 
 KERNELS_DECLARE(ref);
 #ifdef __x86_64__
 KERNELS_DECLARE(avx2);
 KERNELS_DECLARE(avx512vnni);
+/* The rest of the amx tier is avx512vnni's. */
+void to_bf16_amx(struct act_bf16 *a, uint32_t row, const float *x, size_t k);
+void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
+                     uint32_t m, uint32_t p0, uint32_t p1);
 #endif
 
 #endif

@@ -90,7 +90,17 @@ static void assert_same_kv(struct rig *ra, struct seq *a, struct seq *b, uint32_
                 }
 }
 
-static void chunking_and_pages_change_no_bit(void **state)
+/* Runs check in a tier of each numeric path that this machine has. */
+static void each_path(void (*check)(enum cpu_tier))
+{
+    check(cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF);
+    if (cpu_tier_available(CPU_AMX))
+        check(CPU_AMX);
+    else
+        print_message("skipped: tier amx is not available on this machine\n");
+}
+
+static void check_chunking(enum cpu_tier tier)
 {
     static const uint32_t chunks[] = {1, 7, 32, 64, 149};
     uint32_t tokens[N_TOKENS];
@@ -98,8 +108,7 @@ static void chunking_and_pages_change_no_bit(void **state)
     struct seq whole, part;
     float *want, *got;
 
-    (void)state;
-    rig_open(&r, cpu_tier_available(CPU_AVX2) ? CPU_AVX2 : CPU_REF, 1, KV_F16);
+    rig_open(&r, tier, 1, KV_F16);
     make_tokens(tokens, N_TOKENS, 1);
     seq_take(&whole, &r, false);
     seq_take(&part, &r, true);
@@ -114,7 +123,13 @@ static void chunking_and_pages_change_no_bit(void **state)
     rig_close(&r);
 }
 
-static void neighbours_change_no_bit(void **state)
+static void chunking_and_pages_change_no_bit(void **state)
+{
+    (void)state;
+    each_path(check_chunking);
+}
+
+static void check_neighbours(enum cpu_tier tier)
 {
     uint32_t ta[N_TOKENS], tb[N_TOKENS];
     struct batch_row rows[2 * N_TOKENS];
@@ -124,8 +139,7 @@ static void neighbours_change_no_bit(void **state)
     struct rig r;
     float *want;
 
-    (void)state;
-    rig_open(&r, cpu_tier_available(CPU_AVX2) ? CPU_AVX2 : CPU_REF, 1, KV_F16);
+    rig_open(&r, tier, 1, KV_F16);
     make_tokens(ta, N_TOKENS, 1);
     make_tokens(tb, N_TOKENS, 2);
     seq_take(&a, &r, false);
@@ -143,6 +157,13 @@ static void neighbours_change_no_bit(void **state)
     rig_close(&r);
 }
 
+static void neighbours_change_no_bit(void **state)
+{
+    (void)state;
+    each_path(check_neighbours);
+}
+
+/* amx has a path of its own; the other tiers share one. */
 static void threads_and_tiers_change_no_bit(void **state)
 {
     uint32_t tokens[N_TOKENS];
@@ -151,6 +172,10 @@ static void threads_and_tiers_change_no_bit(void **state)
     (void)state;
     make_tokens(tokens, N_TOKENS, 3);
     for (int tier = 0; tier < CPU_TIER_COUNT; tier++) {
+        if (tier == CPU_AMX) {
+            mem_free(want);
+            want = NULL;
+        }
         for (uint32_t threads = 1; threads <= 3; threads++) {
             struct rig r;
             struct seq s;

@@ -41,6 +41,11 @@ static void tiers_are_what_the_compiler_runtime_sees(void **state)
                      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                          __builtin_cpu_supports("avx512vnni"));
+    if (cpu_tier_available(CPU_AMX))
+        assert_true(cpu_tier_available(CPU_AVX512VNNI) && __builtin_cpu_supports("avx512vbmi") &&
+                    __builtin_cpu_supports("avx512bf16"));
+    else
+        print_message("skipped: tier amx is not available on this machine\n");
 #else
     assert_false(cpu_tier_available(CPU_AVX2));
 #endif
@@ -71,7 +76,7 @@ static void an_unknown_name_is_answered_with_the_list(void **state)
 
     (void)state;
     assert_int_equal(cpu_tier_choose(&tier, "sse9", &e), ERR_ARG);
-    assert_string_equal(e.text, "cpu: no tier is called \"sse9\": auto, ref, avx2, avx512vnni");
+    assert_string_equal(e.text, "cpu: no tier is called \"sse9\": auto, ref, avx2, avx512vnni, amx");
 }
 
 int main(void)

@@ -1,0 +1,237 @@
+/* unpack_amx: a block of QK weights of 16 rows, from a panel to a tile of bf16.
+ *
+ * The tile is the matrix unit's second operand: 16 lines, dword n of line i holds row n's weights
+ * of k = 2i (low half) and 2i + 1. An integer weight u becomes a float by being put into bits 8..15
+ * of 2^23: that float is 256 (2^15 + u). One fused multiply-add by d / 256 then takes off the bias
+ * and the zero point z at once, exactly, because (2^15 + z) d fits in 24 bits:
+ *   d (u - z) = fma(256 (2^15 + u), d / 256, -(2^15 + z) d)
+ * Such a vector is one byte permutation of a line of the panel, in the order (row 0, k), (row 0,
+ * k + 1), (row 1, k), ... of 8 rows, so that rounding two of them to bf16 gives a line of the tile. */
+#ifndef TANDEM_KERNELS_X86_UNPACK_AMX_H
+#define TANDEM_KERNELS_X86_UNPACK_AMX_H
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/panel_layout.h"
+
+#define UNPACK_INLINE static inline __attribute__((always_inline))
+
+/* Bytes of a tile: 16 lines of 64. */
+#define TILE_BYTES 1024
+
+/* What the rows of a block have in common: for rows 0-7 and 8-15, each value twice. */
+struct unpack_scale {
+    __m512 d[2], bias[2];
+};
+
+UNPACK_INLINE __m512i unpack_twice(int half)
+{
+    const __m512i pairs = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+
+    return half ? _mm512_add_epi32(pairs, _mm512_set1_epi32(8)) : pairs;
+}
+
+UNPACK_INLINE __m512 unpack_f16(const uint8_t *f16)
+{
+    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)f16));
+}
+
+/* Each row's value twice. */
+UNPACK_INLINE void unpack_spread(struct unpack_scale *s, __m512 d, __m512 bias)
+{
+    for (int half = 0; half < 2; half++) {
+        s->d[half] = _mm512_permutexvar_ps(unpack_twice(half), d);
+        s->bias[half] = _mm512_permutexvar_ps(unpack_twice(half), bias);
+    }
+}
+
+/* f16[16] -> d / 256 and -(2^15 + zero) d */
+UNPACK_INLINE void unpack_scales(struct unpack_scale *s, const uint8_t *f16, float zero)
+{
+    __m512 d = unpack_f16(f16);
+
+    unpack_spread(s, _mm512_mul_ps(d, _mm512_set1_ps(0x1p-8f)),
+                  _mm512_mul_ps(d, _mm512_set1_ps(-(0x1p15f + zero))));
+}
+
+/* Bytes 4n + first, 4n + first + 1 of line, n = 8 half ..., as floats 256 (2^15 + byte). */
+UNPACK_INLINE __m512 unpack_bytes(__m512i line, int half, int first)
+{
+    const __m512i at = _mm512_slli_epi32(
+        _mm512_add_epi32(
+            _mm512_slli_epi32(unpack_twice(half), 2),
+            _mm512_set_epi32(1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0)),
+        8);
+
+    return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
+        _mm512_set1_epi32(0x4b000000), 0x2222222222222222,
+        _mm512_add_epi32(at, _mm512_set1_epi32(first << 8)), line));
+}
+
+/* Two lines of a tile from a line of 16 rows x 4 bytes. */
+UNPACK_INLINE void unpack_line(uint8_t *tile, __m512i line, const struct unpack_scale *s)
+{
+    for (int i = 0; i < 2; i++) {
+        __m512 lo = _mm512_fmadd_ps(unpack_bytes(line, 0, 2 * i), s->d[0], s->bias[0]);
+        __m512 hi = _mm512_fmadd_ps(unpack_bytes(line, 1, 2 * i), s->d[1], s->bias[1]);
+
+        _mm512_store_si512(tile + i * PANEL_LINE, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+    }
+}
+
+UNPACK_INLINE void unpack_q8_0(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+{
+    const uint8_t *line = panel + panel_lines_at(DTYPE_Q8_0, b);
+    struct unpack_scale s;
+
+    unpack_scales(&s, panel + panel_scales_at(DTYPE_Q8_0, b), 128);
+    if (b % 2 == 0)
+        _mm_prefetch(line - PANEL_LINE + ahead, _MM_HINT_T0);
+    for (int j = 0; j < 8; j++) {
+        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
+        unpack_line(tile + j * 2 * PANEL_LINE, _mm512_load_si512(line + j * PANEL_LINE), &s);
+    }
+}
+
+UNPACK_INLINE void unpack_q4_0(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+{
+    const uint8_t *line = panel + panel_lines_at(DTYPE_Q4_0, b);
+    const __m512i nibble = _mm512_set1_epi8(15);
+    struct unpack_scale s;
+
+    unpack_scales(&s, panel + panel_scales_at(DTYPE_Q4_0, b), 8);
+    if (b % 2 == 0)
+        _mm_prefetch(line - PANEL_LINE + ahead, _MM_HINT_T0);
+    for (int j = 0; j < 4; j++, tile += 4 * PANEL_LINE) {
+        __m512i both = _mm512_load_si512(line + j * PANEL_LINE);
+
+        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
+        unpack_line(tile, _mm512_and_si512(both, nibble), &s);
+        unpack_line(tile + 2 * PANEL_LINE,
+                    _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble), &s);
+    }
+}
+
+/* Two lines of a tile as unpack_line, of weights d u + bias with d / 256 given, rounded to f32. */
+UNPACK_INLINE void unpack_line_k(uint8_t *tile, __m512i line, const struct unpack_scale *s)
+{
+    const __m512 base = _mm512_set1_ps(0x1p23f);
+
+    for (int i = 0; i < 2; i++) {
+        __m512 lo = _mm512_sub_ps(unpack_bytes(line, 0, 2 * i), base);
+        __m512 hi = _mm512_sub_ps(unpack_bytes(line, 1, 2 * i), base);
+
+        lo = _mm512_fmadd_ps(lo, s->d[0], s->bias[0]);
+        hi = _mm512_fmadd_ps(hi, s->d[1], s->bias[1]);
+        _mm512_store_si512(tile + i * PANEL_LINE, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+    }
+}
+
+/* The scales of a block of a K type, once in its QK_K weights. */
+UNPACK_INLINE void unpack_ahead_k(const uint8_t *at, size_t b, size_t ahead)
+{
+    for (int j = 0; b % (QK_K / QK) == 0 && j < PANEL_K_LINES / PANEL_LINE; j++)
+        _mm_prefetch(at + j * PANEL_LINE + ahead, _MM_HINT_T0);
+}
+
+/* d sc q - dmin m: the two products with f16 are exact, and so is that with q. */
+UNPACK_INLINE void unpack_q4_k(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+{
+    const uint8_t *at = panel + b / (QK_K / QK) * panel_k_bytes(DTYPE_Q4_K);
+    const uint8_t *scales = at + PANEL_K_SCALES + b % (QK_K / QK) * 2 * PANEL_ROWS;
+    const uint8_t *line = at + PANEL_K_LINES + b % (QK_K / QK) * 4 * PANEL_LINE;
+    const __m512i nibble = _mm512_set1_epi8(15);
+    struct unpack_scale s;
+    __m512 sc, m;
+
+    sc = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)scales)));
+    m = _mm512_cvtepi32_ps(
+        _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(scales + PANEL_ROWS))));
+    sc = _mm512_mul_ps(_mm512_mul_ps(unpack_f16(at), sc), _mm512_set1_ps(0x1p-8f));
+    m = _mm512_mul_ps(unpack_f16(at + PANEL_LINE / 2), m);
+    unpack_spread(&s, sc, _mm512_sub_ps(_mm512_setzero_ps(), m)); /* of zero: +0 */
+    unpack_ahead_k(at, b, ahead);
+    for (int j = 0; j < 4; j++, tile += 4 * PANEL_LINE) {
+        __m512i both = _mm512_load_si512(line + j * PANEL_LINE);
+
+        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
+        unpack_line_k(tile, _mm512_and_si512(both, nibble), &s);
+        unpack_line_k(tile + 2 * PANEL_LINE,
+                      _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble), &s);
+    }
+}
+
+/* Bits 0-3 of each byte from low, 4 and 5 from high. */
+UNPACK_INLINE __m512i unpack_join(__m512i low, __m512i high)
+{
+    __m512i q = _mm512_ternarylogic_epi32(_mm512_set1_epi8(15), low, high, 0xca);
+
+    return _mm512_and_si512(q, _mm512_set1_epi8(63));
+}
+
+/* d sc (q - 32), exact: 11 + 7 + 6 bits */
+UNPACK_INLINE void unpack_q6_k(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+{
+    const uint8_t *at = panel + b / (QK_K / QK) * panel_k_bytes(DTYPE_Q6_K);
+
+    unpack_ahead_k(at, b, ahead);
+    for (size_t i = b % (QK_K / QK) * 2, n = i + 2; i < n; i++, tile += TILE_BYTES / 2) {
+        const uint8_t *line = at + PANEL_K_LINES + i * 3 * PANEL_LINE;
+        __m128i scales = _mm_load_si128((const __m128i *)(at + PANEL_K_SCALES + i * PANEL_ROWS));
+        __m512 d = _mm512_mul_ps(unpack_f16(at), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(scales)));
+        __m512i l0 = _mm512_load_si512(line), l1 = _mm512_load_si512(line + PANEL_LINE);
+        __m512i high = _mm512_load_si512(line + 2 * PANEL_LINE);
+        struct unpack_scale s;
+
+        for (int j = 0; j < 3; j++)
+            _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
+        unpack_spread(&s, _mm512_mul_ps(d, _mm512_set1_ps(0x1p-8f)),
+                      _mm512_mul_ps(d, _mm512_set1_ps(-32)));
+        unpack_line_k(tile, unpack_join(l0, _mm512_slli_epi16(high, 4)), &s);
+        unpack_line_k(tile + 2 * PANEL_LINE,
+                      unpack_join(_mm512_srli_epi16(l0, 4), _mm512_slli_epi16(high, 2)), &s);
+        unpack_line_k(tile + 4 * PANEL_LINE, unpack_join(l1, high), &s);
+        unpack_line_k(tile + 6 * PANEL_LINE,
+                      unpack_join(_mm512_srli_epi16(l1, 4), _mm512_srli_epi16(high, 2)), &s);
+    }
+}
+
+/* The lines are tiles already; those past n_in are not there. */
+UNPACK_INLINE void unpack_bf16(uint8_t *tile, const uint8_t *panel, size_t b, size_t n_in,
+                               size_t ahead)
+{
+    const uint8_t *line = panel + b * (QK / 2) * PANEL_LINE;
+    size_t n = n_in - b * QK < QK ? (n_in - b * QK + 1) / 2 : QK / 2;
+
+    for (size_t j = 0; j < n; j++) {
+        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
+        _mm512_store_si512(tile + j * PANEL_LINE, _mm512_load_si512(line + j * PANEL_LINE));
+    }
+    if (n < QK / 2)
+        memset(tile + n * PANEL_LINE, 0, (QK / 2 - n) * PANEL_LINE);
+}
+
+/* tile = block b of the panel; asks for what lies `ahead` bytes after it. type is a constant. */
+UNPACK_INLINE void unpack_block(uint8_t *tile, const struct panels *w, enum dtype type,
+                                const uint8_t *panel, size_t b, size_t ahead)
+{
+    switch (type) {
+    case DTYPE_Q8_0:
+        unpack_q8_0(tile, panel, b, ahead);
+        break;
+    case DTYPE_Q4_0:
+        unpack_q4_0(tile, panel, b, ahead);
+        break;
+    case DTYPE_Q4_K:
+        unpack_q4_k(tile, panel, b, ahead);
+        break;
+    case DTYPE_Q6_K:
+        unpack_q6_k(tile, panel, b, ahead);
+        break;
+    default:
+        unpack_bf16(tile, panel, b, w->n_in, ahead);
+    }
+}
+
+#endif
