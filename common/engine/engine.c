@@ -42,7 +42,8 @@ static void scratch_init(struct scratch *s, const struct kernels *kern, const st
     s->up = scratch_rows(rows, hp->n_ff);
     s->cs = scratch_rows(rows, hp->n_rot);
     s->route = scratch_rows(rows, size_max(hp->n_expert, 1));
-    s->seg_width = (uint32_t)size_round_up((size_t)group * (hp->head_dim + 4), 16);
+    s->block_rows = u32_max(1, ATTENTION_HEADS / group);
+    s->seg_width = (uint32_t)size_round_up((size_t)s->block_rows * group * (hp->head_dim + 4), 16);
     s->seg = scratch_rows(threads, s->seg_width);
     s->active = mem_calloc(rows, sizeof(*s->active));
     scratch_act(&s->act, kern, rows, (uint32_t)size_round_up(widest, QK));

@@ -20,8 +20,9 @@ struct scratch {
     float *logits; /* [rows][n_vocab], allocated for the most rows that wanted logits so far */
     uint32_t logits_rows;
     float *route;  /* MoE: [rows][n_expert] scores, then weights (0: not chosen) */
-    float *seg;    /* [threads][seg_width] a segment's o, mx, sum */
+    float *seg;    /* [threads][seg_width] a segment's o, mx, sum, and mx, sum so far */
     uint32_t seg_width;
+    uint32_t block_rows; /* most rows that attention takes together */
     uint32_t *active; /* [rows] batch rows that are still computed */
     struct act act; /* forms of the current matmul's input that the tier asks for; k_pad: of the widest */
 };

@@ -9,6 +9,7 @@
  * across threads, so their number changes no bit. In the last layer, once the KV is written, only
  * the rows that want logits go on. */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -20,6 +21,7 @@ struct pass {
     const struct batch *b;
     uint32_t n;      /* rows still computed */
     uint32_t n_want; /* rows that want logits */
+    _Atomic uint32_t drawn; /* jobs of the step at hand that threads have taken; any order will do */
 };
 
 /* One thread's view of the pass. */
@@ -127,33 +129,86 @@ static void lane_store(struct lane *t, uint32_t layer)
     }
 }
 
-/* Attention of one row's query heads that share kv head h: segments in ascending order. */
-static void lane_attend(struct lane *t, uint32_t layer, uint32_t r, uint32_t h)
+/* The next job of the step that no thread has drawn. */
+static uint32_t lane_draw(struct lane *t)
 {
-    const struct hparams *hp = t->hp;
-    const struct batch_row *row = &t->p->b->rows[t->s->active[r]];
-    uint32_t group = hp->n_head / hp->n_head_kv, d = hp->head_dim, n = row->pos + 1;
-    size_t at = (size_t)r * hp->n_head * d + (size_t)h * group * d;
-    float *o = t->s->att + at, *seg = t->s->seg + (size_t)t->tid * t->s->seg_width;
-    float *mx = seg + (size_t)group * d, *sum = mx + group, *mx2 = sum + group, *sum2 = mx2 + group;
-    float scale = 1.0f / sqrtf((float)d);
+    return atomic_fetch_add_explicit(&t->p->drawn, 1, memory_order_relaxed);
+}
 
-    for (uint32_t first = 0; first < n; first += ATTENTION_SEGMENT) {
-        uint32_t c = u32_min(ATTENTION_SEGMENT, n - first);
+/* Rows r0 <= r < r1 of one sequence, which attention takes together. */
+struct block {
+    uint32_t r0, r1;
+};
 
-        if (!first) {
-            t->k->attention(o, mx, sum, t->s->q + at, row->pages, &t->e->layout, layer, h, group, 0, c,
-                            scale);
+/* The block that ends before row r1: of at most so many rows that every thread gets some blocks.
+ * Where blocks begin changes no bit. */
+static struct block lane_block(const struct lane *t, uint32_t r1)
+{
+    const struct batch_row *rows = t->p->b->rows;
+    const uint32_t *active = t->s->active;
+    uint32_t share = (uint32_t)((uint64_t)t->p->n * t->hp->n_head_kv / (4 * t->nt));
+    uint32_t most = u32_max(1, u32_min(share, t->s->block_rows)), r0 = r1 - 1;
+
+    while (r0 > 0 && r1 - r0 < most && rows[active[r0 - 1]].pages == rows[active[r0]].pages)
+        r0--;
+    return (struct block){r0, r1};
+}
+
+/* Attention of a block's query heads that share kv head h: segments in ascending order. */
+static void lane_attend(struct lane *t, uint32_t layer, struct block b, uint32_t h)
+{
+    const struct batch_row *rows = t->p->b->rows;
+    const uint32_t *active = t->s->active;
+    uint32_t group = t->hp->n_head / t->hp->n_head_kv, d = t->hp->head_dim, n[ATTENTION_HEADS];
+    uint32_t end = rows[active[b.r1 - 1]].pos + 1, heads = t->s->block_rows * group;
+    size_t width = (size_t)t->hp->n_head * d, at = (size_t)h * group * d;
+    float *seg = t->s->seg + (size_t)t->tid * t->s->seg_width, *mx = seg + (size_t)heads * d;
+    float *sum = mx + heads, *mx2 = sum + heads, *sum2 = mx2 + heads;
+    struct attention a = {.q_stride = width, .pages = rows[active[b.r0]].pages,
+                          .layout = &t->e->layout, .layer = layer, .head = h, .group = group,
+                          .n = n, .scale = 1.0f / sqrtf((float)d)};
+
+    for (uint32_t r = b.r0; a.first < end; a.first += ATTENTION_SEGMENT) {
+        while (rows[active[r]].pos < a.first)
+            r++; /* ends before this segment */
+        a.q = t->s->q + r * width + at;
+        a.rows = b.r1 - r;
+        for (uint32_t i = 0; i < a.rows; i++)
+            n[i] = u32_min(ATTENTION_SEGMENT, rows[active[r + i]].pos + 1 - a.first);
+        if (!a.first) {
+            t->k->attention(t->s->att + r * width + at, width, mx, sum, &a);
             continue;
         }
-        t->k->attention(seg, mx2, sum2, t->s->q + at, row->pages, &t->e->layout, layer, h, group,
-                        first, c, scale);
-        for (uint32_t g = 0; g < group; g++)
-            t->k->attention_merge(o + g * d, &mx[g], &sum[g], seg + g * d, mx2[g], sum2[g], d);
+        t->k->attention(seg, (size_t)group * d, mx2, sum2, &a);
+        for (uint32_t i = 0; i < a.rows * group; i++) {
+            uint32_t to = (r - b.r0) * group + i;
+
+            t->k->attention_merge(t->s->att + (r + i / group) * width + at + i % group * d, &mx[to],
+                                  &sum[to], seg + (size_t)i * d, mx2[i], sum2[i], d);
+        }
     }
-    for (uint32_t g = 0; g < group; g++) {
-        for (uint32_t i = 0; i < d; i++)
-            o[g * d + i] /= sum[g];
+    for (uint32_t i = 0; i < (b.r1 - b.r0) * group; i++) {
+        float *o = t->s->att + (b.r0 + i / group) * width + at + i % group * d;
+
+        for (uint32_t j = 0; j < d; j++)
+            o[j] /= sum[i];
+    }
+}
+
+/* Each thread walks all jobs, a block for a kv head, and does those that it draws. Later rows cost
+ * more and go first, so that the threads end together. */
+static void lane_attend_all(struct lane *t, uint32_t layer)
+{
+    uint32_t job = 0, mine = lane_draw(t);
+    struct block b;
+
+    for (uint32_t r = t->p->n; r > 0; r = b.r0) {
+        b = lane_block(t, r);
+        for (uint32_t h = 0; h < t->hp->n_head_kv; h++)
+            if (job++ == mine) {
+                lane_attend(t, layer, b, h);
+                mine = lane_draw(t);
+            }
     }
 }
 
@@ -180,7 +235,7 @@ static void pass_compact(struct pass *p)
 static void lane_attention(struct lane *t, uint32_t layer)
 {
     const struct model_layer *l = &t->e->model.layers[layer];
-    uint32_t nq = t->hp->n_head * t->hp->head_dim, jobs, lo, hi;
+    uint32_t nq = t->hp->n_head * t->hp->head_dim, lo, hi;
     unsigned kind = lane_kind(t, &l->wo);
 
     lane_norm(t, l->attn_norm, lane_kind(t, &l->wq) | lane_kind(t, &l->wk) | lane_kind(t, &l->wv));
@@ -189,6 +244,8 @@ static void lane_attention(struct lane *t, uint32_t layer)
     lane_matmul(t, t->s->k, &l->wk, t->s->xn, t->p->n);
     lane_matmul(t, t->s->v, &l->wv, t->s->xn, t->p->n);
     lane_barrier(t);
+    if (t->tid == 0)
+        atomic_store_explicit(&t->p->drawn, 0, memory_order_relaxed); /* barriers order it */
     lane_store(t, layer);
     lane_barrier(t);
     if (t->tid == 0) {
@@ -202,9 +259,7 @@ static void lane_attention(struct lane *t, uint32_t layer)
         if (!t->p->n)
             return;
     }
-    jobs = t->p->n * t->hp->n_head_kv;
-    for (uint32_t j = t->tid; j < jobs; j += t->nt) /* strided: later rows cost more */
-        lane_attend(t, layer, j / t->hp->n_head_kv, j % t->hp->n_head_kv);
+    lane_attend_all(t, layer);
     lane_barrier(t);
     if (kind != 1u << ACT_F32) {
         team_range(t->p->n, t->tid, t->nt, &lo, &hi);

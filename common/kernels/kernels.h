@@ -61,6 +61,22 @@ struct act {
     struct act_bf16 bf16;
 };
 
+/* The query heads of some rows of one sequence that share a kv head, and the tokens they attend to.
+ * A page's K and V are read once for all rows. Any rows > 0 and group > 0 do; those of
+ * ATTENTION_HEADS and more query heads in all are the fastest. */
+struct attention {
+    const float *q; /* [rows][group][head_dim], rows q_stride floats apart */
+    size_t q_stride;
+    uint8_t *const *pages; /* token t of the sequence is in pages[t / 32] */
+    const struct kv_layout *layout;
+    uint32_t layer, head; /* of K and V */
+    uint32_t rows, group;
+    uint32_t first;    /* of the segment, a multiple of 32 */
+    const uint32_t *n; /* [rows], > 0, not descending: a row attends to first <= t < first + n[row] */
+    float scale;
+};
+#define ATTENTION_HEADS 128
+
 /* The smallest amax of a block that is not zero to it: 127 / amax is finite down to here. */
 #define QUANTIZE_MIN 0x1p-120f
 
@@ -126,19 +142,15 @@ struct kernels {
     void (*kv_store)(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
                      const float *k, const float *v);
 
-    /* Attention of `group` query heads that share kv head `head`, over one segment: tokens
-     * first <= t < first + n of a sequence whose pages are pages[t / 32]; first is a multiple of 32
-     * and n > 0.
-     *   q[g] is at q + g * head_dim; out: o[g][head_dim] not normalised, mx[g], sum[g].
-     * For pages ascending, from mx = -inf, sum = 0, o = 0, with c tokens of the page in range:
+    /* Attention of the rows of `a` over one segment: o[row][group][head_dim] not normalised, rows
+     * o_stride floats apart; mx[row][group], sum[row][group]. For each query head q of a row, pages
+     * ascending, from mx = -inf, sum = 0, o = 0, with c of the row's n tokens in the page, c > 0:
      *   s[t] = scale * (acc over i ascending of fma(k[i][t], q[i], acc))      t < c
      *   new = max(mx, max s[t]) + 0 (a zero is +0);  corr = exp(mx - new), 0 for the first page
      *   p[t] = exp(s[t] - new), 0 for t >= c
      *   sum = fma(sum, corr, P), P by tree: u[j] = p[j] + p[j + 16], then j + 8, 4, 2, 1
      *   o[i] = o[i] * corr; then for t ascending, t < c: o[i] = fma(p[t], v[t][i], o[i]) */
-    void (*attention)(float *o, float *mx, float *sum, const float *q, uint8_t *const *pages,
-                      const struct kv_layout *l, uint32_t layer, uint32_t head, uint32_t group,
-                      uint32_t first, uint32_t n, float scale);
+    void (*attention)(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a);
 
     /* Folds segment b into a, for one head, with neither empty:
      *   new = max(ma, mb);  ca = exp(ma - new);  cb = exp(mb - new);  a.mx = new

@@ -25,9 +25,8 @@
     void axpy_##tier(float *y, float a, const float *x, size_t n);                                 \
     void kv_store_##tier(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,   \
                          const float *k, const float *v);                                          \
-    void attention_##tier(float *o, float *mx, float *sum, const float *q, uint8_t *const *pages,  \
-                          const struct kv_layout *l, uint32_t layer, uint32_t head,                \
-                          uint32_t group, uint32_t first, uint32_t n, float scale);                \
+    void attention_##tier(float *o, size_t o_stride, float *mx, float *sum,                        \
+                          const struct attention *a);                                              \
     void attention_merge_##tier(float *oa, float *ma, float *sa, const float *ob, float mb,        \
                                 float sb, uint32_t head_dim)
 

@@ -88,14 +88,21 @@ static double run_matmul(const struct bench *b, const struct bench_case *c, cons
 static double run_attention(const struct bench *b, const struct bench_case *c,
                             const struct kernels *k)
 {
-    uint32_t pages = k->tier == CPU_REF ? 16 : b->n_pages;
-    float tops[64], sums[64];
+    bool decode = c->limit == LIMIT_READ; /* one row with m heads, or m rows with one */
+    uint32_t pages = k->tier == CPU_REF ? 16 : decode ? b->n_pages : 512, tokens[ROWS_MAX];
+    struct attention a = {.q = b->x, .q_stride = HEAD_DIM, .pages = b->pages, .layout = &b->kv,
+                          .rows = decode ? 1 : c->m, .group = decode ? c->m : 1, .n = tokens,
+                          .scale = 0.1f};
+    float tops[ROWS_MAX], sums[ROWS_MAX];
     double t = now();
 
-    for (uint32_t i = 0; i < pages; i += ATTENTION_SEGMENT / KV_PAGE_TOKENS)
-        k->attention(b->y, tops, sums, b->x, b->pages, &b->kv, 0, 0, c->m, i * KV_PAGE_TOKENS,
-                     u32_min(pages - i, ATTENTION_SEGMENT / KV_PAGE_TOKENS) * KV_PAGE_TOKENS, 0.1f);
-    return (double)(pages * b->kv.page_bytes) / (now() - t);
+    for (uint32_t n = pages * KV_PAGE_TOKENS; a.first < n; a.first += ATTENTION_SEGMENT) {
+        for (uint32_t r = 0; r < a.rows; r++)
+            tokens[r] = u32_min(n - a.first, ATTENTION_SEGMENT);
+        k->attention(b->y, HEAD_DIM, tops, sums, &a);
+    }
+    return (decode ? (double)(pages * b->kv.page_bytes)
+                   : 4.0 * c->m * HEAD_DIM * pages * KV_PAGE_TOKENS) / (now() - t);
 }
 
 static double run_kv_store(const struct bench *b, const struct bench_case *c,
@@ -160,6 +167,8 @@ static const struct bench_case cases[] = {
     {"attention F16", DTYPE_LIMIT, 1, LIMIT_READ, run_attention},
     {"attention F16", DTYPE_LIMIT, 4, LIMIT_READ, run_attention},
     {"attention F16", DTYPE_LIMIT, 8, LIMIT_READ, run_attention},
+    {"attention F16", DTYPE_LIMIT, 16, LIMIT_FLOAT, run_attention},
+    {"attention F16", DTYPE_LIMIT, 128, LIMIT_FLOAT, run_attention},
     {"kv_store F16", DTYPE_LIMIT, 1, LIMIT_NONE, run_kv_store},
     {"quantize", DTYPE_LIMIT, 1, LIMIT_NONE, run_quantize},
     {"rms_norm", DTYPE_LIMIT, 1, LIMIT_NONE, run_rms_norm},

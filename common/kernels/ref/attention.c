@@ -81,17 +81,22 @@ static void attend_page(float *o, float *mx, float *sum, const float *q, const u
     }
 }
 
-void attention_ref(float *o, float *mx, float *sum, const float *q, uint8_t *const *pages,
-                   const struct kv_layout *l, uint32_t layer, uint32_t head, uint32_t group,
-                   uint32_t first, uint32_t n, float scale)
+void attention_ref(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a)
 {
-    for (uint32_t g = 0; g < group; g++, o += l->head_dim, q += l->head_dim) {
-        memset(o, 0, l->head_dim * sizeof(*o));
-        mx[g] = -INFINITY;
-        sum[g] = 0;
-        for (uint32_t t = first; t < first + n; t += TOKENS)
-            attend_page(o, mx + g, sum + g, q, pages[t / TOKENS] + kv_layout_k(l, layer, head), l,
-                        first + n - t < TOKENS ? first + n - t : TOKENS, scale);
+    const struct kv_layout *l = a->layout;
+    size_t at = kv_layout_k(l, a->layer, a->head);
+
+    for (uint32_t h = 0; h < a->rows * a->group; h++) {
+        uint32_t row = h / a->group, g = h % a->group, n = a->n[row];
+        const float *q = a->q + row * a->q_stride + (size_t)g * l->head_dim;
+        float *to = o + row * o_stride + (size_t)g * l->head_dim;
+
+        memset(to, 0, l->head_dim * sizeof(*to));
+        mx[h] = -INFINITY;
+        sum[h] = 0;
+        for (uint32_t t = 0; t < n; t += TOKENS)
+            attend_page(to, mx + h, sum + h, q, a->pages[(a->first + t) / TOKENS] + at, l,
+                        n - t < TOKENS ? n - t : TOKENS, a->scale);
     }
 }
 

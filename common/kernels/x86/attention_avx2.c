@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "kernels/tiers.h"
+#include "kernels/x86/heads.h"
 #include "kernels/x86/lanes_avx2.h"
 #include "kernels/x86/tile.h"
 
@@ -17,8 +18,8 @@ TILE_INLINE __m256 elements(const uint8_t *base, enum kv_type type, size_t i)
 }
 
 /* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: K of the page after. */
-TILE_INLINE void scores(float (*s)[TOKENS], const float *q, const uint8_t *k, const uint8_t *next,
-                        size_t dim, enum kv_type type, int heads)
+TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t *k,
+                        const uint8_t *next, size_t dim, enum kv_type type, int heads)
 {
     const size_t row = type == KV_F16 ? 2 * TOKENS : 4 * TOKENS;
     __m256 acc[HEADS][VECTORS];
@@ -31,7 +32,7 @@ TILE_INLINE void scores(float (*s)[TOKENS], const float *q, const uint8_t *k, co
 
         _mm_prefetch(next + i * row, _MM_HINT_T0);
         TILE_UNROLL for (int g = 0; g < heads; g++)
-            x[g] = _mm256_broadcast_ss(q + g * dim + i);
+            x[g] = _mm256_broadcast_ss(q[g] + i);
         TILE_UNROLL for (int j = 0; j < VECTORS; j++) {
             __m256 kj = elements(k, type, i * TOKENS + j * 8);
 
@@ -77,19 +78,21 @@ static inline float softmax(float *s, float *mx, float *sum, size_t c, float sca
     return corr;
 }
 
-/* o[g] = o[g] * corr[g] + p[g] V for `vectors` times 8 dimensions from i on. */
-TILE_INLINE void values(float *o, float (*p)[TOKENS], const float *corr, const uint8_t *v,
-                        const struct kv_layout *l, size_t c, size_t i, enum kv_type type,
-                        int vectors, int heads)
+/* o[g] = o[g] * corr[g] + p[g] V over tokens t0 <= t < t1, for `vectors` times 8 dimensions from i
+ * on. corr NULL: 1. */
+TILE_INLINE void values(float *const *o, float (*p)[TOKENS], const float *corr, const uint8_t *v,
+                        const struct kv_layout *l, uint32_t t0, uint32_t t1, size_t i,
+                        enum kv_type type, int vectors, int heads)
 {
     __m256 acc[HEADS][VECTORS];
 
     TILE_UNROLL for (int g = 0; g < heads; g++)
-        TILE_UNROLL for (int j = 0; j < vectors; j++)
-            acc[g][j] = _mm256_mul_ps(_mm256_maskload_ps(o + g * l->head_dim + i + j * 8,
-                                                         lanes_avx2(l->head_dim, i + j * 8)),
-                                      _mm256_set1_ps(corr[g]));
-    for (size_t t = 0; t < c; t++) {
+        TILE_UNROLL for (int j = 0; j < vectors; j++) {
+            acc[g][j] = load_avx2(o[g], l->head_dim, i + j * 8);
+            if (corr)
+                acc[g][j] = _mm256_mul_ps(acc[g][j], _mm256_set1_ps(corr[g]));
+        }
+    for (size_t t = t0; t < t1; t++) {
         __m256 w[HEADS];
 
         TILE_UNROLL for (int g = 0; g < heads; g++)
@@ -103,57 +106,107 @@ TILE_INLINE void values(float *o, float (*p)[TOKENS], const float *corr, const u
     }
     TILE_UNROLL for (int g = 0; g < heads; g++)
         TILE_UNROLL for (int j = 0; j < vectors; j++)
-            _mm256_maskstore_ps(o + g * l->head_dim + i + j * 8,
-                                lanes_avx2(l->head_dim, i + j * 8), acc[g][j]);
+            store_avx2(o[g], l->head_dim, i + j * 8, acc[g][j]);
 }
 
-/* One page for `heads` query heads; k and next are the head's K in this page and the one after. */
-TILE_INLINE void attend(float *o, float *mx, float *sum, const float *q, const uint8_t *k,
-                        const uint8_t *next, const struct kv_layout *l, size_t c, float scale,
-                        enum kv_type type, int heads)
+/* All dimensions of V. */
+TILE_INLINE void all_values(float *const *o, float (*p)[TOKENS], const float *corr,
+                            const uint8_t *v, const struct kv_layout *l, uint32_t t0, uint32_t t1,
+                            enum kv_type type, int heads)
 {
-    float p[HEADS][TOKENS], corr[HEADS];
-    const uint8_t *v = k + l->v_offset;
     size_t i = 0;
 
-    scores(p, q, k, next, l->head_dim, type, heads);
-    for (int g = 0; g < heads; g++)
-        corr[g] = softmax(p[g], mx + g, sum + g, c, scale);
-    for (size_t line = l->v_offset; line < l->head_bytes; line += 64)
-        _mm_prefetch(next + line, _MM_HINT_T1);
     for (; i + 32 <= l->head_dim; i += 32)
-        values(o, p, corr, v, l, c, i, type, 4, heads);
+        values(o, p, corr, v, l, t0, t1, i, type, 4, heads);
     for (; i < l->head_dim; i += 8)
-        values(o, p, corr, v, l, c, i, type, 1, heads);
+        values(o, p, corr, v, l, t0, t1, i, type, 1, heads);
 }
 
-#define ATTEND(type, heads)                                                                        \
-    attend(o + g * l->head_dim, mx + g, sum + g, q + g * l->head_dim, k, next, l, c, scale, type,  \
-           heads)
-
-void attention_avx2(float *o, float *mx, float *sum, const float *q, uint8_t *const *pages,
-                    const struct kv_layout *l, uint32_t layer, uint32_t head, uint32_t group,
-                    uint32_t first, uint32_t n, float scale)
+/* Scores and weights of `heads` heads from h on; t: the page's first token. */
+TILE_INLINE void tile_weights(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *k,
+                              const uint8_t *next, size_t dim, float scale, enum kv_type type,
+                              int heads)
 {
-    size_t at = kv_layout_k(l, layer, head);
+    scores(hs->p + h, hs->q + h, k, next, dim, type, heads);
+    for (uint32_t g = h; g < h + (uint32_t)heads; g++)
+        hs->corr[g] = softmax(hs->p[g], hs->mx + g, hs->sum + g, heads_tokens(hs, g, t), scale);
+}
 
-    memset(o, 0, (size_t)group * l->head_dim * sizeof(*o));
-    for (uint32_t g = 0; g < group; g++) {
-        mx[g] = -INFINITY;
-        sum[g] = 0;
+/* Their values: the tokens that all of them see together, the rest head by head. */
+TILE_INLINE void tile_values(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *v,
+                             const struct kv_layout *l, enum kv_type type, int heads)
+{
+    uint32_t c = heads_tokens(hs, h, t);
+
+    all_values(hs->o + h, hs->p + h, hs->corr + h, v, l, 0, c, type, heads);
+    for (uint32_t g = h + 1; g < h + (uint32_t)heads; g++)
+        if (heads_tokens(hs, g, t) > c)
+            all_values(hs->o + g, hs->p + g, NULL, v, l, c, heads_tokens(hs, g, t), type, 1);
+}
+
+static void weights(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *k, const uint8_t *next,
+                    size_t dim, float scale, enum kv_type type)
+{
+    switch ((hs->count - h < HEADS ? 1 : 2) * 2 + (type == KV_F32)) {
+    case 2: tile_weights(hs, h, t, k, next, dim, scale, KV_F16, 1); break;
+    case 3: tile_weights(hs, h, t, k, next, dim, scale, KV_F32, 1); break;
+    case 4: tile_weights(hs, h, t, k, next, dim, scale, KV_F16, 2); break;
+    default: tile_weights(hs, h, t, k, next, dim, scale, KV_F32, 2);
     }
-    for (uint32_t t = 0; t < n; t += TOKENS) {
-        size_t page = (first + t) / TOKENS, c = n - t < TOKENS ? n - t : TOKENS;
-        const uint8_t *k = pages[page] + at;
-        const uint8_t *next = t + TOKENS < n ? pages[page + 1] + at : k;
+}
 
-        for (uint32_t g = 0; g < group; g += HEADS)
-            switch ((group - g < HEADS ? group - g : HEADS) * 2 + (l->type == KV_F32)) {
-            case 2: ATTEND(KV_F16, 1); break;
-            case 3: ATTEND(KV_F32, 1); break;
-            case 4: ATTEND(KV_F16, 2); break;
-            default: ATTEND(KV_F32, 2);
-            }
+static void weighted(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *v,
+                     const struct kv_layout *l, enum kv_type type)
+{
+    switch ((hs->count - h < HEADS ? 1 : 2) * 2 + (type == KV_F32)) {
+    case 2: tile_values(hs, h, t, v, l, KV_F16, 1); break;
+    case 3: tile_values(hs, h, t, v, l, KV_F32, 1); break;
+    case 4: tile_values(hs, h, t, v, l, KV_F16, 2); break;
+    default: tile_values(hs, h, t, v, l, KV_F32, 2);
+    }
+}
+
+/* n f16 of a page become f32. */
+static const uint8_t *widen(float *to, const uint8_t *from, size_t n)
+{
+    for (size_t i = 0; i < n; i += 8)
+        _mm256_storeu_ps(to + i, elements(from, KV_F16, i));
+    return (const uint8_t *)to;
+}
+
+/* One page, of which t is the first token, for the heads from lo on; k and next are the kv head's K
+ * in this page and the one after. f16 is converted once if several tiles will read it. */
+static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, const uint8_t *next,
+                   const struct kv_layout *l, float scale)
+{
+    const uint8_t *v = k + l->v_offset;
+    bool widens = l->type == KV_F16 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
+    enum kv_type type = widens ? KV_F32 : l->type;
+
+    if (widens)
+        k = next = widen(hs->page, k, (size_t)l->head_dim * TOKENS);
+    for (uint32_t h = lo; h < hs->count; h += HEADS)
+        weights(hs, h, t, k, next, l->head_dim, scale, type);
+    if (widens)
+        v = widen(hs->page, v, (size_t)l->v_stride * TOKENS);
+    for (uint32_t h = lo; h < hs->count; h += HEADS)
+        weighted(hs, h, t, v, l, type);
+}
+
+void attention_avx2(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a)
+{
+    size_t at = kv_layout_k(a->layout, a->layer, a->head);
+    struct heads hs;
+
+    for (uint32_t h = 0; h < a->rows * a->group; h += hs.count) {
+        uint8_t *const *page = a->pages + a->first / TOKENS;
+
+        heads_take(&hs, o, o_stride, mx, sum, a, h);
+        for (uint32_t t = 0, lo = 0, n = hs.n[hs.count - 1]; t < n; t += TOKENS, page++) {
+            while (hs.n[lo] <= t)
+                lo++;
+            attend(&hs, lo, t, page[0] + at, page[t + TOKENS < n] + at, a->layout, a->scale);
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 #include <string.h>
 
 #include "kernels/tiers.h"
+#include "kernels/x86/heads.h"
 #include "kernels/x86/lanes_avx512.h"
 #include "kernels/x86/tile.h"
 
 #define TOKENS KV_PAGE_TOKENS
-#define HEADS 4 /* query heads that pass over a page's K and V together */
+/* Query heads of a tile: with 2 vectors each, 16 sums cover the latency of two FMA units, and 10
+ * loads a step leave them room. */
+#define HEADS 8
 
 /* 16 elements of K or V. */
 TILE_INLINE __m512 elements(const uint8_t *base, enum kv_type type, size_t i)
@@ -16,23 +19,26 @@ TILE_INLINE __m512 elements(const uint8_t *base, enum kv_type type, size_t i)
 }
 
 /* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: K of the page after. */
-TILE_INLINE void scores(float (*s)[TOKENS], const float *q, const uint8_t *k, const uint8_t *next,
-                        size_t dim, enum kv_type type, int heads)
+TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t *k,
+                        const uint8_t *next, size_t dim, enum kv_type type, int heads)
 {
     const size_t row = type == KV_F16 ? 2 * TOKENS : 4 * TOKENS;
+    const float *x[HEADS];
     __m512 acc[HEADS][2];
 
-    TILE_UNROLL for (int g = 0; g < heads; g++)
+    TILE_UNROLL for (int g = 0; g < heads; g++) {
+        x[g] = q[g];
         acc[g][0] = acc[g][1] = _mm512_setzero_ps();
+    }
     for (size_t i = 0; i < dim; i++) {
         __m512 k0 = elements(k, type, i * TOKENS), k1 = elements(k, type, i * TOKENS + 16);
 
         _mm_prefetch(next + i * row, _MM_HINT_T0);
         TILE_UNROLL for (int g = 0; g < heads; g++) {
-            __m512 x = _mm512_set1_ps(q[g * dim + i]);
+            __m512 xi = _mm512_set1_ps(x[g][i]);
 
-            acc[g][0] = _mm512_fmadd_ps(k0, x, acc[g][0]);
-            acc[g][1] = _mm512_fmadd_ps(k1, x, acc[g][1]);
+            acc[g][0] = _mm512_fmadd_ps(k0, xi, acc[g][0]);
+            acc[g][1] = _mm512_fmadd_ps(k1, xi, acc[g][1]);
         }
     }
     TILE_UNROLL for (int g = 0; g < heads; g++) {
@@ -41,46 +47,94 @@ TILE_INLINE void scores(float (*s)[TOKENS], const float *q, const uint8_t *k, co
     }
 }
 
-/* Scores of c tokens become p in place; mx and sum move on. Returns corr. */
-static inline float softmax(float *s, float *mx, float *sum, size_t c, float scale)
+TILE_INLINE __m512 join(__m512 a, __m512 b, bool max)
 {
-    const __m512 low = _mm512_set1_ps(-INFINITY);
-    __mmask16 m0 = lanes_avx512(c), m1 = lanes_avx512(c < 16 ? 0 : c - 16);
-    __m512 s0 = _mm512_mul_ps(_mm512_loadu_ps(s), _mm512_set1_ps(scale));
-    __m512 s1 = _mm512_mul_ps(_mm512_loadu_ps(s + 16), _mm512_set1_ps(scale));
-    float top = _mm512_reduce_max_ps(
-        _mm512_max_ps(_mm512_mask_mov_ps(low, m0, s0), _mm512_mask_mov_ps(low, m1, s1)));
-    float corr;
-
-    top = (top > *mx ? top : *mx) + 0.0f;
-    corr = kernels_exp(*mx - top);
-    s0 = _mm512_maskz_mov_ps(m0, exp_avx512(_mm512_sub_ps(s0, _mm512_set1_ps(top))));
-    s1 = _mm512_maskz_mov_ps(m1, exp_avx512(_mm512_sub_ps(s1, _mm512_set1_ps(top))));
-    _mm512_storeu_ps(s, s0);
-    _mm512_storeu_ps(s + 16, s1);
-    *mx = top;
-    *sum = fmaf(*sum, corr, tree_sum_avx512(_mm512_add_ps(s0, s1)));
-    return corr;
+    return max ? _mm512_max_ps(a, b) : _mm512_add_ps(a, b);
 }
 
-/* o[g] = o[g] * corr[g] + p[g] V for `vectors` times 16 dimensions from i on; of the last 16 only
- * `lanes` exist. */
-TILE_INLINE void values(float *o, const float (*p)[TOKENS], const float *corr, const uint8_t *v,
-                        const struct kv_layout *l, size_t c, size_t i, __mmask16 lanes,
+/* Lane g of the result: the maximum or the sum of v[g], by the tree of kernels.h. */
+TILE_INLINE __m256 fold(const __m512 *v, bool max)
+{
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    __m512 a[4], b[2], c;
+
+    TILE_UNROLL for (int j = 0; j < 4; j++) /* [lane j + lane j + 8 of two heads] */
+        a[j] = join(_mm512_shuffle_f32x4(v[2 * j], v[2 * j + 1], 0x44),
+                    _mm512_shuffle_f32x4(v[2 * j], v[2 * j + 1], 0xee), max);
+    TILE_UNROLL for (int j = 0; j < 2; j++) /* four heads, 4 lanes each */
+        b[j] = join(_mm512_shuffle_f32x4(a[2 * j], a[2 * j + 1], 0x88),
+                    _mm512_shuffle_f32x4(a[2 * j], a[2 * j + 1], 0xdd), max);
+    c = join(_mm512_shuffle_ps(b[0], b[1], 0x44), _mm512_shuffle_ps(b[0], b[1], 0xee), max);
+    c = join(c, _mm512_movehdup_ps(c), max);
+    return _mm512_castps512_ps256(_mm512_permutexvar_ps(order, c));
+}
+
+/* Scores of c[g] tokens become p in place; mx and sum move on. Each step is done for all heads
+ * before the next, so that their latencies overlap. */
+TILE_INLINE void softmax(float (*s)[TOKENS], float *corr, float *mx, float *sum, const uint32_t *c,
+                         float scale, int heads)
+{
+    const __m512 low = _mm512_set1_ps(-INFINITY), by = _mm512_set1_ps(scale);
+    const __mmask8 some = (__mmask8)((1u << heads) - 1);
+    __m256 old = _mm256_maskz_loadu_ps(some, mx), now;
+    __mmask16 in[HEADS][2];
+    __m512 v[HEADS], factor;
+    float top[HEADS];
+
+    TILE_UNROLL for (int g = 0; g < HEADS; g++) {
+        if (g >= heads) {
+            v[g] = _mm512_setzero_ps();
+            continue;
+        }
+        in[g][0] = lanes_avx512(c[g]);
+        in[g][1] = lanes_avx512(c[g] < 16 ? 0 : c[g] - 16);
+        for (int j = 0; j < 2; j++) {
+            __m512 x = _mm512_mul_ps(_mm512_loadu_ps(s[g] + 16 * j), by);
+
+            x = _mm512_mask_mov_ps(low, in[g][j], x);
+            _mm512_storeu_ps(s[g] + 16 * j, x);
+            v[g] = j ? _mm512_max_ps(v[g], x) : x;
+        }
+    }
+    now = _mm256_add_ps(_mm256_max_ps(fold(v, true), old), _mm256_setzero_ps());
+    _mm256_storeu_ps(top, now);
+    factor = exp_down_avx512(_mm512_zextps256_ps512(_mm256_sub_ps(old, now)), 0xff);
+    TILE_UNROLL for (int g = 0; g < heads; g++) {
+        __m512 p0 = _mm512_sub_ps(_mm512_loadu_ps(s[g]), _mm512_set1_ps(top[g]));
+        __m512 p1 = _mm512_sub_ps(_mm512_loadu_ps(s[g] + 16), _mm512_set1_ps(top[g]));
+
+        p0 = exp_down_avx512(p0, in[g][0]);
+        p1 = exp_down_avx512(p1, in[g][1]);
+        _mm512_storeu_ps(s[g], p0);
+        _mm512_storeu_ps(s[g] + 16, p1);
+        v[g] = _mm512_add_ps(p0, p1);
+    }
+    _mm256_mask_storeu_ps(mx, some, now);
+    now = _mm512_castps512_ps256(factor);
+    _mm256_mask_storeu_ps(corr, some, now);
+    now = _mm256_fmadd_ps(_mm256_maskz_loadu_ps(some, sum), now, fold(v, false));
+    _mm256_mask_storeu_ps(sum, some, now);
+}
+
+/* o[g] = o[g] * corr[g] + p[g] V over tokens t0 <= t < t1, for `vectors` times 16 dimensions from i
+ * on; of the last 16 only `lanes` exist. corr NULL: 1. */
+TILE_INLINE void values(float *const *o, float (*p)[TOKENS], const float *corr, const uint8_t *v,
+                        size_t stride, uint32_t t0, uint32_t t1, size_t i, __mmask16 lanes,
                         enum kv_type type, int vectors, int heads)
 {
     __m512 acc[HEADS][4];
 
     TILE_UNROLL for (int g = 0; g < heads; g++)
-        TILE_UNROLL for (int j = 0; j < vectors; j++)
-            acc[g][j] = _mm512_mul_ps(_mm512_maskz_loadu_ps(j == vectors - 1 ? lanes : 0xffff,
-                                                            o + g * l->head_dim + i + j * 16),
-                                      _mm512_set1_ps(corr[g]));
-    for (size_t t = 0; t < c; t++) {
+        TILE_UNROLL for (int j = 0; j < vectors; j++) {
+            acc[g][j] = _mm512_maskz_loadu_ps(j == vectors - 1 ? lanes : 0xffff, o[g] + i + j * 16);
+            if (corr)
+                acc[g][j] = _mm512_mul_ps(acc[g][j], _mm512_set1_ps(corr[g]));
+        }
+    for (size_t t = t0; t < t1; t++) {
         __m512 x[4];
 
         TILE_UNROLL for (int j = 0; j < vectors; j++)
-            x[j] = elements(v, type, t * l->v_stride + i + j * 16);
+            x[j] = elements(v, type, t * stride + i + j * 16);
         TILE_UNROLL for (int g = 0; g < heads; g++) {
             __m512 w = _mm512_set1_ps(p[g][t]);
 
@@ -90,61 +144,119 @@ TILE_INLINE void values(float *o, const float (*p)[TOKENS], const float *corr, c
     }
     TILE_UNROLL for (int g = 0; g < heads; g++)
         TILE_UNROLL for (int j = 0; j < vectors; j++)
-            _mm512_mask_storeu_ps(o + g * l->head_dim + i + j * 16,
-                                  j == vectors - 1 ? lanes : 0xffff, acc[g][j]);
+            _mm512_mask_storeu_ps(o[g] + i + j * 16, j == vectors - 1 ? lanes : 0xffff, acc[g][j]);
 }
 
-/* One page for `heads` query heads; k and next are the head's K in this page and the one after. */
-TILE_INLINE void attend(float *o, float *mx, float *sum, const float *q, const uint8_t *k,
-                        const uint8_t *next, const struct kv_layout *l, size_t c, float scale,
-                        enum kv_type type, int heads)
+/* All dimensions of V. */
+TILE_INLINE void all_values(float *const *o, float (*p)[TOKENS], const float *corr,
+                            const uint8_t *v, const struct kv_layout *l, uint32_t t0, uint32_t t1,
+                            enum kv_type type, int heads)
 {
-    float p[HEADS][TOKENS], corr[HEADS];
-    const uint8_t *v = k + l->v_offset;
+    const int vectors = heads > 4 ? 2 : 4;
     size_t i = 0;
 
-    scores(p, q, k, next, l->head_dim, type, heads);
-    for (int g = 0; g < heads; g++)
-        corr[g] = softmax(p[g], mx + g, sum + g, c, scale);
-    for (size_t line = l->v_offset; line < l->head_bytes; line += 64)
-        _mm_prefetch(next + line, _MM_HINT_T1);
-    for (; i + 64 <= l->head_dim; i += 64)
-        values(o, p, corr, v, l, c, i, 0xffff, type, 4, heads);
+    for (; i + 16 * vectors <= l->head_dim; i += 16 * vectors)
+        values(o, p, corr, v, l->v_stride, t0, t1, i, 0xffff, type, vectors, heads);
     for (; i < l->head_dim; i += 16)
-        values(o, p, corr, v, l, c, i, lanes_avx512(l->head_dim - i), type, 1, heads);
+        values(o, p, corr, v, l->v_stride, t0, t1, i, lanes_avx512(l->head_dim - i), type, 1,
+               heads);
 }
 
-#define ATTEND(type, heads)                                                                        \
-    attend(o + g * l->head_dim, mx + g, sum + g, q + g * l->head_dim, k, next, l, c, scale, type,  \
-           heads)
-
-void attention_avx512vnni(float *o, float *mx, float *sum, const float *q, uint8_t *const *pages,
-                          const struct kv_layout *l, uint32_t layer, uint32_t head, uint32_t group,
-                          uint32_t first, uint32_t n, float scale)
+/* Scores and weights of `heads` heads from h on; t: the page's first token. */
+TILE_INLINE void tile_weights(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *k,
+                              const uint8_t *next, size_t dim, float scale, enum kv_type type,
+                              int heads)
 {
-    size_t at = kv_layout_k(l, layer, head);
+    uint32_t c[HEADS];
 
-    memset(o, 0, (size_t)group * l->head_dim * sizeof(*o));
-    for (uint32_t g = 0; g < group; g++) {
-        mx[g] = -INFINITY;
-        sum[g] = 0;
+    for (int g = 0; g < heads; g++)
+        c[g] = heads_tokens(hs, h + (uint32_t)g, t);
+    scores(hs->p + h, hs->q + h, k, next, dim, type, heads);
+    softmax(hs->p + h, hs->corr + h, hs->mx + h, hs->sum + h, c, scale, heads);
+}
+
+/* Their values: the tokens that all of them see together, the rest head by head. */
+TILE_INLINE void tile_values(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *v,
+                             const struct kv_layout *l, enum kv_type type, int heads)
+{
+    uint32_t c = heads_tokens(hs, h, t);
+
+    all_values(hs->o + h, hs->p + h, hs->corr + h, v, l, 0, c, type, heads);
+    for (uint32_t g = h + 1; g < h + (uint32_t)heads; g++)
+        if (heads_tokens(hs, g, t) > c)
+            all_values(hs->o + g, hs->p + g, NULL, v, l, c, heads_tokens(hs, g, t), type, 1);
+}
+
+#define TILE(type, heads) tile_weights(hs, h, t, k, next, dim, scale, type, heads)
+static void weights(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *k, const uint8_t *next,
+                    size_t dim, float scale, enum kv_type type)
+{
+    if (type == KV_F16)
+        TILE_ROWS_8(KV_F16, hs->count - h)
+    else
+        TILE_ROWS_8(KV_F32, hs->count - h)
+}
+#undef TILE
+
+#define TILE(type, heads) tile_values(hs, h, t, v, l, type, heads)
+static void weighted(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *v,
+                     const struct kv_layout *l, enum kv_type type)
+{
+    if (type == KV_F16)
+        TILE_ROWS_8(KV_F16, hs->count - h)
+    else
+        TILE_ROWS_8(KV_F32, hs->count - h)
+}
+#undef TILE
+
+/* n f16 of a page become f32, if several tiles will read them. next: the same of the page after. */
+static const uint8_t *widen(float *to, const uint8_t *from, const uint8_t *next, size_t n)
+{
+    for (size_t i = 0; i < n; i += 32) {
+        _mm_prefetch(next + 2 * i, _MM_HINT_T1);
+        _mm512_storeu_ps(to + i, elements(from, KV_F16, i));
+        _mm512_storeu_ps(to + i + 16, elements(from, KV_F16, i + 16));
     }
-    for (uint32_t t = 0; t < n; t += TOKENS) {
-        size_t page = (first + t) / TOKENS, c = n - t < TOKENS ? n - t : TOKENS;
-        const uint8_t *k = pages[page] + at;
-        const uint8_t *next = t + TOKENS < n ? pages[page + 1] + at : k;
+    return (const uint8_t *)to;
+}
 
-        for (uint32_t g = 0; g < group; g += HEADS)
-            switch ((group - g < HEADS ? group - g : HEADS) * 2 + (l->type == KV_F32)) {
-            case 2: ATTEND(KV_F16, 1); break;
-            case 3: ATTEND(KV_F32, 1); break;
-            case 4: ATTEND(KV_F16, 2); break;
-            case 5: ATTEND(KV_F32, 2); break;
-            case 6: ATTEND(KV_F16, 3); break;
-            case 7: ATTEND(KV_F32, 3); break;
-            case 8: ATTEND(KV_F16, 4); break;
-            default: ATTEND(KV_F32, 4);
-            }
+/* One page, of which t is the first token, for the heads from lo on; k and next are the kv head's K
+ * in this page and the one after. */
+static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, const uint8_t *next,
+                   const struct kv_layout *l, float scale)
+{
+    const uint8_t *v = k + l->v_offset, *next_v = next + l->v_offset;
+    bool widens = l->type == KV_F16 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
+    enum kv_type type = widens ? KV_F32 : l->type;
+
+    if (widens)
+        k = next = widen(hs->page, k, next, (size_t)l->head_dim * TOKENS);
+    for (uint32_t h = lo; h < hs->count; h += HEADS)
+        weights(hs, h, t, k, next, l->head_dim, scale, type);
+    if (widens)
+        v = widen(hs->page, v, next_v, (size_t)l->v_stride * TOKENS);
+    else
+        for (size_t line = 0; line < l->head_bytes - l->v_offset; line += 64)
+            _mm_prefetch(next_v + line, _MM_HINT_T1);
+    for (uint32_t h = lo; h < hs->count; h += HEADS)
+        weighted(hs, h, t, v, l, type);
+}
+
+void attention_avx512vnni(float *o, size_t o_stride, float *mx, float *sum,
+                          const struct attention *a)
+{
+    size_t at = kv_layout_k(a->layout, a->layer, a->head);
+    struct heads hs;
+
+    for (uint32_t h = 0; h < a->rows * a->group; h += hs.count) {
+        uint8_t *const *page = a->pages + a->first / TOKENS;
+
+        heads_take(&hs, o, o_stride, mx, sum, a, h);
+        for (uint32_t t = 0, lo = 0, n = hs.n[hs.count - 1]; t < n; t += TOKENS, page++) {
+            while (hs.n[lo] <= t)
+                lo++;
+            attend(&hs, lo, t, page[0] + at, page[t + TOKENS < n] + at, a->layout, a->scale);
+        }
     }
 }
 

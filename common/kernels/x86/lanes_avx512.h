@@ -30,6 +30,24 @@ static inline __m512 exp_avx512(__m512 x)
     return _mm512_mask_mov_ps(p, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
 }
 
+/* The same where x <= 0 in all lanes or is NaN; lanes out of `in` are 0. */
+static inline __m512 exp_down_avx512(__m512 x, __mmask16 in)
+{
+    const __m512 shift = _mm512_set1_ps(EXP_SHIFT), one = _mm512_set1_ps(1);
+    __m512 n = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(EXP_LOG2E), shift), shift), r, p;
+
+    r = _mm512_fmadd_ps(n, _mm512_set1_ps(-EXP_LN2_HI), x);
+    r = _mm512_fmadd_ps(n, _mm512_set1_ps(-EXP_LN2_LO), r);
+    p = _mm512_fmadd_ps(_mm512_set1_ps(EXP_C6), r, _mm512_set1_ps(EXP_C5));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_C4));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_C3));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_C2));
+    p = _mm512_fmadd_ps(p, r, one);
+    p = _mm512_fmadd_ps(p, r, one);
+    in = _mm512_mask_cmp_ps_mask(in, x, _mm512_set1_ps(EXP_LO), _CMP_NLT_UQ);
+    return _mm512_maskz_scalef_ps(in, p, n);
+}
+
 /* The sum of 16 lanes by the tree of kernels.h: j += j + 8, += 4, += 2, += 1. */
 static inline float tree_sum_avx512(__m512 v)
 {

@@ -15,25 +15,27 @@
 #include "tests/lib/weights.h"
 
 #define PAGES_MAX 24
+#define ROWS_MAX 160
 #define FOR_TIERS(k)                                                                               \
     for (int t_ = 0; t_ < CPU_TIER_COUNT; t_++)                                                    \
         for (const struct kernels *k = kernels_get((enum cpu_tier)t_); k; k = NULL)
 
-/* A sequence of n tokens in guarded pages that hold NaN wherever nothing was stored. */
+/* A sequence of n tokens in guarded pages that hold NaN wherever nothing was stored, and the query
+ * heads of its last `rows` tokens. */
 struct sequence {
     struct kv_layout l;
-    uint32_t n, group;
+    uint32_t n, rows, group;
     struct guard pages[PAGES_MAX], q;
     uint8_t *page[PAGES_MAX];
     float *k, *v; /* [n][n_kv_head][head_dim] */
 };
 
-static void sequence_open(struct sequence *s, enum kv_type type, uint32_t head_dim, uint32_t group,
-                          uint32_t n, uint64_t seed)
+static void rows_open(struct sequence *s, enum kv_type type, uint32_t head_dim, uint32_t rows,
+                      uint32_t group, uint32_t n, uint64_t seed)
 {
-    size_t token;
+    size_t token, heads = (size_t)rows * group;
 
-    *s = (struct sequence){.n = n, .group = group};
+    *s = (struct sequence){.n = n, .rows = rows, .group = group};
     kv_layout_init(&s->l, type, 2, 2, head_dim);
     token = (size_t)2 * head_dim;
     s->k = mem_calloc(n * token, sizeof(float));
@@ -47,8 +49,14 @@ static void sequence_open(struct sequence *s, enum kv_type type, uint32_t head_d
     for (uint32_t t = 0; t < n; t++)
         kernels_get(CPU_REF)->kv_store(s->page[t / 32], &s->l, 1, t, s->k + t * token,
                                        s->v + t * token);
-    guard_open(&s->q, (size_t)group * head_dim * sizeof(float));
-    weights_floats((float *)s->q.data, (size_t)group * head_dim, WEIGHTS_PLAIN, seed + 2);
+    guard_open(&s->q, heads * head_dim * sizeof(float));
+    weights_floats((float *)s->q.data, heads * head_dim, WEIGHTS_PLAIN, seed + 2);
+}
+
+static void sequence_open(struct sequence *s, enum kv_type type, uint32_t head_dim, uint32_t group,
+                          uint32_t n, uint64_t seed)
+{
+    rows_open(s, type, head_dim, 1, group, n, seed);
 }
 
 static void sequence_close(struct sequence *s)
@@ -64,15 +72,23 @@ struct result {
     struct guard o, mx, sum;
 };
 
+/* The first row attends to n tokens from `first` on, each row after it to one more. */
 static void attend(struct result *r, const struct kernels *k, const struct sequence *s,
                    uint32_t first, uint32_t n)
 {
-    guard_open(&r->o, (size_t)s->group * s->l.head_dim * sizeof(float));
-    guard_open(&r->mx, s->group * sizeof(float));
-    guard_open(&r->sum, s->group * sizeof(float));
-    k->attention((float *)r->o.data, (float *)r->mx.data, (float *)r->sum.data,
-                 (float *)s->q.data, s->page, &s->l, 1, 1, s->group, first, n,
-                 1 / sqrtf((float)s->l.head_dim));
+    size_t heads = (size_t)s->rows * s->group, row = (size_t)s->group * s->l.head_dim;
+    uint32_t tokens[ROWS_MAX];
+    struct attention a = {.q = (float *)s->q.data, .q_stride = row, .pages = s->page,
+                          .layout = &s->l, .layer = 1, .head = 1, .rows = s->rows,
+                          .group = s->group, .first = first, .n = tokens,
+                          .scale = 1 / sqrtf((float)s->l.head_dim)};
+
+    for (uint32_t i = 0; i < s->rows; i++)
+        tokens[i] = n + i;
+    guard_open(&r->o, heads * s->l.head_dim * sizeof(float));
+    guard_open(&r->mx, heads * sizeof(float));
+    guard_open(&r->sum, heads * sizeof(float));
+    k->attention((float *)r->o.data, row, (float *)r->mx.data, (float *)r->sum.data, &a);
 }
 
 static void result_close(struct result *r)
@@ -201,6 +217,79 @@ static void test_a_head_of_a_group_is_the_head_alone(void **state)
     }
 }
 
+/* Row i of a is the row alone, which attends to n + i tokens. */
+static void assert_row(const struct result *a, const struct kernels *k, const struct sequence *s,
+                       uint32_t i, uint32_t first, uint32_t n)
+{
+    size_t heads = s->group * sizeof(float), row = heads * s->l.head_dim;
+    struct sequence one = *s;
+    struct result r;
+
+    one.rows = 1;
+    one.q.data += i * row;
+    attend(&r, k, &one, first, n + i);
+    assert_memory_equal(r.o.data, a->o.data + i * row, row);
+    assert_memory_equal(r.mx.data, a->mx.data + i * heads, heads);
+    assert_memory_equal(r.sum.data, a->sum.data + i * heads, heads);
+    result_close(&r);
+}
+
+static void check_rows(enum kv_type type, uint32_t head_dim, uint32_t rows, uint32_t group,
+                       uint32_t n, uint64_t seed)
+{
+    uint32_t first = seed % 3 == 0 && n > 32 ? 32 : 0;
+    struct sequence s;
+    struct result ref, r;
+
+    rows_open(&s, type, head_dim, rows, group, n + rows - 1, seed);
+    attend(&ref, kernels_get(CPU_REF), &s, first, n - first);
+    for (uint32_t i = 0; i < rows; i++)
+        assert_row(&ref, kernels_get(CPU_REF), &s, i, first, n - first);
+    FOR_TIERS(kern) {
+        attend(&r, kern, &s, first, n - first);
+        assert_same(&r, &ref);
+        result_close(&r);
+    }
+    result_close(&ref);
+    sequence_close(&s);
+}
+
+/* Rows of a call have the bits that each has alone: wherever in a page they end, whether they are
+ * less than a tile or more than a call takes in one go. */
+static void test_a_row_among_rows_is_the_row_alone(void **state)
+{
+    (void)state;
+    for (uint32_t rows = 1; rows <= 20; rows++)
+        for (uint32_t group = 1; group <= 8; group++)
+            check_rows(group % 2 ? KV_F16 : KV_F32, head_dims[(rows + group) % ARRAY_LEN(head_dims)],
+                       rows, group, 1 + (rows * 5 + group * 11) % 70, rows * group);
+    check_rows(KV_F16, 16, 140, 1, 3, 1);
+    check_rows(KV_F32, 24, 50, 3, 40, 2);
+    check_rows(KV_F16, 8, 20, 9, 33, 3);
+    check_rows(KV_F16, 264, 5, 3, 30, 4); /* longer than what is converted ahead */
+}
+
+/* An infinite V, as f16 makes of large values, shows in no row before its token. */
+static void test_a_row_does_not_see_later_tokens(void **state)
+{
+    (void)state;
+    FOR_TIERS(kern) {
+        struct sequence s;
+        struct result r;
+        float big[2 * 16];
+
+        rows_open(&s, KV_F16, 16, 12, 1, 20, 1);
+        for (size_t i = 0; i < ARRAY_LEN(big); i++)
+            big[i] = 1e30f;
+        kern->kv_store(s.page[0], &s.l, 1, 19, s.k + 19 * 32, big);
+        attend(&r, kern, &s, 0, 9);
+        for (size_t i = 0; i < 12 * 16; i++)
+            assert_true(isfinite(((float *)r.o.data)[i]) == (i < 11 * 16));
+        result_close(&r);
+        sequence_close(&s);
+    }
+}
+
 /* Segments merged in ascending order give the whole, and the same bits in every tier. */
 static void test_merged_segments(void **state)
 {
@@ -286,6 +375,7 @@ static void test_zero_scores(void **state)
 static void test_score_at_the_end_of_exp(void **state)
 {
     static const float q[8] = {1}, zero[8] = {0}, one[8] = {1};
+    static const uint32_t two = 2;
     struct kv_layout l;
     struct guard page;
     uint8_t *pages[1];
@@ -296,10 +386,13 @@ static void test_score_at_the_end_of_exp(void **state)
         for (int below = 0; below < 2; below++) {
             float low[8] = {below ? nextafterf(-87.3f, -88) : -87.3f}, o[8], mx, sum;
 
+            struct attention a = {.q = q, .pages = pages, .layout = &l, .rows = 1, .group = 1,
+                                  .n = &two, .scale = 1};
+
             pages[0] = guard_open(&page, l.page_bytes);
             kern->kv_store(page.data, &l, 0, 0, zero, zero);
             kern->kv_store(page.data, &l, 0, 1, low, one);
-            kern->attention(o, &mx, &sum, q, pages, &l, 0, 0, 1, 0, 2, 1);
+            kern->attention(o, 8, &mx, &sum, &a);
             assert_true(o[0] == kernels_exp(low[0]) && (o[0] == 0) == below);
             guard_close(&page);
         }
@@ -357,6 +450,8 @@ int main(void)
         cmocka_unit_test(test_every_head_dim_and_group),
         cmocka_unit_test(test_every_number_of_tokens),
         cmocka_unit_test(test_a_head_of_a_group_is_the_head_alone),
+        cmocka_unit_test(test_a_row_among_rows_is_the_row_alone),
+        cmocka_unit_test(test_a_row_does_not_see_later_tokens),
         cmocka_unit_test(test_merged_segments),
         cmocka_unit_test(test_large_scores),
         cmocka_unit_test(test_zero_scores),
