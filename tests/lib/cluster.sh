@@ -11,7 +11,10 @@ CLUSTER=
 URL=
 
 finish() {
-    [ -z "$CLUSTER" ] || "$BIN/tandem" down "$TMP/$CLUSTER.yaml" >/dev/null 2>&1
+    local d
+    for d in "$TANDEM_RUN_DIR"/tandem-*/*/; do # what a failed test left, too
+        [ -d "$d" ] && "$BIN/tandem" down "$(basename "$d")" >/dev/null 2>&1
+    done
     rm -rf "$TMP"
 }
 trap finish EXIT
