@@ -112,7 +112,7 @@ static const struct option router_rows[] = {
            .wrong = options_endpoint_wrong, .unit = "ENDPOINT",
            .help = "where native clients connect"),
     OPTION(router_options, queue_max, U32, .def = "256", .min = 1, .max = 65536,
-           .help = "requests that may wait; more are refused with 429"),
+           .help = "requests that may wait; more are refused with 503 and Retry-After"),
     OPTION(router_options, queue_deadline_ms, U32, .def = "30000", .min = 1, .max = 3600000,
            .unit = "MS", .help = "a request that waited longer is refused"),
     OPTION(router_options, heartbeat_ms, U32, .def = "250", .min = 10, .max = 60000, .unit = "MS",

@@ -112,6 +112,12 @@ static void test_checks_involve_several_options(void **state)
     option_free(&router_option_table, &r);
 }
 
+static void test_the_help_of_queue_max_names_the_status(void **state)
+{
+    (void)state;
+    assert_non_null(strstr(option_find(&router_option_table, "queue_max")->help, "503"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +126,7 @@ int main(void)
         cmocka_unit_test(test_names_stand_in_the_order_of_their_enums),
         cmocka_unit_test(test_what_is_a_name_an_address_an_endpoint),
         cmocka_unit_test(test_checks_involve_several_options),
+        cmocka_unit_test(test_the_help_of_queue_max_names_the_status),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
