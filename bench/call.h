@@ -72,7 +72,8 @@ struct transport {
 
 struct loop;
 
-/* o and loop are borrowed until close. ERR_NET, ERR_TIMEOUT: nobody is there. */
+/* o and loop are borrowed until close. ERR_NET, ERR_TIMEOUT: nobody is there; native: no such
+ * endpoint, and if nobody is there every request fails, OUTCOME_CONNECT. */
 int transport_openai_open(struct transport **t, struct loop *loop, const struct bench_options *o,
                           const struct call_events *events, struct err *e);
 int transport_native_open(struct transport **t, struct loop *loop, const struct bench_options *o,

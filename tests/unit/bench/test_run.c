@@ -17,7 +17,7 @@
 #include "net/sock.h"
 
 /* How the fake server answers. */
-enum behaviour { GOOD, REFUSE, CUT, GARBAGE, ERROR_EVENT, NEVER };
+enum behaviour { GOOD, REFUSE, CUT, GARBAGE, ERROR_EVENT, NEVER, DIE };
 
 struct server {
     enum behaviour behaviour;
@@ -95,7 +95,9 @@ static void generate(struct server *s, const struct peer *from, struct msg *m)
     s->ids += m->u.generate.n_tokens == 5;
     s->texts += m->u.generate.text != NULL;
     s->ignoring_eos += m->u.generate.ignore_eos;
-    if (s->behaviour == NEVER)
+    if (s->behaviour == DIE)
+        loop_stop(s->loop);
+    if (s->behaviour == NEVER || s->behaviour == DIE)
         return;
     for (uint32_t i = 0; s->behaviour == GOOD && i < 3; i += i == 0 ? 2 : 1) {
         uint32_t n = i == 0 ? 2 : 1; /* tokens 0 and 1 together, then 2 */
@@ -137,6 +139,10 @@ static void *server_main(void *arg)
     struct server *s = arg;
 
     loop_run(s->loop);
+    if (s->behaviour == DIE) {
+        loop_del_sock(s->loop, s->sock);
+        sock_close(&s->sock);
+    }
     return NULL;
 }
 
@@ -332,6 +338,46 @@ static void a_server_that_is_not_there_is_one_sentence(void **state)
     option_free(&bench_option_table, &o);
 }
 
+static void a_router_that_is_not_there_fails_every_request(void **state)
+{
+    struct bench_options o = {0};
+    struct workload w;
+    struct result r;
+    struct err e = {0};
+    enum option_action action;
+    char *args[] = {(char *)"tandem-bench",      (char *)"--native=ipc:///tmp/tandem-nosuch.sock",
+                    (char *)"--timeout=0.05",    (char *)"--prompt-tokens=5",
+                    (char *)"--vocab=100",       (char *)"--requests=5",
+                    (char *)"--concurrency=2"};
+
+    (void)state;
+    if (option_main(&bench_option_table, &o, 7, args, NULL, &action, &e) ||
+        workload_open(&w, &o, &e) || run(&r, &o, &w, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(r.n, 5);
+    assert_int_equal(r.failures[OUTCOME_CONNECT].count, 5);
+    assert_string_equal(r.failures[OUTCOME_CONNECT].first,
+                        "no router takes requests at ipc:///tmp/tandem-nosuch.sock");
+    result_fini(&r);
+    workload_fini(&w);
+    option_free(&bench_option_table, &o);
+}
+
+/* What it was sent, and the first that found nobody, take their time; the others none. */
+static void a_router_that_dies_leaves_no_request_under_way(void **state)
+{
+    struct server s = {.behaviour = DIE};
+    struct result r;
+
+    (void)state;
+    BENCH(&r, &s, true, "--prompt-tokens=5", "--vocab=100", "--requests=20", "--concurrency=2",
+          "--timeout=0.05");
+    assert_int_equal(r.n, 20);
+    assert_int_equal(r.failures[OUTCOME_TIMEOUT].count + r.failures[OUTCOME_CONNECT].count, 20);
+    assert_true(r.failures[OUTCOME_CONNECT].count > 0);
+    result_fini(&r);
+}
+
 static void a_duration_ends_the_run(void **state)
 {
     struct server s = {.behaviour = GOOD}, open = {.behaviour = GOOD};
@@ -355,6 +401,8 @@ int main(void)
         cmocka_unit_test(the_native_protocol_measures_the_same),
         cmocka_unit_test(failures_are_counted_by_kind),
         cmocka_unit_test(a_server_that_is_not_there_is_one_sentence),
+        cmocka_unit_test(a_router_that_is_not_there_fails_every_request),
+        cmocka_unit_test(a_router_that_dies_leaves_no_request_under_way),
         cmocka_unit_test(a_duration_ends_the_run),
     };
 
