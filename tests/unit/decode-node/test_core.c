@@ -313,6 +313,39 @@ static void cancel_frees_in_every_state(void **state)
     teardown(&f);
 }
 
+static void a_cancelled_stream_is_in_no_batch_after_the_one_that_runs(void **state)
+{
+    struct fixture f;
+    const struct msg *m;
+
+    (void)state;
+    setup(&f, 2);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 5);
+    from_peer(&f, 0, end_of(1, 40, 100)); /* runs alone */
+    fill(&f, 0, 2, 5);
+    from_peer(&f, 0, end_of(2, 40, 200));
+    step_done(&f, (uint32_t[]){101});
+    assert_int_equal(f.out.items[1].n_rows, 2); /* runs, with both */
+    from_router(&f, cancel(1, 1));
+    assert_int_equal(f.out.n, 0);
+    step_done(&f, (uint32_t[]){102, 201});
+    assert_int_equal(f.out.n, 2);
+    m = sent(&f, 0, DECODE_SEND_ROUTER, MSG_TOKENS);
+    assert_int_equal(m->u.tokens.id.request, 2);
+    assert_int_equal(f.out.items[1].type, DECODE_RUN);
+    assert_int_equal(f.out.items[1].n_rows, 1);
+    assert_int_equal(f.out.items[1].rows[0].token, 201);
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 2); /* its pages are back */
+    from_router(&f, reserve(3, 1, 40, 5));                   /* and so is its slot */
+    sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
+    from_router(&f, cancel(3, 1));
+    from_router(&f, cancel(2, 1));
+    step_done(&f, (uint32_t[]){202});
+    assert_int_equal(f.out.n, 0);
+    teardown(&f);
+}
+
 static void an_older_epoch_is_dropped_and_a_newer_one_replaces(void **state)
 {
     struct fixture f;
@@ -610,6 +643,7 @@ int main(void)
         cmocka_unit_test(the_context_ends_a_stream),
         cmocka_unit_test(reservations_are_refused_with_numbers),
         cmocka_unit_test(cancel_frees_in_every_state),
+        cmocka_unit_test(a_cancelled_stream_is_in_no_batch_after_the_one_that_runs),
         cmocka_unit_test(an_older_epoch_is_dropped_and_a_newer_one_replaces),
         cmocka_unit_test(pages_that_are_not_of_our_cut_are_refused),
         cmocka_unit_test(a_page_after_the_end_is_refused),

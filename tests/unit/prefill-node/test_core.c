@@ -341,6 +341,28 @@ static void cancel_frees_in_every_state(void **state)
     teardown(&f);
 }
 
+static void a_cancelled_stream_is_in_no_batch_after_the_one_that_runs(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 4);
+    from_router(&f, job_of(1, 200, 5)); /* four chunks alone; the first one runs */
+    from_router(&f, job_of(2, 20, 5));
+    from_router(&f, about(MSG_CANCEL, 1, 1));
+    for (size_t i = 0; i < f.out.n; i++)
+        assert_int_not_equal(f.out.items[i].type, PREFILL_SEND_ROUTER);
+    chunk_done(&f, (uint32_t[]){0});
+    assert_int_equal(runs(&f, f.out.n - 1)->n_spans, 1);
+    assert_int_equal(runs(&f, f.out.n - 1)->spans[0].count, 20);
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 1); /* only the other one's page is taken */
+    chunk_done(&f, (uint32_t[]){7});
+    sent(&f, 0, PREFILL_SEND_ROUTER, MSG_PREFILL_TOKEN);
+    assert_int_equal(f.out.n, 1); /* nothing is computed any more */
+    from_router(&f, about(MSG_CANCEL, 2, 1));
+    teardown(&f);
+}
+
 static void credit_bounds_what_is_sent(void **state)
 {
     struct fixture f;
@@ -553,6 +575,7 @@ int main(void)
         cmocka_unit_test(jobs_are_refused_with_numbers),
         cmocka_unit_test(a_job_waits_until_pages_are_free),
         cmocka_unit_test(cancel_frees_in_every_state),
+        cmocka_unit_test(a_cancelled_stream_is_in_no_batch_after_the_one_that_runs),
         cmocka_unit_test(credit_bounds_what_is_sent),
         cmocka_unit_test(the_older_job_has_the_credit_first),
         cmocka_unit_test(a_unit_is_sent_again_when_asked_for),

@@ -537,6 +537,25 @@ static void test_cancel_at_each_state_frees_both_nodes(void **state)
     }
 }
 
+/* With the client's leaving, not with a later tick. */
+static void test_a_client_that_goes_away_cancels_at_both_nodes_in_the_same_step(void **state)
+{
+    struct rig r;
+    struct stream_id id;
+
+    (void)state;
+    rig_pair(&r);
+    id = walk(&r, IN_DECODE);
+    rig_cancel(&r, 1);
+    assert_int_equal(rig_count(&r, ROUTER_SEND), 2);
+    assert_non_null(rig_sent(&r, P1, MSG_CANCEL));
+    assert_non_null(rig_sent(&r, D1, MSG_CANCEL));
+    assert_int_equal(rig_sent(&r, P1, MSG_CANCEL)->u.cancel.id.request, id.request);
+    assert_int_equal(rig_sent(&r, D1, MSG_CANCEL)->u.cancel.id.request, id.request);
+    check_idle(&r);
+    rig_fini(&r);
+}
+
 static void test_queue_is_bounded_and_in_order(void **state)
 {
     struct rig r;
@@ -733,6 +752,7 @@ int main(void)
         cmocka_unit_test(test_stale_epochs_are_dropped_and_counted),
         cmocka_unit_test(test_another_node_cannot_speak_for_a_stream),
         cmocka_unit_test(test_cancel_at_each_state_frees_both_nodes),
+        cmocka_unit_test(test_a_client_that_goes_away_cancels_at_both_nodes_in_the_same_step),
         cmocka_unit_test(test_queue_is_bounded_and_in_order),
         cmocka_unit_test(test_restarted_request_is_before_newer_ones),
         cmocka_unit_test(test_large_request_waits_at_the_head),
