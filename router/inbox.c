@@ -308,9 +308,12 @@ void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
         return;
     }
     if (!node) {
-        /* Given up by us, or we were started anew. Our silence will make it register again. */
+        /* Given up by us, or we were started anew. Who leaves anyway needs no answer. */
         c->counters.stale_messages++;
-        action_add(c, ROUTER_DISCONNECT)->node = handle;
+        if (m->type == MSG_BYE)
+            action_add(c, ROUTER_DISCONNECT)->node = handle;
+        else
+            inbox_refuse(c, handle, "not registered: register again");
         return;
     }
     link_heard(&node->link, c->now);

@@ -208,14 +208,19 @@ static void test_draining_node_gets_nothing_new(void **state)
     rig_fini(&r);
 }
 
-static void test_stranger_is_told_nothing(void **state)
+static void test_stranger_is_told_to_register_again(void **state)
 {
     struct rig r;
 
     (void)state;
     rig_init(&r);
     rig_msg(&r, 77, (struct msg){.type = MSG_HEARTBEAT});
-    assert_int_equal(r.out.n, 1);
+    assert_int_equal(r.out.n, 2);
+    assert_string_equal(rig_sent(&r, 77, MSG_REFUSED)->u.text.text,
+                        "not registered: register again");
+    assert_int_equal(r.out.items[1].type, ROUTER_DISCONNECT);
+    rig_msg(&r, 77, (struct msg){.type = MSG_BYE});
+    assert_int_equal(r.out.n, 1); /* it leaves: nothing to say */
     assert_int_equal(r.out.items[0].type, ROUTER_DISCONNECT);
     rig_fini(&r);
 }
@@ -250,7 +255,7 @@ int main(void)
         cmocka_unit_test(test_same_process_on_a_new_connection_takes_over),
         cmocka_unit_test(test_node_that_registers_again_loses_its_streams),
         cmocka_unit_test(test_draining_node_gets_nothing_new),
-        cmocka_unit_test(test_stranger_is_told_nothing),
+        cmocka_unit_test(test_stranger_is_told_to_register_again),
         cmocka_unit_test(test_nodes_are_bounded),
     };
 

@@ -522,6 +522,24 @@ static void test_node_of_another_model_is_refused(void **state)
     hear_only(r->p, MSG_REGISTERED);
 }
 
+/* A router that was started again: its nodes go on beating, and register as soon as it answers. */
+static void test_node_that_is_not_known_registers_again(void **state)
+{
+    const struct sock_options o = {.kind = SOCK_DEALER, .lane = SOCK_CONTROL, .identity = "n#1.0"};
+    struct rig *r = *state;
+    struct err e;
+    struct msg m;
+
+    assert_int_equal(sock_open(&r->d, r->ctx, &o, &e), 0);
+    assert_int_equal(sock_connect(r->d, r->nodes, &e), 0);
+    tell(r->d, (struct msg){.type = MSG_HEARTBEAT});
+    m = hear(r->d, MSG_REFUSED);
+    assert_string_equal(m.u.text.text, "not registered: register again");
+    msg_fini(&m);
+    tell(r->d, registration(r, ROLE_DECODE, "decode-1"));
+    hear_only(r->d, MSG_REGISTERED);
+}
+
 static void test_native_client(void **state)
 {
     struct rig *r = *state;
@@ -655,6 +673,7 @@ int main(void)
         TEST(test_decode_node_that_dies_is_replaced_in_the_stream),
         TEST(test_failure_has_a_status_or_an_event),
         TEST(test_node_of_another_model_is_refused),
+        TEST(test_node_that_is_not_known_registers_again),
         TEST(test_native_client),
         TEST(test_endpoints),
         TEST(test_sigterm_ends_streams_cleanly),

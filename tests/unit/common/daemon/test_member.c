@@ -229,6 +229,7 @@ static void a_refusal_while_up_means_join_again(void **state)
     await(&f, &f.n_joined, 1);
     router_send(&f, (struct msg){.type = MSG_REFUSED, .u.text.text = "who are you"});
     await(&f, &f.n_joined, 2);
+    assert_int_equal(f.n_lost, 1); /* what the router had asked for is void */
     assert_int_equal(f.n_refused, 0);
     teardown(&f);
 }
