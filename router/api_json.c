@@ -73,7 +73,11 @@ json_t *api_json_load(const char *body, size_t n, struct api_error *e)
     if (api_json_bounds(body, n, e) != 0)
         return NULL;
     root = json_loadb(body, n, JSON_REJECT_DUPLICATES, &where);
-    if (!root) {
+    if (!root && json_error_code(&where) == json_error_numeric_overflow) {
+        api_refuse(e, NULL, "a number is too large (line %d, column %d): integers, seed too, go "
+                   "from -2^63 to 2^63 - 1, which is %lld", where.line, where.column,
+                   (long long)INT64_MAX);
+    } else if (!root) {
         api_refuse(e, NULL, "the body is not valid JSON: line %d, column %d: %s", where.line,
                    where.column, where.text);
     } else if (!json_is_object(root)) {
