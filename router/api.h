@@ -17,7 +17,8 @@
 #define API_DEPTH_MAX 32                        /* nesting of the JSON */
 #define API_VALUES_MAX (MSG_TOKENS_MAX + 65536) /* values in it: a prompt as ids, and the rest */
 #define API_MESSAGES_MAX 4096
-#define API_COMPLETION_TOKENS 16 /* max_tokens of /v1/completions if absent, as OpenAI and vLLM */
+/* max_tokens of /v1/completions if absent, as OpenAI and vLLM; less if the context has less room */
+#define API_COMPLETION_TOKENS 16
 
 enum api_kind { API_COMPLETION, API_CHAT };
 

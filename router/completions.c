@@ -274,7 +274,7 @@ void completions_request(struct router *r, struct http_conn *conn, enum api_kind
                               .sampling = req.sampling,
                               .has_seed = req.has_seed};
     if (!req.has_max_tokens && kind == API_COMPLETION)
-        job.max_new = API_COMPLETION_TOKENS;
+        job.default_new = API_COMPLETION_TOKENS;
     api_request_fini(&req);
     router_submit(r, &c->gen, &job);
 }

@@ -106,6 +106,14 @@ static void router_event(struct router *r, const struct router_event *first)
     r->stepping = false;
 }
 
+/* For a request that does not say how much it wants. 1 if there is no room: the core refuses that. */
+static uint32_t router_room(uint32_t ctx, const struct router_job *job)
+{
+    uint32_t room = ctx > job->n_tokens ? ctx - job->n_tokens : 1;
+
+    return job->default_new ? u32_min(room, job->default_new) : room;
+}
+
 void router_submit(struct router *r, struct generation *g, const struct router_job *job)
 {
     struct router_event event = {.type = ROUTER_SUBMIT};
@@ -118,7 +126,7 @@ void router_submit(struct router *r, struct generation *g, const struct router_j
     s->client = g->client;
     s->tokens = job->tokens;
     s->n_tokens = job->n_tokens;
-    s->max_new = job->max_new ? job->max_new : ctx > job->n_tokens ? ctx - job->n_tokens : 1;
+    s->max_new = job->max_new ? job->max_new : router_room(ctx, job);
     s->sampling = job->sampling;
     if (!job->has_seed)
         s->sampling.seed = rng_u64(r->boot, g->client);

@@ -47,7 +47,8 @@ int router_run(const void *options, struct err *e);
 struct router_job {
     uint32_t *tokens; /* the prompt; taken */
     uint32_t n_tokens;
-    uint32_t max_new; /* 0: as much as the context has room for */
+    uint32_t max_new;     /* 0: as much as the context has room for, */
+    uint32_t default_new; /* and at most this; 0: no bound */
     struct sampling sampling;
     bool has_seed; /* otherwise a seed is made */
 };

@@ -619,6 +619,35 @@ static void test_endpoints(void **state)
     check_answer(r, "OPTIONS", "/v1/chat/completions", "", PARTS("204 ", "Allow: POST, OPTIONS"));
 }
 
+/* 1024 - 1020: the default of 16 is ours, so it is no reason to refuse. */
+static void test_default_of_max_tokens_fits_the_context(void **state)
+{
+    struct rig *r = *state;
+    struct str body = {0};
+    struct msg m;
+    int fd;
+
+    pair_start(r);
+    str_adds(&body, "{\"prompt\":[300");
+    for (int i = 1; i < 1020; i++)
+        str_adds(&body, ",300");
+    str_adds(&body, "]}");
+    fd = http_send(r, "POST", "/v1/completions", body.data);
+    m = hear(r->d, MSG_RESERVE);
+    assert_int_equal(m.u.reserve.n_tokens, 1020);
+    assert_int_equal(m.u.reserve.max_new, 4);
+    msg_fini(&m);
+    close(fd);
+    hear_only(r->d, MSG_CANCEL);
+    fd = http_send(r, "POST", "/v1/completions", "{\"prompt\":[300]}");
+    m = hear(r->d, MSG_RESERVE);
+    assert_int_equal(m.u.reserve.max_new, 16);
+    msg_fini(&m);
+    close(fd);
+    hear_only(r->d, MSG_CANCEL);
+    str_fini(&body);
+}
+
 static void test_sigterm_ends_streams_cleanly(void **state)
 {
     struct rig *r = *state;
@@ -676,6 +705,7 @@ int main(void)
         TEST(test_node_that_is_not_known_registers_again),
         TEST(test_native_client),
         TEST(test_endpoints),
+        TEST(test_default_of_max_tokens_fits_the_context),
         TEST(test_sigterm_ends_streams_cleanly),
         TEST(test_port_in_use_is_one_sentence),
     };
