@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 2
 make --no-print-directory -j"$(nproc)" all tests || exit 1 # -Wall -Wextra -Wshadow -Werror, and build/proto
 rc=0
 for t in tests/tree/*.sh; do "$t" || rc=1; done
-flags="-std=c11 -D_GNU_SOURCE -DTANDEM_VERSION=\"x\" -Icommon -Ibuild/proto -I."
+flags="-std=c11 -D_GNU_SOURCE '-DTANDEM_VERSION=\"x\"' -Icommon -Ibuild/proto -I." # words of sh
 files=$(find common router prefill-node decode-node deploy bench -name '*.c' | sort)
 # Kernels need their instruction set to parse.
 for f in $files; do
@@ -15,7 +15,8 @@ for f in $files; do
     *_avx512vnni.c) isa="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni" ;;
     *_amx.c) isa="-mavx512f -mavx512bw -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8" ;;
     esac
-    echo "$f $isa"
+    # no blank at the end: to xargs -L it would mean that the line goes on
+    echo "$f${isa:+ $isa}"
 done | xargs -P "$(nproc)" -L 1 sh -c '
     f=$0
     clang-tidy --quiet "$f" -- '"$flags"' "$@" 2>/dev/null | grep -E "(warning|error):" && exit 1

@@ -22,6 +22,8 @@ static const char *const tier_names[CPU_TIER_COUNT] = {"ref", "avx2", "avx512vnn
 #define XFEATURE_XTILEDATA 18
 
 #define LEAF7_1_EAX_AVX512_BF16 (1u << 5)
+/* amx-bf16, amx-tile, amx-int8; clang 14 has no names for them */
+#define LEAF7_EDX_AMX (1u << 22 | 1u << 24 | 1u << 25)
 
 struct features {
     uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_edx, leaf7_1_eax;
@@ -79,10 +81,9 @@ bool cpu_tier_available(enum cpu_tier tier)
 
 bool cpu_amx_allow(void)
 {
-    const uint32_t amx_7d = bit_AMX_TILE | bit_AMX_BF16 | bit_AMX_INT8;
     struct features f = features_read();
 
-    return (f.leaf7_edx & amx_7d) == amx_7d && (f.xcr0 & XCR0_AMX) == XCR0_AMX &&
+    return (f.leaf7_edx & LEAF7_EDX_AMX) == LEAF7_EDX_AMX && (f.xcr0 & XCR0_AMX) == XCR0_AMX &&
            syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 #else
