@@ -105,7 +105,7 @@ struct tally {
 
 static void tally_add(void *ctx, const struct panels *w)
 {
-    ((struct tally *)ctx)->bytes[w->type] += panels_bytes(w);
+    ((struct tally *)ctx)->bytes[w->from] += panels_bytes(w);
 }
 
 /* The type with most bytes, and takes it out; DTYPE_LIMIT if none is left. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "model/gguf.h"
 #include "model/weights.h"
 
@@ -80,6 +81,21 @@ static void pack_part(void *ctx, uint32_t tid, uint32_t n)
     }
 }
 
+/* One line for each type of the file that is packed as another. */
+static void warn_of_slow_types(const struct pack_list *l)
+{
+    bool told[DTYPE_LIMIT] = {false};
+
+    for (size_t i = 0; i < l->n; i++) {
+        const struct panels *p = l->items[i].to;
+
+        if (p->from != p->type && !told[p->from])
+            log_warn("model", "type=%s has no kernels and runs as %s, slower than a file of that",
+                     dtype_info(p->from)->name, dtype_info(p->type)->name);
+        told[p->from] = true;
+    }
+}
+
 static int model_pack(struct model *m, const struct weights *w, struct team *team, struct err *e)
 {
     struct pack_list l = {0};
@@ -87,6 +103,7 @@ static int model_pack(struct model *m, const struct weights *w, struct team *tea
     int rc;
 
     model_list(m, w, &l);
+    warn_of_slow_types(&l);
     rc = mem_map_open(&m->memory, l.bytes, true, e);
     if (!rc) {
         for (size_t i = 0; i < l.n; i++) {

@@ -23,6 +23,8 @@ enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type)
 {
     if (type == DTYPE_F32 || type == DTYPE_F16)
         return ACT_F32;
+    if (type == DTYPE_Q4_1 || type == DTYPE_Q5_1 || type == DTYPE_Q5_K)
+        return ACT_Q8; /* in every tier: nothing unpacks these to bf16 */
     if (k->matmul_bf16)
         return ACT_BF16;
     return type == DTYPE_BF16 ? ACT_F32 : ACT_Q8;

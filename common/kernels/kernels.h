@@ -101,9 +101,9 @@ struct kernels {
                      size_t x_stride, uint32_t m, uint32_t p0, uint32_t p1);
     /* Quantised weights: acc = 0; for blocks b ascending, with s = exact int32 dot of the block:
      * Q8_0, Q4_0: acc = fma((float)s, f32(dw[r][b]) * dx[m][b], acc).
-     * Q4_K, b of 32: s of the nibbles as they are; S = the sum of the block's q;
-     *   t = (f32(d) * sc) * (float)s;  t = fma(-(f32(dmin) * mn), (float)S, t);
-     *   acc = fma(t, dx[m][b], acc). The products with sc and mn are exact.
+     * Q4_K, Q5_K, Q4_1, Q5_1, d to mn as blocks.h has them: s of the integers as they are, S = the
+     *   sum of the block's q of x;  t = (f32(d) * sc) * (float)s;
+     *   t = fma(-(f32(dmin) * mn), (float)S, t);  acc = fma(t, dx[m][b], acc).
      * Q6_K, b of 16: acc = fma((float)s, (f32(d) * sc) * dx[m][b / 2], acc). */
     void (*matmul_q)(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);

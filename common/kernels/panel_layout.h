@@ -8,11 +8,14 @@
  * with 8 lines a block for Q8_0 and 4 for Q4_0. With an odd number of blocks the last pair ends
  * after its first block; the 32 bytes of the missing scales are there, and zero.
  *
- * Panels of K types are one block of 256 k after the other. A Q4_K block has 8 blocks of 32, a Q6_K
- * block 16 of 16, each with its scales:
+ * Panels of K types are one block of 256 k after the other; such a block has 8 blocks of 32 (Q4_K,
+ * Q5_K) or 16 of 16 (Q6_K), each with its scales. Those of Q4_1 and Q5_1 are blocks of 32.
  *
  *   Q4_K | 16 f16 d, 16 f16 dmin | 8 x (16 u8 scales, 16 u8 minima) | 8 x 4 lines of nibbles |
- *   Q6_K | 16 f16 d, 32 zeros | 16 x 16 s8 scales | 16 x (2 lines of nibbles, 1 of upper bits) | */
+ *   Q5_K | the same | the same | 8 x (4 lines of nibbles, 1 of fifth bits) |
+ *   Q6_K | 16 f16 d, 32 zeros | 16 x 16 s8 scales | 16 x (2 lines of nibbles, 1 of upper bits) |
+ *   Q4_1 | 16 f16 d, 16 f16 -m | 4 lines of nibbles |
+ *   Q5_1 | the same | 4 lines of nibbles, 1 of fifth bits | */
 #ifndef TANDEM_KERNELS_PANEL_LAYOUT_H
 #define TANDEM_KERNELS_PANEL_LAYOUT_H
 
@@ -45,14 +48,51 @@ static inline size_t panel_lines_at(enum dtype type, size_t b)
 #define PANEL_K_SCALES PANEL_LINE
 #define PANEL_K_LINES (5 * PANEL_LINE)
 
-static inline bool panel_is_k(enum dtype type) { return type == DTYPE_Q4_K || type == DTYPE_Q6_K; }
-
-static inline size_t panel_k_bytes(enum dtype type)
+/* Laid out as K types are, or Q4_1 and Q5_1. */
+static inline bool panel_is_k(enum dtype type)
 {
-    return PANEL_K_LINES + (type == DTYPE_Q4_K ? 32 : 48) * PANEL_LINE;
+    return type == DTYPE_Q4_K || type == DTYPE_Q5_K || type == DTYPE_Q6_K || type == DTYPE_Q4_1 ||
+           type == DTYPE_Q5_1;
 }
 
-/* Row n of a panel of a K type, which is zero before: packed from the file's row, and read back. */
+/* Lines of weights of 32 k. */
+static inline size_t panel_k_lines(enum dtype type)
+{
+    return type == DTYPE_Q6_K ? 6 : type == DTYPE_Q5_K || type == DTYPE_Q5_1 ? 5 : 4;
+}
+
+/* Bytes of 256 k. */
+static inline size_t panel_k_bytes(enum dtype type)
+{
+    bool small = type == DTYPE_Q4_1 || type == DTYPE_Q5_1;
+
+    return ((small ? 8 : 5) + 8 * panel_k_lines(type)) * PANEL_LINE;
+}
+
+/* Offset of the f16 scales of block b of 32 k, from the panel's start. */
+static inline size_t panel_k_at(enum dtype type, size_t b)
+{
+    bool small = type == DTYPE_Q4_1 || type == DTYPE_Q5_1;
+
+    return small ? b * (panel_k_bytes(type) / 8) : b / 8 * panel_k_bytes(type);
+}
+
+/* Offset of the integer scales of block b of 32 k: 2 x 16 bytes. Not in Q4_1 and Q5_1. */
+static inline size_t panel_k_scales_at(enum dtype type, size_t b)
+{
+    return panel_k_at(type, b) + PANEL_K_SCALES + b % 8 * 2 * PANEL_ROWS;
+}
+
+/* Offset of the lines of block b of 32 k. */
+static inline size_t panel_k_lines_at(enum dtype type, size_t b)
+{
+    bool small = type == DTYPE_Q4_1 || type == DTYPE_Q5_1;
+
+    return panel_k_at(type, b) +
+           (small ? PANEL_LINE : PANEL_K_LINES + b % 8 * panel_k_lines(type) * PANEL_LINE);
+}
+
+/* Row n of a panel of such a type, which is zero before: packed from the file's row; read back. */
 void panel_k_pack(uint8_t *panel, enum dtype type, const uint8_t *row, size_t n, size_t n_in);
 void panel_k_row(float *out, const uint8_t *panel, enum dtype type, size_t n, size_t n_in);
 

@@ -4,14 +4,22 @@
 
 #include "base/check.h"
 #include "kernels/panel_layout.h"
+#include "model/blocks.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF rows are read in place");
 
+/* The form that a type is packed in; of the scaled ones all but Q4_0 become Q8_0. */
+static enum dtype packed_type(enum dtype type)
+{
+    return block_is_scaled(type) && type != DTYPE_Q4_0 ? DTYPE_Q8_0 : type;
+}
+
 void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
 {
-    *p = (struct panels){.type = type, .n_out = n_out, .n_in = n_in};
+    *p = (struct panels){.type = packed_type(type), .from = type, .n_out = n_out, .n_in = n_in};
     p->n_panels = (n_out + PANEL_ROWS - 1) / PANEL_ROWS;
-    switch (type) {
+    ASSERT(n_in % dtype_info(type)->block_elems == 0);
+    switch (p->type) {
     case DTYPE_F32:
         p->panel_bytes = (size_t)n_in * PANEL_LINE;
         break;
@@ -21,17 +29,12 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
         break;
     case DTYPE_Q8_0:
     case DTYPE_Q4_0:
-        ASSERT(n_in % QK == 0);
         p->panel_bytes = ((size_t)n_in / QK + 1) / 2 * PANEL_LINE +
-                         n_in / QK * panel_block_bytes(type);
-        break;
-    case DTYPE_Q4_K:
-    case DTYPE_Q6_K:
-        ASSERT(n_in % QK_K == 0);
-        p->panel_bytes = n_in / QK_K * panel_k_bytes(type);
+                         n_in / QK * panel_block_bytes(p->type);
         break;
     default:
-        UNREACHABLE();
+        ASSERT(panel_is_k(type));
+        p->panel_bytes = n_in / QK * (panel_k_bytes(type) / 8);
     }
 }
 
@@ -63,17 +66,29 @@ static void pack_half(uint8_t *panel, enum dtype type, const uint8_t *row, size_
         memcpy(panel + 2 * half_at(type, n, k), row + 2 * k, 2);
 }
 
-static void pack_q8(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
+static void pack_q8_block(uint8_t *panel, const struct block_q8_0 *block, size_t n, size_t b)
 {
-    for (size_t b = 0; b < n_in / QK; b++) {
-        uint8_t *lines = panel + panel_lines_at(DTYPE_Q8_0, b);
-        struct block_q8_0 block = {0};
+    uint8_t *lines = panel + panel_lines_at(DTYPE_Q8_0, b);
+
+    memcpy(panel + panel_scales_at(DTYPE_Q8_0, b) + 2 * n, &block->d, 2);
+    for (size_t k = 0; k < QK; k++)
+        lines[q8_at(n, k)] = (uint8_t)block->qs[k] ^ 0x80;
+}
+
+/* row is of a scaled type, or NULL */
+static void pack_q8(uint8_t *panel, enum dtype from, const uint8_t *row, size_t n, size_t n_in)
+{
+    const struct dtype_info *info = dtype_info(from);
+    struct block_q8_0 blocks[QK_K / QK] = {0};
+
+    for (size_t b = 0; b < n_in / QK;) {
+        size_t end = b + info->block_elems / QK;
 
         if (row)
-            memcpy(&block, row + b * sizeof(block), sizeof(block));
-        memcpy(panel + panel_scales_at(DTYPE_Q8_0, b) + 2 * n, &block.d, 2);
-        for (size_t k = 0; k < QK; k++)
-            lines[q8_at(n, k)] = (uint8_t)block.qs[k] ^ 0x80;
+            block_to_q8_0(blocks, row, from);
+        for (size_t i = 0; b < end; i++, b++)
+            pack_q8_block(panel, &blocks[i], n, b);
+        row = row ? row + info->block_bytes : NULL;
     }
 }
 
@@ -102,7 +117,7 @@ static void pack_q4(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
 
 void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
 {
-    const struct dtype_info *info = dtype_info(p->type);
+    const struct dtype_info *info = dtype_info(p->from);
     size_t row_bytes = p->n_in / info->block_elems * (size_t)info->block_bytes;
 
     for (uint32_t i = p0; i < p1; i++) {
@@ -114,7 +129,7 @@ void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
             const uint8_t *row = r < p->n_out ? (const uint8_t *)rows + r * row_bytes : NULL;
 
             if (p->type == DTYPE_Q8_0)
-                pack_q8(panel, row, n, p->n_in);
+                pack_q8(panel, p->from, row, n, p->n_in);
             else if (p->type == DTYPE_Q4_0)
                 pack_q4(panel, row, n, p->n_in);
             else if (row && panel_is_k(p->type))

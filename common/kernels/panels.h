@@ -10,11 +10,16 @@
  *         scales (32 bytes)                                                     = 544 bytes
  *   Q4_0  a block of 32 k: 4 lines (16 rows x 8 k: byte 4n+i, low nibble k = i, high k = 4+i)
  *         and the 16 f16 scales                                                 = 288 bytes
- *   Q4_K  a block of 256 k: 32 lines as Q4_0's, the f16 d and dmin, and 8 scales and 8 minima a row,
- *         a byte each                                                           = 2368 bytes
- *   Q6_K  a block of 256 k: 32 lines of low nibbles as Q4_0's, 16 lines of upper bits (16 rows x 16 k:
- *         byte 4n+i, bits 2j and 2j + 1 hold k = 4j + i), the f16 d and 16 scales a row, a byte each,
- *         and 32 bytes of nothing                                               = 3392 bytes
+ *   Q4_1  a block of 32 k: lines as Q4_0's, the f16 d and -m                    = 320 bytes
+ *   Q5_1  the same and a line of fifth bits (16 rows x 32 k: byte 4n+i, bit j
+ *         holds k = 4j + i)                                                     = 384 bytes
+ *   Q4_K  a block of 256 k: 32 lines as Q4_0's, the f16 d and dmin, and 8 scales and 8 minima a
+ *         row, a byte each                                                      = 2368 bytes
+ *   Q5_K  the same and 8 lines of fifth bits                                    = 2880 bytes
+ *   Q6_K  a block of 256 k: 32 lines of low nibbles as Q4_0's, 16 lines of upper bits (16 rows x 16
+ *         k: byte 4n+i, bits 2j and 2j + 1 hold k = 4j + i), the f16 d and 16 scales a row, a byte
+ *         each, and 32 bytes of nothing                                         = 3392 bytes
+ * Types without a form of their own become Q8_0 of the same values: Q5_0, IQ4_NL, TQ1_0, TQ2_0.
  * How blocks and their scales interleave is panels.c's business and is documented there. Rows past
  * n_out are zero with zero scales; n_in is padded to the line (floats) with zeros. */
 #ifndef TANDEM_KERNELS_PANELS_H
@@ -28,7 +33,8 @@
 #define PANEL_ROWS 16
 
 struct panels {
-    enum dtype type;
+    enum dtype type; /* the packed form: what kernels read */
+    enum dtype from; /* the file's type */
     uint32_t n_out, n_in;
     uint32_t n_panels;
     size_t panel_bytes; /* a multiple of 64 */

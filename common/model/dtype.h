@@ -1,4 +1,5 @@
-/* dtype: the number formats of GGUF tensors and their blocks. Values are those of the format. */
+/* dtype: the number formats of GGUF tensors. Values are those of the format. What is in the blocks
+ * of a quantised type, blocks.h says. */
 #ifndef TANDEM_MODEL_DTYPE_H
 #define TANDEM_MODEL_DTYPE_H
 
@@ -9,52 +10,28 @@ enum dtype {
     DTYPE_F32 = 0,
     DTYPE_F16 = 1,
     DTYPE_Q4_0 = 2,
+    DTYPE_Q4_1 = 3,
+    DTYPE_Q5_0 = 6,
+    DTYPE_Q5_1 = 7,
     DTYPE_Q8_0 = 8,
     DTYPE_Q4_K = 12,
+    DTYPE_Q5_K = 13,
     DTYPE_Q6_K = 14,
+    DTYPE_IQ4_NL = 20,
     DTYPE_BF16 = 30,
+    DTYPE_TQ1_0 = 34,
+    DTYPE_TQ2_0 = 35,
     DTYPE_LIMIT = 64 /* one past the largest value a table needs */
 };
 
-#define QK 32    /* weights a block of Q4_0 and Q8_0, and activations a block of int8 */
-#define QK_K 256 /* weights a block of a K type; it has blocks of 32 or 16 of its own */
-
-/* d: f16 scale. w[i] = d * (nibble - 8); byte i holds w[i] low and w[i + 16] high. */
-struct block_q4_0 {
-    uint16_t d;
-    uint8_t qs[QK / 2];
-};
-/* w[i] = d * qs[i] */
-struct block_q8_0 {
-    uint16_t d;
-    int8_t qs[QK];
-};
-/* 8 blocks of 32: w[i] = d * sc[j] * nibble - dmin * m[j], j = i / 32. sc and m have 6 bits and lie
- * in scales[12]; qs holds the blocks 2c and 2c + 1 as low and high nibbles of bytes 32c .. 32c + 31. */
-struct block_q4_k {
-    uint16_t d, dmin;
-    uint8_t scales[12];
-    uint8_t qs[QK_K / 2];
-};
-/* 16 blocks of 16: w[i] = d * sc[i / 16] * (q - 32), q of 6 bits. In each half of 128, with l < 32:
- * the low nibbles of ql[l], ql[l + 32] and then the high nibbles are q's low bits of i = l, l + 32,
- * l + 64, l + 96, and qh[l] holds the upper two bits of these, lowest first. */
-struct block_q6_k {
-    uint8_t ql[QK_K / 2];
-    uint8_t qh[QK_K / 4];
-    int8_t scales[QK_K / 16];
-    uint16_t d;
-};
-_Static_assert(sizeof(struct block_q4_0) == 18, "Q4_0 is 18 bytes a block");
-_Static_assert(sizeof(struct block_q8_0) == 34, "Q8_0 is 34 bytes a block");
-_Static_assert(sizeof(struct block_q4_k) == 144, "Q4_K is 144 bytes a block");
-_Static_assert(sizeof(struct block_q6_k) == 210, "Q6_K is 210 bytes a block");
+#define QK 32    /* weights a block of the types without K, and activations a block of int8 */
+#define QK_K 256 /* weights a block of the K and T types; it has blocks of 32 or 16 of its own */
 
 struct dtype_info {
     const char *name;     /* "Q4_0" */
     uint32_t block_elems; /* 0: removed from the format, only the name is left */
     uint32_t block_bytes;
-    int supported; /* the engine has kernels for it */
+    int supported; /* the engine runs it */
 };
 
 /* NULL for a number that is no type of the format. Known types we cannot run have supported = 0. */
@@ -72,12 +49,6 @@ static inline float dtype_bf16_to_f32(uint16_t b)
 
     return v.f;
 }
-
-/* The integers of a block: q[256] of 0..15, and the 6-bit scales and minima of its 8 blocks. */
-void dtype_q4_k_unpack(uint8_t *q, uint8_t *sc, uint8_t *m, const struct block_q4_k *block);
-
-/* The integers of a block: q[256] of 0..63, from which the format takes 32. */
-void dtype_q6_k_unpack(uint8_t *q, const struct block_q6_k *block);
 
 /* out[n] = the n elements of one stored row, at any alignment; type is supported, n a multiple of
  * its block. */

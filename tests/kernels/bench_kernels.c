@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "kernels/kernels.h"
 #include "kernels/roofline.h"
+#include "model/blocks.h"
 
 #define K 4096
 #define ROWS_MAX 128

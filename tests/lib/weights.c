@@ -1,13 +1,17 @@
 #include "tests/lib/weights.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "model/blocks.h"
 
 const enum dtype weights_types[WEIGHTS_TYPES] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0,
-                                                 DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q6_K};
+                                                 DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K,
+                                                 DTYPE_Q4_1, DTYPE_Q5_1, DTYPE_Q5_0, DTYPE_IQ4_NL,
+                                                 DTYPE_TQ1_0, DTYPE_TQ2_0};
 
 uint32_t weights_length(enum dtype type, uint32_t n_in)
 {
@@ -57,47 +61,37 @@ static uint16_t half(enum weights_kind kind, uint64_t r)
                                    : dtype_f32_to_f16(plain(r));
 }
 
-/* Every integer random, or all of them and the scales at an end of their range. */
-static void fill_k_block(uint8_t *block, enum dtype type, enum weights_kind kind, uint64_t seed)
+/* Where the f16 scales of a block are; every type has one or two. */
+static void scales_of(size_t at[2], enum dtype type)
+{
+    size_t last = dtype_info(type)->block_bytes - 2;
+
+    at[0] = at[1] = 0;
+    if (block_has_min(type))
+        at[1] = 2;
+    if (type == DTYPE_Q6_K || type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0)
+        at[0] = at[1] = last;
+}
+
+/* Random bytes, or runs of 4 or all of the block's at an end of their range; under scales. */
+static void fill_bytes(uint8_t *block, enum dtype type, enum weights_kind kind, uint64_t seed)
 {
     static const uint8_t ends[] = {0xff, 0x00, 0x0f, 0xf0, 0x7f, 0x80};
-    size_t at[2] = {0, 2}, n = dtype_info(type)->block_bytes;
+    size_t at[2], n = dtype_info(type)->block_bytes;
     uint64_t pick = rng_u64(seed, 0);
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         block[i] = (uint8_t)rng_u64(seed, i + 1);
-    if (kind == WEIGHTS_EXTREME && type == DTYPE_Q4_K) {
-        memset(block + 4, ends[pick % 3], 12);
-        memset(block + 16, ends[pick / 8 % 4], 128);
-    } else if (kind == WEIGHTS_EXTREME) {
-        memset(block, ends[pick % 4], 128);
-        memset(block + 128, ends[pick / 8 % 4], 64);
-        memset(block + 192, ends[pick / 64 % 6], 16);
+        if (kind == WEIGHTS_EXTREME)
+            block[i] = ends[(pick & 1 ? rng_u64(seed, i / 4) : pick >> 8) % 6];
     }
-    if (type == DTYPE_Q6_K)
-        at[0] = at[1] = 208;
+    if (kind == WEIGHTS_EXTREME && type == DTYPE_Q6_K)
+        memset(block + offsetof(struct block_q6_k, scales), ends[pick / 64 % 6], 16);
+    scales_of(at, type);
     for (size_t i = 0; i < 2; i++) {
         uint16_t d = half(kind, pick >> (16 + 16 * i));
 
         memcpy(block + at[i], &d, 2);
-    }
-}
-
-static void fill_block(uint8_t *block, enum dtype type, enum weights_kind kind, uint64_t seed)
-{
-    size_t n = dtype_info(type)->block_bytes - 2;
-    uint64_t pick = rng_u64(seed, 0);
-    uint16_t d = half(kind, pick >> 8);
-
-    memcpy(block, &d, 2);
-    for (size_t i = 0; i < n; i++) {
-        uint8_t byte = (uint8_t)rng_u64(seed, i + 1);
-
-        if (kind == WEIGHTS_EXTREME && type == DTYPE_Q8_0)
-            byte = pick & 1 ? 0x80 : byte & 1 ? 0x80 : 0x7f;
-        else if (kind == WEIGHTS_EXTREME)
-            byte = pick & 1 ? 0xff : (uint8_t)((byte & 1 ? 0x0f : 0) | (byte & 2 ? 0xf0 : 0));
-        block[2 + i] = byte;
     }
 }
 
@@ -112,10 +106,8 @@ void weights_fill(void *rows, enum dtype type, size_t n_out, size_t n_in, enum w
         float f = kind == WEIGHTS_EXTREME ? extreme(r) : plain(r);
         uint16_t h = half(kind, r);
 
-        if (info->block_elems == QK_K)
-            fill_k_block(at, type, kind, r);
-        else if (type == DTYPE_Q8_0 || type == DTYPE_Q4_0)
-            fill_block(at, type, kind, r);
+        if (info->block_elems > 1)
+            fill_bytes(at, type, kind, r);
         else if (type == DTYPE_F16)
             memcpy(at, &h, 2);
         else /* F32, or its upper half: bfloat16 */

@@ -14,7 +14,8 @@ enum weights_kind {
     WEIGHTS_KIND_COUNT
 };
 
-#define WEIGHTS_TYPES 7
+#define WEIGHTS_TYPES 14
+#define WEIGHTS_FORMS 10 /* the first of them are packed in a form of their own */
 extern const enum dtype weights_types[WEIGHTS_TYPES];
 
 /* n_in, or the next length that rows of this type can have. */

@@ -4,12 +4,57 @@
 #include "kernels/panel_layout.h"
 #include "kernels/tiers.h"
 
+/* 32 weights of a row, as one block with a minimum or two of 16 (Q6_K). */
+struct block {
+    int8_t w[QK];
+    float d[2], dmin; /* times their integer scales, exactly */
+};
+
 static float half_f32(const uint8_t *p)
 {
     uint16_t h;
 
     memcpy(&h, p, 2);
     return dtype_f16_to_f32(h);
+}
+
+static void unpack_min(struct block *out, const uint8_t *panel, enum dtype type, size_t n, size_t b)
+{
+    const uint8_t *f16 = panel + panel_k_at(type, b) + 2 * n;
+    const uint8_t *lines = panel + panel_k_lines_at(type, b) + 4 * n;
+
+    out->d[0] = half_f32(f16);
+    out->dmin = half_f32(f16 + 2 * PANEL_ROWS);
+    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K) {
+        const uint8_t *sc = panel + panel_k_scales_at(type, b) + n;
+
+        out->d[0] *= sc[0];
+        out->dmin *= sc[PANEL_ROWS];
+    }
+    for (size_t k = 0; k < QK; k++) {
+        int q = lines[k / 8 * PANEL_LINE + k % 4] >> (k & 4) & 15;
+
+        if (panel_k_lines(type) == 5)
+            q |= (lines[4 * PANEL_LINE + k % 4] >> k / 4 & 1) << 4;
+        out->w[k] = (int8_t)q;
+    }
+}
+
+static void unpack_q6_k(struct block *out, const uint8_t *panel, size_t n, size_t b)
+{
+    const uint8_t *sc = panel + panel_k_scales_at(DTYPE_Q6_K, b) + n;
+    const uint8_t *lines = panel + panel_k_lines_at(DTYPE_Q6_K, b) + 4 * n;
+    float d = half_f32(panel + panel_k_at(DTYPE_Q6_K, b) + 2 * n);
+
+    out->d[0] = d * (int8_t)sc[0];
+    out->d[1] = d * (int8_t)sc[PANEL_ROWS];
+    for (size_t k = 0; k < QK; k++) {
+        const uint8_t *at = lines + k / 16 * 3 * PANEL_LINE + k % 4;
+        int low = at[k / 8 % 2 * PANEL_LINE] >> (k & 4) & 15;
+        int high = at[2 * PANEL_LINE] >> k / 4 % 4 * 2 & 3;
+
+        out->w[k] = (int8_t)((low | high << 4) - 32);
+    }
 }
 
 static int32_t dot(const int8_t *w, const int8_t *q, size_t n)
@@ -21,57 +66,19 @@ static int32_t dot(const int8_t *w, const int8_t *q, size_t n)
     return s;
 }
 
-/* One block of 256 k of one row of W. */
-struct block {
-    int8_t w[QK_K];
-    float d[16], dmin[8]; /* of its blocks of 32 (Q4_K) or 16 (Q6_K), times their integer scales */
-};
-
-static void unpack_q4_k(struct block *b, const uint8_t *at, size_t n)
+static float add_min(float acc, const struct block *b, const int8_t *q, float dx,
+                     const int16_t *sum)
 {
-    for (size_t j = 0; j < 8; j++) {
-        const uint8_t *sc = at + PANEL_K_SCALES + j * 2 * PANEL_ROWS + n;
+    float t = b->d[0] * (float)dot(b->w, q, QK);
 
-        b->d[j] = half_f32(at + 2 * n) * sc[0];
-        b->dmin[j] = half_f32(at + 2 * (PANEL_ROWS + n)) * sc[PANEL_ROWS];
-    }
-    for (size_t k = 0; k < QK_K; k++) {
-        uint8_t byte = at[PANEL_K_LINES + k / 8 * PANEL_LINE + 4 * n + k % 4];
-
-        b->w[k] = (int8_t)(byte >> (k & 4) & 15);
-    }
+    t = fmaf(-b->dmin, (float)(sum[0] + sum[1]), t);
+    return fmaf(t, dx, acc);
 }
 
-static void unpack_q6_k(struct block *b, const uint8_t *at, size_t n)
+static float add_q6_k(float acc, const struct block *b, const int8_t *q, float dx)
 {
-    for (size_t j = 0; j < 16; j++)
-        b->d[j] = half_f32(at + 2 * n) * (int8_t)at[PANEL_K_SCALES + j * PANEL_ROWS + n];
-    for (size_t k = 0; k < QK_K; k++) {
-        const uint8_t *lines = at + PANEL_K_LINES + k / 16 * 3 * PANEL_LINE + 4 * n + k % 4;
-        int low = lines[k / 8 % 2 * PANEL_LINE] >> (k & 4) & 15;
-        int high = lines[2 * PANEL_LINE] >> k / 4 % 4 * 2 & 3;
-
-        b->w[k] = (int8_t)((low | high << 4) - 32);
-    }
-}
-
-static float add_q4_k(float acc, const struct block *b, const int8_t *q, const float *d,
-                      const int16_t *sum)
-{
-    for (size_t j = 0; j < 8; j++) {
-        float t = b->d[j] * (float)dot(b->w + 32 * j, q + 32 * j, 32);
-
-        t = fmaf(-b->dmin[j], (float)(sum[2 * j] + sum[2 * j + 1]), t);
-        acc = fmaf(t, d[j], acc);
-    }
-    return acc;
-}
-
-static float add_q6_k(float acc, const struct block *b, const int8_t *q, const float *d)
-{
-    for (size_t j = 0; j < 16; j++)
-        acc = fmaf((float)dot(b->w + 16 * j, q + 16 * j, 16), b->d[j] * d[j / 2], acc);
-    return acc;
+    acc = fmaf((float)dot(b->w, q, 16), b->d[0] * dx, acc);
+    return fmaf((float)dot(b->w + 16, q + 16, 16), b->d[1] * dx, acc);
 }
 
 void matmul_k_ref(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
@@ -82,23 +89,22 @@ void matmul_k_ref(float *y, size_t y_stride, const struct panels *w, const struc
     struct block block;
 
     for (uint32_t r = p0 * PANEL_ROWS; r < r1; r++) {
-        const uint8_t *at = panel_at(w, r / PANEL_ROWS);
+        const uint8_t *panel = panel_at(w, r / PANEL_ROWS);
 
         for (size_t i = 0; i < m; i++)
             y[i * y_stride + r] = 0;
-        for (size_t b = 0; b < w->n_in / QK_K; b++, at += panel_k_bytes(w->type)) {
-            if (w->type == DTYPE_Q4_K)
-                unpack_q4_k(&block, at, r % PANEL_ROWS);
+        for (size_t b = 0; b < blocks; b++) {
+            if (w->type == DTYPE_Q6_K)
+                unpack_q6_k(&block, panel, r % PANEL_ROWS, b);
             else
-                unpack_q6_k(&block, at, r % PANEL_ROWS);
+                unpack_min(&block, panel, w->type, r % PANEL_ROWS, b);
             for (size_t i = 0; i < m; i++) {
-                const int8_t *q = x->q + i * x->k_pad + b * QK_K;
-                const float *d = x->d + i * blocks + b * 8;
-                float *out = y + i * y_stride + r;
+                const int8_t *q = x->q + i * x->k_pad + b * QK;
+                float *out = y + i * y_stride + r, dx = x->d[i * blocks + b];
 
-                *out = w->type == DTYPE_Q4_K
-                           ? add_q4_k(*out, &block, q, d, x->sum + 2 * i * blocks + b * 16)
-                           : add_q6_k(*out, &block, q, d);
+                *out = w->type == DTYPE_Q6_K
+                           ? add_q6_k(*out, &block, q, dx)
+                           : add_min(*out, &block, q, dx, x->sum + 2 * (i * blocks + b));
             }
         }
     }

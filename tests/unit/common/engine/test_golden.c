@@ -256,7 +256,7 @@ static void check_all(enum cpu_tier tier, enum kv_type kv, uint32_t chunk)
         skip();
     }
     n = golden_read(g, ARRAY_LEN(g), index);
-    assert_true(n >= 17);
+    assert_true(n >= 24);
     for (size_t i = 0; i < n; i++)
         check_model(&g[i], tier, kv, chunk);
 }

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
+#include "model/blocks.h"
 #include "tests/lib/guard.h"
 #include "tests/lib/weights.h"
 
@@ -86,10 +87,12 @@ static void magnitudes(float *out, const struct fixture *f, const uint8_t *row)
     uint8_t *copy = mem_alloc(bytes);
 
     memcpy(copy, row, bytes);
-    if (f->type == DTYPE_Q4_K)
-        for (size_t i = 0; i < bytes; i += sizeof(struct block_q4_k)) {
-            copy[i + 1] &= 0x7f; /* d is positive */
-            copy[i + 3] |= 0x80; /* dmin negative */
+    if (block_has_min(f->type))
+        for (size_t i = 0; i < bytes; i += dtype_info(f->type)->block_bytes) {
+            bool k_type = dtype_info(f->type)->block_elems == QK_K;
+
+            copy[i + 1] &= 0x7f; /* d is positive, and what is added too */
+            copy[i + 3] = (uint8_t)(k_type ? copy[i + 3] | 0x80 : copy[i + 3] & 0x7f);
         }
     dtype_row_to_f32(out, copy, f->type, f->n_in);
     for (size_t k = 0; k < f->n_in; k++)
@@ -100,13 +103,11 @@ static void magnitudes(float *out, const struct fixture *f, const uint8_t *row)
 /* How many times a sum is rounded: each is at most 2^-24 of the sum of the terms' sizes. */
 static size_t roundings(const struct fixture *f)
 {
-    switch (f->type) {
-    case DTYPE_Q8_0:
-    case DTYPE_Q4_0: return f->n_in / 32 + 2; /* a term's scale adds two */
-    case DTYPE_Q4_K: return f->n_in / 32 + 4; /* two in t, one in the oracle's weight */
-    case DTYPE_Q6_K: return f->n_in / 16 + 2;
-    default: return f->n_in;
-    }
+    if (block_is_scaled(f->type))
+        return f->n_in / 32 + 2; /* a term's scale adds two */
+    if (block_has_min(f->type))
+        return f->n_in / 32 + 4; /* two in t, one in the oracle's weight */
+    return f->type == DTYPE_Q6_K ? f->n_in / 16 + 2 : f->n_in;
 }
 
 /* The reference against the sum in double. */
@@ -197,7 +198,7 @@ static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
 static void test_every_number_of_rows_of_w(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
         for (uint32_t n_out = 1; n_out <= 65; n_out++)
             check(weights_types[t], n_out, 32 + n_out % 3 * 32, 1 + n_out % 4, WEIGHTS_PLAIN,
                   n_out);
@@ -206,7 +207,7 @@ static void test_every_number_of_rows_of_w(void **state)
 static void test_every_number_of_rows_of_x(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
         for (uint32_t m = 1; m <= 19; m++)
             check(weights_types[t], 40 + m, 64 + m % 2 * 32, m, WEIGHTS_PLAIN, m);
 }
@@ -225,7 +226,7 @@ static void test_long_rows(void **state)
     static const uint32_t lengths[] = {256, 512, 544, 1024, 1056, 2080};
 
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
         for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
             check(weights_types[t], 33, lengths[i], 9, WEIGHTS_PLAIN, i);
             check(weights_types[t], 48, lengths[i] + (t < 3), 17, WEIGHTS_PLAIN, i);
@@ -237,7 +238,7 @@ static void test_random_shapes(void **state)
     (void)state;
     for (uint64_t i = 0; i < 150; i++) {
         uint64_t r = rng_u64(99, i);
-        enum dtype type = weights_types[r % WEIGHTS_TYPES];
+        enum dtype type = weights_types[r % WEIGHTS_FORMS];
         uint32_t n_in = quantised(type) ? 32 * (1 + (r >> 8) % 12) : 1 + (r >> 8) % 300;
 
         check(type, 1 + (r >> 16) % 65, n_in, 1 + (r >> 24) % 19,
@@ -248,7 +249,7 @@ static void test_random_shapes(void **state)
 static void test_extreme_weights_and_scales(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
         for (uint64_t seed = 0; seed < 20; seed++)
             check(weights_types[t], 30 + seed, 96, 1 + seed % 10, WEIGHTS_EXTREME, seed);
 }
@@ -258,19 +259,17 @@ static void fill_same(struct fixture *f, uint8_t weights, uint8_t scales)
 {
     const struct dtype_info *info = dtype_info(f->type);
     const uint16_t one = 0x3c00;
+    bool last = f->type == DTYPE_Q6_K || f->type == DTYPE_TQ1_0 || f->type == DTYPE_TQ2_0;
 
     for (uint8_t *at = f->rows.data; at < f->rows.data + f->rows.bytes; at += info->block_bytes) {
         memset(at, weights, info->block_bytes);
-        if (f->type == DTYPE_Q6_K) {
-            memset(at + offsetof(struct block_q6_k, scales), scales, 16);
-            memcpy(at + offsetof(struct block_q6_k, d), &one, 2);
-            continue;
-        }
-        memcpy(at, &one, 2);
-        if (f->type == DTYPE_Q4_K) {
+        memcpy(last ? at + info->block_bytes - 2 : at, &one, 2);
+        if (block_has_min(f->type))
             memcpy(at + 2, &one, 2);
+        if (f->type == DTYPE_Q4_K || f->type == DTYPE_Q5_K)
             memset(at + 4, scales, 12);
-        }
+        if (f->type == DTYPE_Q6_K)
+            memset(at + offsetof(struct block_q6_k, scales), scales, 16);
     }
     panels_pack(&f->w, f->rows.data, 0, f->w.n_panels);
 }
@@ -300,7 +299,7 @@ static void test_saturating_blocks(void **state)
     static const uint8_t bytes[] = {0x80, 0x7f, 0x81, 0xff, 0x00, 0xf0};
 
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
         for (size_t w = 0; quantised(weights_types[t]) && w < ARRAY_LEN(bytes); w++)
             for (size_t s = 0; s < ARRAY_LEN(bytes); s++)
                 check_saturating(weights_types[t], bytes[w], bytes[s]);

@@ -1,5 +1,3 @@
-#include "model/dtype.h"
-
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "model/blocks.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -245,8 +244,9 @@ static void test_q6_k_rows(void **state)
 static void test_types_have_names_and_blocks(void **state)
 {
     const uint32_t removed[] = {4, 5, 31, 32, 33, 36, 37, 38};
-    const uint32_t runs[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0,
-                             DTYPE_Q4_K, DTYPE_Q6_K};
+    const uint32_t runs[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_0,   DTYPE_Q4_0,
+                             DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q4_K,   DTYPE_Q5_K,
+                             DTYPE_Q6_K, DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_IQ4_NL};
     uint32_t n_known = 0, n_supported = 0;
 
     (void)state;

@@ -121,7 +121,7 @@ static void test_types_without_kernels_are_refused_by_name(void **state)
     (void)state;
     refuses("blk.0.attn_q.weight", 11, 256, 1, ERR_UNSUPPORTED,
             "tensor \"blk.0.attn_q.weight\" is Q3_K, which this build cannot run (F32, F16, Q4_0, "
-            "Q8_0, Q4_K, Q6_K, BF16)");
+            "Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, BF16, TQ1_0, TQ2_0)");
     refuses("blk.0.ffn_up.weight", 26, 8, 6, ERR_UNSUPPORTED, "is I32, which");
     refuses("output_norm.weight", DTYPE_F16, 8, 0, ERR_UNSUPPORTED,
             "is F16, this one has to be F32");
