@@ -174,12 +174,16 @@ static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
 }
 
 /* Types whose matmul takes bf16. */
-static bool by_bf16(enum dtype type) { return type != DTYPE_F32 && type != DTYPE_F16; }
+static bool by_bf16(enum dtype type)
+{
+    return type == DTYPE_BF16 || type == DTYPE_Q8_0 || type == DTYPE_Q4_0 || type == DTYPE_Q4_K ||
+           type == DTYPE_Q6_K;
+}
 
 static void test_reference_is_near_the_exact_sum(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
         for (uint32_t kind = 0; kind < WEIGHTS_KIND_COUNT; kind++) {
             struct fixture f;
 
@@ -239,7 +243,7 @@ static void test_matrix_unit_adds_as_the_manual_says(void **state)
 static void test_every_number_of_rows_of_w(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
         for (uint32_t n_out = 1; by_bf16(weights_types[t]) && n_out <= 81; n_out++)
             check(weights_types[t], n_out, 256 + n_out % 3 * 256, 1 + n_out % 4 * 31, WEIGHTS_PLAIN,
                   n_out);
@@ -248,7 +252,7 @@ static void test_every_number_of_rows_of_w(void **state)
 static void test_every_number_of_rows_of_x(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
         for (uint32_t m = 1; by_bf16(weights_types[t]) && m <= 130; m++)
             check(weights_types[t], 40 + m % 30, 256 + m % 2 * 512, m, WEIGHTS_PLAIN, m);
 }
@@ -266,7 +270,7 @@ static void test_odd_lengths_of_bf16_rows(void **state)
 static void test_many_rows(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_TYPES; t++) {
+    for (size_t t = 0; t < WEIGHTS_FORMS; t++) {
         if (!by_bf16(weights_types[t]))
             continue;
         check(weights_types[t], 35, 256, 520, WEIGHTS_PLAIN, 1);
@@ -279,7 +283,7 @@ static void test_random_shapes_and_extremes(void **state)
     (void)state;
     for (uint64_t i = 0; i < 150; i++) {
         uint64_t r = rng_u64(99, i);
-        enum dtype type = weights_types[r % WEIGHTS_TYPES];
+        enum dtype type = weights_types[r % WEIGHTS_FORMS];
 
         if (by_bf16(type))
             check(type, 1 + (r >> 16) % 65, 256 * (1 + (r >> 8) % 6), 1 + (r >> 24) % 100,
