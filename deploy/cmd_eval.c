@@ -19,7 +19,7 @@ struct eval_options {
     int kv_type;
 };
 
-static const char *const kv_names[] = {"f16", "f32", NULL}; /* in the order of enum kv_type */
+static const char *const kv_names[] = {"f16", "f32", "bf16", NULL}; /* in the order of enum kv_type */
 
 static const struct option eval_option_list[] = {
     OPTION(eval_options, model, STR, .unit = "FILE", .help = "the model, a GGUF"),

@@ -219,14 +219,14 @@ static void add_memory(struct str *out, const struct hparams *h)
     static const struct {
         const char *name;
         enum kv_type type;
-    } kinds[] = {{"f16", KV_F16}, {"f32", KV_F32}};
+    } kinds[] = {{"f16", KV_F16}, {"bf16", KV_BF16}, {"f32", KV_F32}};
 
     str_adds(out, "\nKV memory\n");
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         struct kv_layout l;
 
         kv_layout_init(&l, kinds[i].type, h->n_layer, h->n_head_kv, h->head_dim);
-        str_addf(out, "  %s        ", kinds[i].name);
+        str_addf(out, "  %-11s", kinds[i].name);
         add_bytes(out, l.page_bytes);
         str_addf(out, " a page of %d tokens, ", KV_PAGE_TOKENS);
         add_bytes(out, (uint64_t)l.page_bytes * kv_layout_pages(h->n_ctx));

@@ -10,7 +10,7 @@
 #include "host/cpu.h"
 
 const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
-const char *const options_kv_types[] = {"f16", "f32", NULL};
+const char *const options_kv_types[] = {"f16", "f32", "bf16", NULL};
 
 const char *options_name_wrong(const char *value)
 {
@@ -100,7 +100,8 @@ int options_check(const struct daemon_options *o, struct err *e)
            .help = "NUMA domain to keep memory on, -1 for any"),                                   \
     OPTION(s, kv_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                    \
            .help = "KV pages of 32 tokens, 0 to size from the model"),                             \
-    OPTION(s, kv_type, ENUM, .def = "f16", .names = options_kv_types, .help = "type of KV values")
+    OPTION(s, kv_type, ENUM, .def = "f16", .names = options_kv_types,                              \
+           .help = "type of KV values; bf16, the matrix unit's, needs cpu: amx")
 
 static const struct option router_rows[] = {
     OPTIONS_DAEMON(router_options, "router"),

@@ -76,6 +76,11 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
         rc = err_set(e, ERR_UNSUPPORTED, "cpu tier %s is not available here", cpu_tier_name(o->tier));
         goto fail;
     }
+    if (!kernels_kv_type(en->kern, o->kv_type)) {
+        rc = err_set(e, ERR_UNSUPPORTED, "KV of bf16 needs the cpu tier amx, not %s",
+                     cpu_tier_name(o->tier));
+        goto fail;
+    }
     if ((rc = team_new(&en->team, o->pus, o->n_threads, e)) ||
         (rc = model_load(&en->model, o->model, en->team, e)))
         goto fail;

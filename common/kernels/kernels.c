@@ -3,11 +3,11 @@
 #include "kernels/tiers.h"
 
 static const struct kernels tables[CPU_TIER_COUNT] = {
-    [CPU_REF] = {KERNELS_OF(CPU_REF, ref)},
+    [CPU_REF] = {KERNELS_OF(CPU_REF, ref), KERNELS_KV_OF(ref)},
 #ifdef __x86_64__
-    [CPU_AVX2] = {KERNELS_OF(CPU_AVX2, avx2)},
-    [CPU_AVX512VNNI] = {KERNELS_OF(CPU_AVX512VNNI, avx512vnni)},
-    [CPU_AMX] = {KERNELS_OF(CPU_AMX, avx512vnni), .to_bf16 = to_bf16_amx,
+    [CPU_AVX2] = {KERNELS_OF(CPU_AVX2, avx2), KERNELS_KV_OF(avx2)},
+    [CPU_AVX512VNNI] = {KERNELS_OF(CPU_AVX512VNNI, avx512vnni), KERNELS_KV_OF(avx512vnni)},
+    [CPU_AMX] = {KERNELS_OF(CPU_AMX, avx512vnni), KERNELS_KV_OF(amx), .to_bf16 = to_bf16_amx,
                  .matmul_bf16 = matmul_bf16_amx},
 #endif
 };
@@ -17,6 +17,11 @@ const struct kernels *kernels_get(enum cpu_tier tier)
     if (!tables[tier].quantize || !cpu_tier_available(tier))
         return NULL;
     return &tables[tier];
+}
+
+bool kernels_kv_type(const struct kernels *k, enum kv_type type)
+{
+    return type != KV_BF16 || k->matmul_bf16;
 }
 
 enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type)

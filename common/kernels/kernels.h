@@ -14,6 +14,7 @@
 #ifndef TANDEM_KERNELS_KERNELS_H
 #define TANDEM_KERNELS_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -149,7 +150,11 @@ struct kernels {
      *   new = max(mx, max s[t]) + 0 (a zero is +0);  corr = exp(mx - new), 0 for the first page
      *   p[t] = exp(s[t] - new), 0 for t >= c
      *   sum = fma(sum, corr, P), P by tree: u[j] = p[j] + p[j + 16], then j + 8, 4, 2, 1
-     *   o[i] = o[i] * corr; then for t ascending, t < c: o[i] = fma(p[t], v[t][i], o[i]) */
+     *   o[i] = o[i] * corr; then for t ascending, t < c: o[i] = fma(p[t], v[t][i], o[i])
+     * Pages of bf16, with B(y, a, b) = y + 32 products as in matmul_bf16 (zeros fill up a block):
+     *   s[t] = blocks of 32 dimensions i ascending, from acc = 0: acc = B(acc, k[i][t], bf16(scale * q[i]))
+     *   new, corr, p and sum as above
+     *   o[i] = fma(o[i], corr, B(0, v[t][i], bf16(p[t]))) */
     void (*attention)(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a);
 
     /* Folds segment b into a, for one head, with neither empty:
@@ -165,6 +170,9 @@ struct kernels {
 
 /* The table of a tier; NULL if this build or machine does not have it. Static storage. */
 const struct kernels *kernels_get(enum cpu_tier tier);
+
+/* Whether the tier works on pages of a type: on all but bf16, which asks for the matrix unit. */
+bool kernels_kv_type(const struct kernels *k, enum kv_type type);
 
 /* The form of input that the tier's matmul takes for weights of a type. */
 enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type);

@@ -34,8 +34,8 @@
     .tier = (id), .quantize = quantize_##tier_, .matmul_f = matmul_f_##tier_,                      \
     .matmul_q = matmul_q_##tier_, .rms_norm = rms_norm_##tier_, .rope = rope_##tier_,              \
     .silu_mul = silu_mul_##tier_, .add = add_##tier_, .axpy = axpy_##tier_,                        \
-    .kv_store = kv_store_##tier_, .attention = attention_##tier_,                                  \
     .attention_merge = attention_merge_##tier_
+#define KERNELS_KV_OF(tier_) .kv_store = kv_store_##tier_, .attention = attention_##tier_
 
 KERNELS_DECLARE(ref);
 #ifdef __x86_64__
@@ -45,6 +45,9 @@ KERNELS_DECLARE(avx512vnni);
 void to_bf16_amx(struct act_bf16 *a, uint32_t row, const float *x, size_t k);
 void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
+void kv_store_amx(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
+                  const float *k, const float *v);
+void attention_amx(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a);
 #endif
 
 #endif

@@ -16,7 +16,7 @@ void kv_layout_init(struct kv_layout *l, enum kv_type type, uint32_t n_layer, ui
         .v_stride = (uint32_t)size_round_up(head_dim, 16),
         .element_bytes = type == KV_F32 ? 4 : 2,
     };
-    k_bytes = (size_t)head_dim * KV_PAGE_TOKENS * l->element_bytes;
+    k_bytes = size_round_up(head_dim, type == KV_BF16 ? 2 : 1) * KV_PAGE_TOKENS * l->element_bytes;
     v_bytes = (size_t)l->v_stride * KV_PAGE_TOKENS * l->element_bytes;
     l->v_offset = k_bytes; /* 32 tokens of 2 bytes: a multiple of 64 */
     l->head_bytes = k_bytes + v_bytes;

@@ -3,8 +3,11 @@
  * A page holds 32 consecutive tokens of one sequence, all layers and kv heads:
  *   page = [layer][kv head]{ K [head_dim][32 tokens] | V [32 tokens][v_stride] }
  * K is transposed so that a SIMD lane is a token; V's rows are padded to 16 values (v_stride), so
- * that a lane is a dimension. Elements are f16 or f32 (element_bytes). On the wire KV is canonical,
- * [kv head][token][head_dim], K then V; kv_wire.h converts. Plain data, no state. */
+ * that a lane is a dimension. Elements are f16 or f32 (element_bytes). bf16, which the matrix unit
+ * multiplies in pairs, is kept in pairs of dimensions of K and of tokens of V:
+ *   K [head_dim / 2, rounded up][32 tokens][2] | V [32 / 2][v_stride][2]
+ * On the wire KV is canonical, [kv head][token][head_dim], K then V; kv_wire.h converts. Plain data,
+ * no state. */
 #ifndef TANDEM_KV_KV_LAYOUT_H
 #define TANDEM_KV_KV_LAYOUT_H
 
@@ -13,7 +16,7 @@
 
 #define KV_PAGE_TOKENS 32
 
-enum kv_type { KV_F16, KV_F32, KV_TYPE_COUNT };
+enum kv_type { KV_F16, KV_F32, KV_BF16, KV_TYPE_COUNT };
 
 struct kv_layout {
     enum kv_type type;
@@ -33,6 +36,20 @@ void kv_layout_init(struct kv_layout *l, enum kv_type type, uint32_t n_layer, ui
 static inline size_t kv_layout_k(const struct kv_layout *l, uint32_t layer, uint32_t head)
 {
     return layer * l->layer_bytes + head * l->head_bytes;
+}
+
+/* Which element of a head's K, or of its V, holds (token, dim). */
+static inline size_t kv_layout_k_at(const struct kv_layout *l, size_t token, size_t dim)
+{
+    if (l->type == KV_BF16)
+        return (dim / 2 * KV_PAGE_TOKENS + token) * 2 + dim % 2;
+    return dim * KV_PAGE_TOKENS + token;
+}
+static inline size_t kv_layout_v_at(const struct kv_layout *l, size_t token, size_t dim)
+{
+    if (l->type == KV_BF16)
+        return (token / 2 * l->v_stride + dim) * 2 + token % 2;
+    return token * l->v_stride + dim;
 }
 
 /* Pages that n tokens need. */

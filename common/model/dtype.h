@@ -50,6 +50,19 @@ static inline float dtype_bf16_to_f32(uint16_t b)
     return v.f;
 }
 
+/* Nearest even; a NaN stays one. */
+static inline uint16_t dtype_f32_to_bf16(float f)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
+
+    if ((v.u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(v.u >> 16 | 0x40);
+    return (uint16_t)((v.u + 0x7fff + (v.u >> 16 & 1)) >> 16);
+}
+
 /* out[n] = the n elements of one stored row, at any alignment; type is supported, n a multiple of
  * its block. */
 void dtype_row_to_f32(float *out, const void *row, enum dtype type, size_t n);

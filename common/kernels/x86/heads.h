@@ -13,15 +13,15 @@
 #define HEADS_DIM 256
 
 struct heads {
-    uint32_t count; /* <= ATTENTION_HEADS */
+    float p[ATTENTION_HEADS][KV_PAGE_TOKENS]; /* a page's scores, then weights */
+    float page[HEADS_DIM * KV_PAGE_TOKENS];
+    float corr[ATTENTION_HEADS];
+    float *mx, *sum;
     const float *q[ATTENTION_HEADS];
     float *o[ATTENTION_HEADS];
     uint32_t n[ATTENTION_HEADS]; /* tokens of the segment that the head attends to, not descending */
-    float *mx, *sum;
-    float corr[ATTENTION_HEADS];
-    float p[ATTENTION_HEADS][KV_PAGE_TOKENS]; /* a page's scores, then weights */
-    float page[HEADS_DIM * KV_PAGE_TOKENS];
-};
+    uint32_t count;              /* <= ATTENTION_HEADS */
+} __attribute__((aligned(64)));
 
 /* Fills hs with the heads of a from h0 on, as many as there is room for; their o is 0 now. */
 static inline void heads_take(struct heads *hs, float *o, size_t o_stride, float *mx, float *sum,

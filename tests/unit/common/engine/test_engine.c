@@ -82,8 +82,8 @@ static void assert_same_kv(struct rig *ra, struct seq *a, struct seq *b, uint32_
             for (uint32_t h = 0; h < l->n_kv_head; h++)
                 for (uint32_t d = 0; d < l->head_dim; d++) {
                     size_t k = kv_layout_k(l, layer, h), eb = l->element_bytes;
-                    size_t ko = k + ((size_t)d * 32 + t % 32) * eb;
-                    size_t vo = k + l->v_offset + ((size_t)(t % 32) * l->v_stride + d) * eb;
+                    size_t ko = k + kv_layout_k_at(l, t % 32, d) * eb;
+                    size_t vo = k + l->v_offset + kv_layout_v_at(l, t % 32, d) * eb;
 
                     assert_memory_equal(a->pages[t / 32] + ko, b->pages[t / 32] + ko, eb);
                     assert_memory_equal(a->pages[t / 32] + vo, b->pages[t / 32] + vo, eb);
@@ -91,16 +91,18 @@ static void assert_same_kv(struct rig *ra, struct seq *a, struct seq *b, uint32_
 }
 
 /* Runs check in a tier of each numeric path that this machine has. */
-static void each_path(void (*check)(enum cpu_tier))
+static void each_path(void (*check)(enum cpu_tier, enum kv_type))
 {
-    check(cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF);
-    if (cpu_tier_available(CPU_AMX))
-        check(CPU_AMX);
-    else
+    check(cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF, KV_F16);
+    if (!cpu_tier_available(CPU_AMX)) {
         print_message("skipped: tier amx is not available on this machine\n");
+        return;
+    }
+    check(CPU_AMX, KV_F16);
+    check(CPU_AMX, KV_BF16);
 }
 
-static void check_chunking(enum cpu_tier tier)
+static void check_chunking(enum cpu_tier tier, enum kv_type kv)
 {
     static const uint32_t chunks[] = {1, 7, 32, 64, 149};
     uint32_t tokens[N_TOKENS];
@@ -108,7 +110,7 @@ static void check_chunking(enum cpu_tier tier)
     struct seq whole, part;
     float *want, *got;
 
-    rig_open(&r, tier, 1, KV_F16);
+    rig_open(&r, tier, 1, kv);
     make_tokens(tokens, N_TOKENS, 1);
     seq_take(&whole, &r, false);
     seq_take(&part, &r, true);
@@ -129,7 +131,7 @@ static void chunking_and_pages_change_no_bit(void **state)
     each_path(check_chunking);
 }
 
-static void check_neighbours(enum cpu_tier tier)
+static void check_neighbours(enum cpu_tier tier, enum kv_type kv)
 {
     uint32_t ta[N_TOKENS], tb[N_TOKENS];
     struct batch_row rows[2 * N_TOKENS];
@@ -139,7 +141,7 @@ static void check_neighbours(enum cpu_tier tier)
     struct rig r;
     float *want;
 
-    rig_open(&r, tier, 1, KV_F16);
+    rig_open(&r, tier, 1, kv);
     make_tokens(ta, N_TOKENS, 1);
     make_tokens(tb, N_TOKENS, 2);
     seq_take(&a, &r, false);

@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kv/kv_wire.h"
@@ -6,7 +7,7 @@
 
 static const struct {
     uint32_t n_layer, n_kv_head, head_dim;
-} shapes[] = {{1, 1, 8}, {2, 3, 24}, {3, 2, 64}, {1, 4, 128}};
+} shapes[] = {{1, 1, 8}, {2, 3, 24}, {3, 2, 64}, {1, 4, 128}, {1, 2, 33}};
 
 static void fill(uint8_t *p, size_t n, uint64_t key)
 {
@@ -20,30 +21,34 @@ static const uint8_t *element(const uint8_t *page, const struct kv_layout *l, ui
 {
     size_t at = v ? (size_t)token * l->v_stride + dim : (size_t)dim * KV_PAGE_TOKENS + token;
 
+    if (l->type == KV_BF16)
+        at = v ? (token / 2 * (size_t)l->v_stride + dim) * 2 + token % 2
+               : (dim / 2 * (size_t)KV_PAGE_TOKENS + token) * 2 + dim % 2;
     return page + kv_layout_k(l, layer, head) + (v ? l->v_offset : 0) + at * l->element_bytes;
 }
 
 static void canonical_form_is_head_token_dim(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 2 * ARRAY_LEN(shapes); i++) {
+        enum kv_type type = i % 2 ? KV_BF16 : KV_F16;
         struct kv_layout l;
         uint8_t *page, *wire;
         size_t at = 0;
         uint32_t n = 19;
 
-        kv_layout_init(&l, KV_F16, shapes[i].n_layer, shapes[i].n_kv_head, shapes[i].head_dim);
+        kv_layout_init(&l, type, shapes[i / 2].n_layer, shapes[i / 2].n_kv_head, shapes[i / 2].head_dim);
         page = mem_aligned(l.page_bytes, 64);
         fill(page, l.page_bytes, i);
-        wire = mem_alloc(kv_wire_bytes(&l, KV_F16, l.n_kv_head, n));
-        kv_wire_export(wire, KV_F16, &l, page, l.n_layer - 1, 0, l.n_kv_head, n);
+        wire = mem_alloc(kv_wire_bytes(&l, type, l.n_kv_head, n));
+        kv_wire_export(wire, type, &l, page, l.n_layer - 1, 0, l.n_kv_head, n);
         for (int v = 0; v < 2; v++)
             for (uint32_t h = 0; h < l.n_kv_head; h++)
                 for (uint32_t t = 0; t < n; t++)
                     for (uint32_t d = 0; d < l.head_dim; d++, at += 2)
                         assert_memory_equal(wire + at,
                                             element(page, &l, l.n_layer - 1, h, v, t, d), 2);
-        assert_int_equal(at, kv_wire_bytes(&l, KV_F16, l.n_kv_head, n));
+        assert_int_equal(at, kv_wire_bytes(&l, type, l.n_kv_head, n));
         mem_free(page);
         mem_free(wire);
     }
@@ -52,18 +57,19 @@ static void canonical_form_is_head_token_dim(void **state)
 static void import_of_export_gives_the_same_elements_and_touches_no_others(void **state)
 {
     (void)state;
-    for (uint32_t n = 1; n <= KV_PAGE_TOKENS; n += 31) {
+    for (uint32_t n = 1; n <= KV_PAGE_TOKENS; n++) {
+        enum kv_type type = n % 2 ? KV_BF16 : KV_F16;
         struct kv_layout l;
         uint8_t *a, *b, *wire;
 
-        kv_layout_init(&l, KV_F16, 2, 3, 24);
+        kv_layout_init(&l, type, 2, 3, 24);
         a = mem_aligned(l.page_bytes, 64);
         b = mem_aligned(l.page_bytes, 64);
         fill(a, l.page_bytes, n);
         memset(b, 0x77, l.page_bytes);
-        wire = mem_alloc(kv_wire_bytes(&l, KV_F16, 2, n));
-        kv_wire_export(wire, KV_F16, &l, a, 1, 1, 2, n);
-        kv_wire_import(b, &l, wire, KV_F16, 1, 1, 2, n);
+        wire = mem_alloc(kv_wire_bytes(&l, type, 2, n));
+        kv_wire_export(wire, type, &l, a, 1, 1, 2, n);
+        kv_wire_import(b, &l, wire, type, 1, 1, 2, n);
         for (int v = 0; v < 2; v++)
             for (uint32_t layer = 0; layer < 2; layer++)
                 for (uint32_t h = 0; h < 3; h++)
@@ -106,11 +112,11 @@ static void f16_on_the_wire_rounds_f32_pages_to_nearest(void **state)
 /* A received frame starts anywhere; UBSan watches. */
 static void the_wire_side_needs_no_alignment(void **state)
 {
-    static const enum kv_type types[] = {KV_F16, KV_F32};
+    static const enum kv_type types[] = {KV_F16, KV_F32, KV_BF16};
 
     (void)state;
-    for (int pool = 0; pool < 2; pool++)
-        for (int wire = 0; wire < 2; wire++) {
+    for (int pool = 0; pool < 3; pool++)
+        for (int wire = 0; wire < 3; wire++) {
             struct kv_layout l;
             uint8_t *page, *bytes;
             size_t n;
