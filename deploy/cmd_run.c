@@ -1,4 +1,5 @@
 /* tandem run: one prompt from the shell, streamed to it; -i holds a conversation. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,8 @@ static const char *run_seed_wrong(const char *value)
 }
 
 static const struct option run_rows[] = {
-    OPTION(run_options, interactive, BOOL, .letter = 'i', .help = "chat: a message a line, until end of input"),
+    OPTION(run_options, interactive, BOOL, .letter = 'i', 
+           .help = "chat: a message a line, until end of input; Ctrl-C ends an answer, or the chat"),
     OPTION(run_options, max_tokens, U32, .def = "128", .min = 1, .max = 1 << 20, .letter = 'n',
            .help = "tokens to generate at most"),
     OPTION(run_options, temperature, F64, .def = "0.8", .min = 0, .max = 2,
@@ -54,7 +56,20 @@ struct run {
     const struct run_options *options;
     struct target target;
     struct str answer; /* the last one */
+    int unread;        /* errno of stdout: nobody reads us any more */
 };
+
+static bool run_flush(struct run *r)
+{
+    if (fflush(stdout) != 0 && !r->unread)
+        r->unread = errno;
+    return !r->unread;
+}
+
+static int run_unread(const struct run *r, struct err *e)
+{
+    return err_set(e, ERR_IO, "the answer is cut short: stdout: %s", strerror(r->unread));
+}
 
 static bool run_text(void *ctx, const char *piece, size_t n)
 {
@@ -62,7 +77,7 @@ static bool run_text(void *ctx, const char *piece, size_t n)
 
     str_add(&r->answer, piece, n);
     fwrite(piece, 1, n, stdout);
-    return fflush(stdout) == 0; /* nobody reads us any more: stop the stream */
+    return run_flush(r);
 }
 
 static json_t *run_request(const struct run *r)
@@ -87,11 +102,13 @@ static int run_stream(struct run *r, const char *path, json_t *request, struct e
     int rc;
 
     str_clear(&r->answer);
-    rc = stream_run(&figures, r->target.url, path, request, run_text, r, e);
+    rc = stream_run(&figures, r->target.url, path, request, run_text, r,
+                    r->options->interactive, e);
     json_decref(request);
     if (r->answer.len && r->answer.data[r->answer.len - 1] != '\n')
         putchar('\n');
-    fflush(stdout);
+    if (!run_flush(r))
+        return run_unread(r, e);
     if (!rc && !r->options->quiet) {
         stream_report(&figures, &report);
         fputs(str_text(&report), stderr);
@@ -147,15 +164,16 @@ static void run_turn(struct run *r, json_t *messages, const char *line, size_t n
     run_add_message(messages, "user", line, n);
     request = run_request(r);
     json_object_set(request, "messages", messages);
-    if (run_stream(r, "/v1/chat/completions", request, &e)) {
+    if (run_stream(r, "/v1/chat/completions", request, &e) && !r->unread)
         fprintf(stderr, "tandem run: %s\n", e.text);
+    if (e.code || !r->answer.len) { /* none: interrupted before it began */
         json_array_remove(messages, before);
         return;
     }
     run_add_message(messages, "assistant", str_text(&r->answer), r->answer.len);
 }
 
-static int run_chat(struct run *r, const char *first)
+static int run_chat(struct run *r, const char *first, struct err *e)
 {
     bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     json_t *messages = json_array();
@@ -167,7 +185,7 @@ static int run_chat(struct run *r, const char *first)
         run_add_message(messages, "system", r->options->system, strlen(r->options->system));
     if (first)
         run_turn(r, messages, first, strlen(first));
-    for (;;) {
+    while (!r->unread) {
         if (terminal) {
             fputs("> ", stdout);
             fflush(stdout);
@@ -184,7 +202,7 @@ static int run_chat(struct run *r, const char *first)
         putchar('\n');
     free(line); /* getline's own */
     json_decref(messages);
-    return 0;
+    return r->unread ? run_unread(r, e) : 0;
 }
 
 /* One argument is the prompt, two are cluster and prompt; with -i one is the cluster. */
@@ -204,7 +222,7 @@ static int run_run(const void *options, const struct option_args *args, struct e
         prompt = args->argv[args->n - 1];
     rc = target_find(&r.target, cluster, e);
     if (!rc)
-        rc = o->interactive || !prompt ? run_chat(&r, prompt) : run_prompt(&r, prompt, e);
+        rc = o->interactive || !prompt ? run_chat(&r, prompt, e) : run_prompt(&r, prompt, e);
     str_fini(&r.answer);
     target_fini(&r.target);
     return rc;

@@ -2,6 +2,7 @@
 
 #include <event2/event.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +20,12 @@ struct stream {
     void *ctx;
     struct event_base *base;
     struct http_request *request;
+    struct event *interrupt; /* NULL: SIGINT is not ours */
     struct sse sse;
     struct str refusal; /* body of a reply that is not 200 */
     int status;
     int64_t start, first, last; /* 0: not yet */
-    uint64_t pieces;
-    bool stopped;  /* by text, or by an error */
+    bool stopped;  /* by text, by SIGINT, or by an error */
     bool complete; /* [DONE] came */
     struct err error;
 };
@@ -83,7 +84,7 @@ static bool stream_chunk(struct stream *s, const json_t *chunk)
         return true;
     s->last = clock_now();
     s->first = s->first ? s->first : s->last;
-    s->pieces++;
+    f->pieces++;
     return s->text(s->ctx, json_string_value(piece), json_string_length(piece));
 }
 
@@ -113,6 +114,23 @@ static void stream_on_status(void *ctx, int status)
     s->status = status;
 }
 
+/* Nothing is open any more: the loop ends. */
+static void stream_end(struct stream *s)
+{
+    http_cancel(&s->request);
+    if (s->interrupt)
+        event_del(s->interrupt);
+}
+
+static void stream_on_interrupt(evutil_socket_t signal_number, short what, void *ctx)
+{
+    struct stream *s = ctx;
+
+    (void)signal_number, (void)what;
+    s->stopped = true;
+    stream_end(s);
+}
+
 static void stream_on_body(void *ctx, const void *bytes, size_t n)
 {
     struct stream *s = ctx;
@@ -120,7 +138,7 @@ static void stream_on_body(void *ctx, const void *bytes, size_t n)
     if (s->status != 200)
         str_add(&s->refusal, bytes, n);
     else if (sse_feed(&s->sse, bytes, n, stream_event, s, &s->error) || s->stopped)
-        http_cancel(&s->request); /* nothing else is open: the loop ends */
+        stream_end(s);
 }
 
 static void stream_on_done(void *ctx, const struct err *error)
@@ -128,6 +146,7 @@ static void stream_on_done(void *ctx, const struct err *error)
     struct stream *s = ctx;
 
     s->request = NULL;
+    stream_end(s);
     if (error && !s->complete)
         s->error = *error;
 }
@@ -157,16 +176,17 @@ static void stream_measured(const struct stream *s)
 
     if (!s->first)
         return;
-    if (!f->output_tokens)
-        f->output_tokens = s->pieces;
+    if (!f->output_tokens && !s->stopped)
+        f->output_tokens = f->pieces;
     if (f->ttft_ms == 0)
         f->ttft_ms = clock_ms(s->first - s->start);
-    if (f->tpot_ms == 0 && s->pieces > 1)
-        f->tpot_ms = clock_ms(s->last - s->first) / (double)(s->pieces - 1);
+    if (f->tpot_ms == 0 && f->pieces > 1)
+        f->tpot_ms = clock_ms(s->last - s->first) / (double)(f->pieces - 1);
 }
 
 int stream_run(struct stream_figures *f, const char *url, const char *path, const json_t *request,
-               bool (*text)(void *ctx, const char *piece, size_t n), void *ctx, struct err *e)
+               bool (*text)(void *ctx, const char *piece, size_t n), void *ctx, bool interruptible,
+               struct err *e)
 {
     static const struct http_handlers handlers = {stream_on_status, stream_on_body, stream_on_done};
     struct stream s = {.figures = f, .text = text, .ctx = ctx, .base = event_base_new()};
@@ -182,11 +202,17 @@ int stream_run(struct stream_figures *f, const char *url, const char *path, cons
         http_client_header(client, "x-tandem-timings", "1");
         rc = http_start(&s.request, client, "POST", path, body, strlen(body), &handlers, &s, e);
     }
+    if (!rc && interruptible) {
+        s.interrupt = evsignal_new(s.base, SIGINT, stream_on_interrupt, &s);
+        ASSERT(s.interrupt && event_add(s.interrupt, NULL) == 0);
+    }
     if (!rc) {
         event_base_dispatch(s.base);
         rc = stream_verdict(&s, e);
         stream_measured(&s);
     }
+    if (s.interrupt)
+        event_free(s.interrupt);
     http_client_close(&client);
     event_base_free(s.base);
     sse_fini(&s.sse);
@@ -197,10 +223,15 @@ int stream_run(struct stream_figures *f, const char *url, const char *path, cons
 
 void stream_report(const struct stream_figures *f, struct str *out)
 {
+    if (!*f->finish) { /* the router's figures come with the end */
+        str_addf(out, "TTFT %.1f ms, ended from here after %" PRIu64 " pieces of text\n", f->ttft_ms,
+                 f->pieces);
+        return;
+    }
     str_addf(out,
              "TTFT %.1f ms, TPOT %.2f ms, %" PRIu64 " prompt tokens, %" PRIu64 " output tokens (%s)\n",
              f->ttft_ms, f->tpot_ms, f->prompt_tokens, f->output_tokens,
-             *f->finish ? f->finish : "broken off");
+             f->finish);
     if (!*f->prefill_node)
         return;
     str_addf(out, "%s computed the prompt in %.1f ms after %.1f ms in its queue", f->prefill_node,

@@ -2,6 +2,7 @@
 #include "deploy/stream.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 
 struct server {
     const char *reply;
+    bool stays; /* does not end what it says */
     int fd;
     char url[64];
     struct str request;
@@ -31,7 +33,8 @@ static void *server_main(void *arg)
     while (!strstr(str_text(&s->request), "\r\n\r\n{") && (n = read(fd, buffer, sizeof(buffer))) > 0)
         str_add(&s->request, buffer, (size_t)n);
     send(fd, s->reply, strlen(s->reply), MSG_NOSIGNAL);
-    shutdown(fd, SHUT_WR);
+    if (!s->stays)
+        shutdown(fd, SHUT_WR);
     while (read(fd, buffer, sizeof(buffer)) > 0)
         ;
     close(fd);
@@ -63,15 +66,22 @@ static bool stop_at_once(void *ctx, const char *piece, size_t n)
     return false;
 }
 
+static bool interrupt(void *ctx, const char *piece, size_t n)
+{
+    str_add(ctx, piece, n);
+    raise(SIGINT);
+    return true;
+}
+
 static int run(const char *reply, struct stream_figures *f, struct str *text,
                bool (*fn)(void *, const char *, size_t), struct err *e)
 {
-    struct server s = {.reply = reply};
+    struct server s = {.reply = reply, .stays = fn == interrupt};
     json_t *request = json_pack("{s:s, s:b}", "prompt", "x", "stream", 1);
     int rc;
 
     server_start(&s);
-    rc = stream_run(f, s.url, "/v1/completions", request, fn, text, e);
+    rc = stream_run(f, s.url, "/v1/completions", request, fn, text, fn == interrupt, e);
     pthread_join(s.thread, NULL);
     assert_memory_equal(str_text(&s.request), "POST /v1/completions HTTP/1.1\r\n", 31);
     assert_non_null(strstr(str_text(&s.request), "\r\nx-tandem-timings: 1\r\n"));
@@ -169,6 +179,26 @@ static void test_the_reader_may_stop_it(void **state)
     str_fini(&text);
 }
 
+static void test_sigint_ends_the_answer_and_nothing_else(void **state)
+{
+    static const char reply[] = OK "data: {\"choices\":[{\"text\":\"a\"}]}\n\n";
+    struct str text = {0}, report = {0};
+    struct stream_figures f;
+    struct sigaction after;
+    struct err e = {0};
+
+    (void)state;
+    assert_int_equal(run(reply, &f, &text, interrupt, &e), 0);
+    assert_string_equal(str_text(&text), "a");
+    assert_int_equal(f.output_tokens, 0); /* nobody counted them */
+    stream_report(&f, &report);
+    assert_non_null(strstr(str_text(&report), "ended from here after 1 pieces of text"));
+    assert_int_equal(sigaction(SIGINT, NULL, &after), 0);
+    assert_ptr_equal(after.sa_handler, SIG_DFL); /* the next one ends the program */
+    str_fini(&text);
+    str_fini(&report);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_chat_without_figures_is_measured),
         cmocka_unit_test(test_failures_are_one_sentence),
         cmocka_unit_test(test_the_reader_may_stop_it),
+        cmocka_unit_test(test_sigint_ends_the_answer_and_nothing_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
