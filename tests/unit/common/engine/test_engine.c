@@ -6,11 +6,13 @@
 #include "base/mem.h"
 #include "engine/engine.h"
 #include "engine/eval.h"
+#include "kernels/kernels.h"
 #include "kv/kv_pool.h"
 #include "tests/lib/test.h"
 
 #define MODEL "deploy/demo/austen-5m-q8_0.gguf"
 #define N_TOKENS 150
+#define SEQ_PAGES 20 /* more tokens than an attention segment */
 
 static void make_tokens(uint32_t *t, uint32_t n, uint32_t salt)
 {
@@ -21,7 +23,7 @@ static void make_tokens(uint32_t *t, uint32_t n, uint32_t salt)
 
 /* A sequence under test: its pages, taken from the pool in some order. */
 struct seq {
-    uint8_t *pages[8];
+    uint8_t *pages[SEQ_PAGES];
 };
 
 struct rig {
@@ -37,7 +39,7 @@ static void rig_open(struct rig *r, enum cpu_tier tier, uint32_t threads, enum k
 
     if (engine_open(&r->engine, &o, &e))
         fail_msg("%s", e.text);
-    assert_int_equal(kv_pool_open(&r->pool, engine_kv_layout(r->engine), 32, NULL), 0);
+    assert_int_equal(kv_pool_open(&r->pool, engine_kv_layout(r->engine), 4 * SEQ_PAGES, NULL), 0);
     r->n_vocab = engine_hparams(r->engine)->n_vocab;
 }
 
@@ -49,11 +51,11 @@ static void rig_close(struct rig *r)
 
 static void seq_take(struct seq *s, struct rig *r, bool backwards)
 {
-    uint32_t ids[8];
+    uint32_t ids[SEQ_PAGES];
 
-    assert_true(kv_pool_take(r->pool, ids, 8));
-    for (uint32_t i = 0; i < 8; i++)
-        s->pages[i] = kv_pool_page(r->pool, ids[backwards ? 7 - i : i]);
+    assert_true(kv_pool_take(r->pool, ids, SEQ_PAGES));
+    for (uint32_t i = 0; i < SEQ_PAGES; i++)
+        s->pages[i] = kv_pool_page(r->pool, ids[backwards ? SEQ_PAGES - 1 - i : i]);
 }
 
 /* Runs tokens in the given chunk size and returns the logits of the last token, owned. */
@@ -165,6 +167,49 @@ static void neighbours_change_no_bit(void **state)
     each_path(check_neighbours);
 }
 
+/* Blocks of rows that cross from one segment of attention to the next, and one row at a time. */
+static void check_segments(enum cpu_tier tier, enum kv_type kv)
+{
+    static const uint32_t chunks[] = {300, 77};
+    uint32_t tokens[ATTENTION_SEGMENT + 60], n = ARRAY_LEN(tokens);
+    struct rig r, three;
+    struct seq whole, part, other;
+    float *want = NULL, *got;
+
+    rig_open(&r, tier, 1, kv);
+    rig_open(&three, tier, 3, kv);
+    make_tokens(tokens, n, 5);
+    seq_take(&whole, &r, false);
+    seq_take(&part, &r, true);
+    seq_take(&other, &three, false);
+    mem_free(run(&r, &whole, tokens, ATTENTION_SEGMENT - 1, 500));
+    for (uint32_t i = ATTENTION_SEGMENT - 1; i < n; i++) { /* as decode does it */
+        struct batch_row row = {tokens[i], i, whole.pages, true};
+
+        mem_free(want);
+        want = mem_dup(engine_forward(r.engine, &(struct batch){.rows = &row, .n = 1}),
+                       r.n_vocab * sizeof(float));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(chunks); i++) {
+        got = run(&r, &part, tokens, n, chunks[i]);
+        assert_memory_equal(got, want, r.n_vocab * sizeof(float));
+        assert_same_kv(&r, &whole, &part, n);
+        mem_free(got);
+    }
+    got = run(&three, &other, tokens, n, 512);
+    assert_memory_equal(got, want, r.n_vocab * sizeof(float));
+    mem_free(got);
+    mem_free(want);
+    rig_close(&three);
+    rig_close(&r);
+}
+
+static void segments_change_no_bit(void **state)
+{
+    (void)state;
+    each_path(check_segments);
+}
+
 /* amx has a path of its own; the other tiers share one. */
 static void threads_and_tiers_change_no_bit(void **state)
 {
@@ -259,6 +304,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunking_and_pages_change_no_bit),
         cmocka_unit_test(neighbours_change_no_bit),
+        cmocka_unit_test(segments_change_no_bit),
         cmocka_unit_test(threads_and_tiers_change_no_bit),
         cmocka_unit_test(a_batch_without_logits_still_writes_kv_and_tells_of_layers),
         cmocka_unit_test(eval_refuses_what_does_not_fit),
