@@ -1,6 +1,6 @@
 /* DESIGN: attention over pages of bf16 on the matrix unit; other pages are avx512vnni's. 32 query
- * heads, in two tiles of rows, go through all pages together, so that their q and o stay in L1 while
- * K and V come from L2. For a page and 16 heads:
+ * heads, in two tiles of rows, go through all pages together: a tile of K or V is loaded once for
+ * both, and their q and o stay in L1 while K and V come from L2. For a page and 16 heads:
  *
  *     S[16][32 tokens] = q K   2 tiles of sums, blocks of 32 dimensions one after the other
  *     softmax in f32, p to bf16
@@ -26,7 +26,7 @@ struct tile_config {
     uint8_t rows[16];
 } __attribute__((aligned(64)));
 
-/* Tiles 0-3 are sums and 4 is q or p, of so many rows; 6 is K or V. */
+/* Tiles 0-3 are sums, 4 and 5 q or p, of so many rows; 6 is K or V. */
 static void configure(uint32_t rows)
 {
     struct tile_config c = {.palette = 1};
@@ -42,8 +42,8 @@ static void configure(uint32_t rows)
 
 /* The heads that go through the pages together. */
 struct pass {
-    float s[ROWS][TOKENS], t[4][ROWS][16]; /* first what is 64-byte aligned */
-    uint16_t p[ROWS][TOKENS];
+    float s[HEADS][TOKENS], t[4][HEADS][16]; /* first what is 64-byte aligned */
+    uint16_t p[HEADS][TOKENS];
     uint8_t k_end[K_BLOCK_BYTES], v_end[1024]; /* what does not fill a tile, zeros after it */
     uint16_t q[2][DIMS_MAX / 32][ROWS][32];
     float mx[HEADS], sum[HEADS], corr[HEADS];
@@ -108,29 +108,42 @@ static const uint8_t *end_of_k(struct pass *x, const uint8_t *k, size_t dims)
     return x->k_end;
 }
 
-/* x->s = q K for 16 heads. */
-static void multiply_k(struct pass *x, const uint16_t (*q)[ROWS][32], const uint8_t *k,
-                       const uint8_t *next)
+/* x->s = q K for the heads from h on: 16, or 32 if `two`. */
+TILE_INLINE void multiply_k(struct pass *x, uint32_t h, const uint8_t *k, const uint8_t *next,
+                            bool two)
 {
+    const uint16_t(*q)[ROWS][32] = (const uint16_t(*)[ROWS][32])x->q[h / ROWS];
     size_t dim = x->a->layout->head_dim;
 
     _tile_zero(0);
     _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
     for (size_t i = 0; i < dim; i += 32, q++, k += K_BLOCK_BYTES) {
         const uint8_t *b = dim - i < 32 ? end_of_k(x, k, dim - i) : k;
 
         _tile_loadd(4, q, 64);
         _tile_loadd(6, b, 4 * TOKENS);
         _tile_dpbf16ps(0, 4, 6);
+        if (two) {
+            _tile_loadd(5, q + DIMS_MAX / 32, 64);
+            _tile_dpbf16ps(2, 5, 6);
+        }
         _tile_loadd(6, b + 64, 4 * TOKENS);
         _tile_dpbf16ps(1, 4, 6);
+        if (two)
+            _tile_dpbf16ps(3, 5, 6);
         if (next && dim - i >= 32) {
             ask(next + i / 32 * K_BLOCK_BYTES);
             ask(next + i / 32 * K_BLOCK_BYTES + 1024);
         }
     }
-    _tile_stored(0, x->s[0], sizeof(x->s[0]));
-    _tile_stored(1, x->s[0] + 16, sizeof(x->s[0]));
+    _tile_stored(0, x->s[h], sizeof(x->s[h]));
+    _tile_stored(1, x->s[h] + 16, sizeof(x->s[h]));
+    if (two) {
+        _tile_stored(2, x->s[ROWS], sizeof(x->s[h]));
+        _tile_stored(3, x->s[ROWS] + 16, sizeof(x->s[h]));
+    }
 }
 
 /* x->s becomes x->p, for heads h and up. t: the page's first token. */
@@ -144,10 +157,11 @@ static void weigh(struct pass *x, uint32_t h, uint32_t t)
         c[i] = left < TOKENS ? left : TOKENS;
     }
     for (uint32_t i = 0; i < ROWS && h + i < x->count; i += SOFTMAX_HEADS)
-        softmax(x->s + i, x->corr + h + i, x->mx + h + i, x->sum + h + i, c + i, 1, SOFTMAX_HEADS);
+        softmax(x->s + h + i, x->corr + h + i, x->mx + h + i, x->sum + h + i, c + i, 1, SOFTMAX_HEADS);
     for (uint32_t i = 0; i < ROWS; i++)
-        _mm512_store_si512(x->p[i], (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(x->s[i] + 16),
-                                                                 _mm512_load_ps(x->s[i])));
+        _mm512_store_si512(x->p[h + i],
+                           (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(x->s[h + i] + 16),
+                                                        _mm512_load_ps(x->s[h + i])));
 }
 
 /* The tile of V at v with zeros for the tokens from c on, whose slots may hold anything. */
@@ -161,60 +175,80 @@ static const uint8_t *end_of_v(struct pass *x, const uint8_t *v, size_t stride, 
     return x->v_end;
 }
 
-/* o = o * corr + x->t for `tiles` times 16 dimensions from i on, heads from lo on of the 16 at h. */
-static void add_values(struct pass *x, uint32_t h, uint32_t lo, size_t i, size_t tiles)
+/* o = o * corr + x->t for `tiles` times 16 dimensions from i on, heads from lo on. Of the last 16
+ * only `lanes` exist. */
+TILE_INLINE void add_values(struct pass *x, uint32_t lo, uint32_t end, size_t i, __mmask16 lanes,
+                            int tiles)
 {
-    size_t dim = x->a->layout->head_dim;
+    for (uint32_t g = lo; g < end; g++) {
+        __m512 corr = _mm512_set1_ps(x->corr[g]);
+        float *o = x->o[g] + i;
 
-    for (uint32_t g = lo > h ? lo - h : 0; g < ROWS && h + g < x->count; g++) {
-        __m512 corr = _mm512_set1_ps(x->corr[h + g]);
-        float *o = x->o[h + g] + i;
-
-        for (size_t j = 0; j < tiles; j++) {
-            __mmask16 lanes = lanes_avx512(dim - i - 16 * j);
-            __m512 sum = _mm512_maskz_loadu_ps(lanes, o + 16 * j);
+        TILE_UNROLL for (int j = 0; j < tiles; j++) {
+            __mmask16 in = j == tiles - 1 ? lanes : 0xffff;
+            __m512 sum = _mm512_maskz_loadu_ps(in, o + 16 * j);
 
             sum = _mm512_fmadd_ps(sum, corr, _mm512_load_ps(x->t[j][g]));
-            _mm512_mask_storeu_ps(o + 16 * j, lanes, sum);
+            _mm512_mask_storeu_ps(o + 16 * j, in, sum);
         }
     }
 }
 
-/* Tile of sums `tile` = x->p by the tile of V at 16 dimensions further each. */
-#define STEP(tile)                                                                                 \
+/* x->t[j] = p V at dimensions i + 16 * j, by way of tiles c0 and c1. */
+#define STEP(j, c0, c1)                                                                            \
     do {                                                                                           \
-        const uint8_t *b = v + (i + 16 * (tile)) * 4;                                              \
-        _tile_zero(tile);                                                                          \
+        const uint8_t *b = v + (i + 16 * (j)) * 4;                                                 \
+        _tile_zero(c0);                                                                            \
         if (c < TOKENS)                                                                            \
             _tile_loadd(6, end_of_v(x, b, stride, c), 64);                                         \
         else                                                                                       \
             _tile_loadd(6, b, stride);                                                             \
-        _tile_dpbf16ps(tile, 4, 6);                                                                \
-        _tile_stored(tile, x->t[tile], 64);                                                        \
+        _tile_dpbf16ps(c0, 4, 6);                                                                  \
+        if (two) {                                                                                 \
+            _tile_zero(c1);                                                                        \
+            _tile_dpbf16ps(c1, 5, 6);                                                              \
+            _tile_stored(c1, x->t[j][ROWS], 64);                                                   \
+        }                                                                                          \
+        _tile_stored(c0, x->t[j][h], 64);                                                          \
         if (next)                                                                                  \
-            ask(next + (i / 16 + (tile)) * 1024);                                                  \
+            ask(next + (i / 16 + (j)) * 1024);                                                     \
     } while (0)
 
-/* o = o * corr + p V; of the page's tokens c are in use. */
-static void multiply_v(struct pass *x, uint32_t h, uint32_t lo, uint32_t c, const uint8_t *v,
-                       const uint8_t *next)
+/* o = o * corr + p V for the heads from h on, 16, or 32 if `two`, but none before lo; of the page's
+ * tokens c are in use. */
+TILE_INLINE void multiply_v(struct pass *x, uint32_t h, uint32_t lo, uint32_t c, const uint8_t *v,
+                            const uint8_t *next, bool two)
 {
     const struct kv_layout *l = x->a->layout;
-    size_t stride = (size_t)l->v_stride * 4;
+    size_t stride = (size_t)l->v_stride * 4, i = 0;
 
-    _tile_loadd(4, x->p, 64);
-    for (size_t i = 0; i < l->v_stride; i += 64) {
-        size_t tiles = l->v_stride - i < 64 ? (l->v_stride - i) / 16 : 4;
-
-        STEP(0);
-        if (tiles > 1)
-            STEP(1);
-        if (tiles > 2)
-            STEP(2);
-        if (tiles > 3)
-            STEP(3);
-        add_values(x, h, lo, i, tiles);
+    _tile_loadd(4, x->p[h], 64);
+    if (two)
+        _tile_loadd(5, x->p[ROWS], 64);
+    for (; i + 64 <= l->head_dim; i += 64) {
+        STEP(0, 0, 1);
+        STEP(1, 2, 3);
+        STEP(2, 0, 1);
+        STEP(3, 2, 3);
+        add_values(x, lo, x->count, i, 0xffff, 4);
     }
+    for (; i < l->head_dim; i += 16) {
+        STEP(0, 0, 1);
+        add_values(x, lo, x->count, i, lanes_avx512(l->head_dim - i), 1);
+    }
+}
+
+/* One page for the heads from h on; lo is the first that attends to it. */
+TILE_INLINE void attend(struct pass *x, uint32_t h, uint32_t lo, uint32_t t, uint32_t c,
+                        const uint8_t *k, const uint8_t *next, bool two)
+{
+    size_t v = x->a->layout->v_offset;
+
+    multiply_k(x, h, k, next, two);
+    weigh(x, h, t);
+    if (two)
+        weigh(x, ROWS, t);
+    multiply_v(x, h, lo, c, k + v, next ? next + v : NULL, two);
 }
 
 static void through_pages(struct pass *x)
@@ -231,11 +265,10 @@ static void through_pages(struct pass *x)
 
         while (x->n[lo] <= t)
             lo++;
-        for (uint32_t h = lo / ROWS * ROWS; h < x->count; h += ROWS, next = NULL) {
-            multiply_k(x, (const uint16_t(*)[ROWS][32])x->q[h / ROWS], k, next);
-            weigh(x, h, t);
-            multiply_v(x, h, lo, c, k + l->v_offset, next ? next + l->v_offset : NULL);
-        }
+        if (lo < ROWS && x->count > ROWS)
+            attend(x, 0, lo, t, c, k, next, true);
+        else
+            attend(x, lo / ROWS * ROWS, lo, t, c, k, next, false);
     }
 }
 
