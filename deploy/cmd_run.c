@@ -29,7 +29,7 @@ static const char *run_seed_wrong(const char *value)
 }
 
 static const struct option run_rows[] = {
-    OPTION(run_options, interactive, BOOL, .letter = 'i', 
+    OPTION(run_options, interactive, BOOL, .letter = 'i',
            .help = "chat: a message a line, until end of input; Ctrl-C ends an answer, or the chat"),
     OPTION(run_options, max_tokens, U32, .def = "128", .min = 1, .max = 1 << 20, .letter = 'n',
            .help = "tokens to generate at most"),

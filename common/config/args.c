@@ -1,6 +1,7 @@
 /* The command line of a program: flags, --help, --print-config; the rest of option.h. */
 #include "config/option.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,6 +253,17 @@ void option_print(const struct option_table *t, const void *cfg, struct str *out
     }
 }
 
+/* By the example of the table's first option. */
+static void args_help_environment(const struct option_table *t, struct str *out)
+{
+    const char *key = t->options[0].key;
+
+    str_addf(out, "\nAn option is also read from the environment, --%s as TANDEM_", key);
+    for (; *key; key++)
+        str_addc(out, (char)toupper((unsigned char)*key));
+    str_adds(out, ".\nA flag wins over the environment, which wins over the file.\n");
+}
+
 /* "  -i, --slots=N", as far as the explanation. */
 static void args_help_flag(const struct option *o, struct str *out)
 {
@@ -304,6 +316,5 @@ void option_help(const struct option_table *t, struct str *out)
                   "  -h, --help                  print this, and exit\n"
                   "      --version               print the version, and exit\n");
     if (t->environment)
-        str_adds(out, "\nAn option is also read from the environment, --slots as TANDEM_SLOTS.\n"
-                      "A flag wins over the environment, which wins over the file.\n");
+        args_help_environment(t, out);
 }
