@@ -37,7 +37,8 @@ override CFLAGS += -std=c11 -D_GNU_SOURCE -DTANDEM_VERSION='"$(VERSION)"' $(WARN
 LDLIBS := -lzmq -lprotobuf-c -lyaml -lhwloc -levent -ljansson -lxxhash -lm -pthread
 
 # Sanitizers at -O3 take gcc minutes and a gigabyte for an unrolled kernel; -O1 checks the same code.
-KOPT := $(if $(SANFLAGS),-O1,-O3)
+# The expensive optimizations bring vzeroupper, without which all SSE code after a kernel crawls.
+KOPT := $(if $(SANFLAGS),-O1 -fexpensive-optimizations,-O3)
 # A kernel file is compiled for the instruction set that its name ends with, and kernels are -O3.
 # (Of the patterns that match, make lets the one with the shortest stem win.)
 $(BUILD)/common/kernels/%.o: ISA := $(KOPT)
