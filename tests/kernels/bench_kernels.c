@@ -17,7 +17,8 @@
 #include "model/blocks.h"
 
 #define K 4096
-#define ROWS_MAX 128
+#define ROWS_MAX 512
+#define PANELS_HOT 128 /* of matmuls that are limited by multiplying: N = 2048 */
 #define HEAD_DIM 128
 #define VECTOR 4096
 #define MACHINE_ROUNDS 8 /* short ones: some are not disturbed */
@@ -28,7 +29,7 @@ struct bench {
     uint8_t *memory; /* weights, then KV pages */
     size_t bytes;
     struct panels w;
-    struct act_q8 act;
+    struct act act;
     float *x, *y, *z;
     struct kv_layout kv;
     uint8_t **pages;
@@ -36,7 +37,7 @@ struct bench {
     int rounds;
 };
 
-enum limit { LIMIT_NONE, LIMIT_READ, LIMIT_FLOAT, LIMIT_INT8 };
+enum limit { LIMIT_NONE, LIMIT_READ, LIMIT_FLOAT, LIMIT_MULTIPLY };
 
 struct bench_case {
     const char *name;
@@ -55,33 +56,45 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* The best that the machine's own loop does for a tier; 0 if there is no such loop. */
-static double machine_rate(const struct bench *b, enum limit limit, enum cpu_tier tier)
+/* A type that is packed as integers; its unit in most tiers is int8's. */
+static bool quantised(const struct bench_case *c)
 {
-    static const enum roof roofs[] = {ROOF_COUNT, ROOF_READ, ROOF_F32, ROOF_INT8};
+    return dtype_info(c->type)->block_elems > 1;
+}
+
+/* The best that the machine's own loop does for a case in a tier; 0 if there is no such loop. */
+static double machine_rate(const struct bench *b, const struct bench_case *c,
+                           const struct kernels *k)
+{
     static uint32_t round;
+    enum roof roof = c->limit == LIMIT_READ ? ROOF_READ : ROOF_F32;
     double best = 0;
 
-    for (int i = 0; i < MACHINE_ROUNDS && limit != LIMIT_NONE; i++) {
-        double rate = roofline_once(b->team, tier, roofs[limit], b->memory, b->bytes, round++);
+    if (c->limit == LIMIT_MULTIPLY) {
+        roof = kernels_act_kind(k, c->type) == ACT_F32 ? ROOF_F32
+                                                       : roof_of_matmul(k->tier, quantised(c));
+    }
+    for (int i = 0; i < MACHINE_ROUNDS && c->limit != LIMIT_NONE; i++) {
+        double rate = roofline_once(b->team, k->tier, roof, b->memory, b->bytes, round++);
 
         best = rate > best ? rate : best;
     }
     return best;
 }
 
-/* The whole of memory if that is what limits, or as many panels as take the reference a while. */
+/* The whole of memory if that is what limits, or so many panels of it, others each time. */
 static double run_matmul(const struct bench *b, const struct bench_case *c, const struct kernels *k)
 {
-    bool quantised = dtype_info(c->type)->block_elems > 1;
-    uint32_t n = k->tier == CPU_REF ? 2 : c->limit == LIMIT_READ ? b->w.n_panels : 32;
-    double t = now();
+    static uint32_t turn;
+    struct panels w = b->w;
+    uint32_t n = k->tier == CPU_REF ? 2 : c->limit == LIMIT_READ ? w.n_panels : PANELS_HOT;
+    double t;
 
-    if (quantised)
-        k->matmul_q(b->y, n * PANEL_ROWS, &b->w, &b->act, c->m, 0, n);
-    else
-        k->matmul_f(b->y, n * PANEL_ROWS, &b->w, b->x, K, c->m, 0, n);
-    return (c->limit == LIMIT_READ ? (double)(n * b->w.panel_bytes)
+    w.data += turn++ % (w.n_panels / n) * n * w.panel_bytes;
+    w.n_out = n * PANEL_ROWS;
+    t = now();
+    kernels_matmul(k, b->y, n * PANEL_ROWS, &w, &b->act, c->m, 0, n);
+    return (c->limit == LIMIT_READ ? (double)(n * w.panel_bytes)
                                    : 2.0 * c->m * n * PANEL_ROWS * K) /
            (now() - t);
 }
@@ -133,13 +146,19 @@ static double run_kv_store(const struct bench *b, const struct bench_case *c,
 
 static float cos_sin[HEAD_DIM], mx, sum;
 
-RUN_VECTOR(quantize, 1.25, k->quantize((struct act_q8 *)&b->act, 0, b->x, VECTOR))
+RUN_VECTOR(quantize, 1.25, k->quantize((struct act_q8 *)&b->act.q8, 0, b->x, VECTOR))
 RUN_VECTOR(rms_norm, 3, k->rms_norm(b->y, b->x, b->z, VECTOR, 1e-5f))
 RUN_VECTOR(rope, 2, k->rope(b->z, cos_sin, VECTOR / HEAD_DIM, HEAD_DIM, HEAD_DIM))
 RUN_VECTOR(silu_mul, 3, k->silu_mul(b->y, b->x, b->z, VECTOR))
 RUN_VECTOR(add, 3, k->add(b->y, b->x, VECTOR))
 RUN_VECTOR(axpy, 3, k->axpy(b->y, 0.5f, b->x, VECTOR))
 RUN_VECTOR(merge, 3, k->attention_merge(b->y, &mx, &sum, b->x, 0, 1, VECTOR))
+
+#define MULTIPLY(name, type)                                                                       \
+    {name, type, 16, LIMIT_MULTIPLY, run_matmul}, {name, type, 32, LIMIT_MULTIPLY, run_matmul},    \
+        {name, type, 64, LIMIT_MULTIPLY, run_matmul},                                              \
+        {name, type, 128, LIMIT_MULTIPLY, run_matmul},                                             \
+        {name, type, 512, LIMIT_MULTIPLY, run_matmul}
 
 static const struct bench_case cases[] = {
     {"matmul F32", DTYPE_F32, 1, LIMIT_READ, run_matmul},
@@ -158,13 +177,13 @@ static const struct bench_case cases[] = {
     {"matmul Q6_K", DTYPE_Q6_K, 1, LIMIT_READ, run_matmul},
     {"matmul Q6_K", DTYPE_Q6_K, 4, LIMIT_READ, run_matmul},
     {"matmul Q6_K", DTYPE_Q6_K, 8, LIMIT_READ, run_matmul},
-    {"matmul F32", DTYPE_F32, 128, LIMIT_FLOAT, run_matmul},
-    {"matmul F16", DTYPE_F16, 128, LIMIT_FLOAT, run_matmul},
-    {"matmul BF16", DTYPE_BF16, 128, LIMIT_FLOAT, run_matmul},
-    {"matmul Q8_0", DTYPE_Q8_0, 128, LIMIT_INT8, run_matmul},
-    {"matmul Q4_0", DTYPE_Q4_0, 128, LIMIT_INT8, run_matmul},
-    {"matmul Q4_K", DTYPE_Q4_K, 128, LIMIT_INT8, run_matmul},
-    {"matmul Q6_K", DTYPE_Q6_K, 128, LIMIT_INT8, run_matmul},
+    {"matmul F32", DTYPE_F32, 128, LIMIT_MULTIPLY, run_matmul},
+    {"matmul F16", DTYPE_F16, 128, LIMIT_MULTIPLY, run_matmul},
+    {"matmul BF16", DTYPE_BF16, 128, LIMIT_MULTIPLY, run_matmul},
+    MULTIPLY("matmul Q8_0", DTYPE_Q8_0),
+    MULTIPLY("matmul Q4_0", DTYPE_Q4_0),
+    MULTIPLY("matmul Q4_K", DTYPE_Q4_K),
+    MULTIPLY("matmul Q6_K", DTYPE_Q6_K),
     {"attention F16", DTYPE_LIMIT, 1, LIMIT_READ, run_attention},
     {"attention F16", DTYPE_LIMIT, 4, LIMIT_READ, run_attention},
     {"attention F16", DTYPE_LIMIT, 8, LIMIT_READ, run_attention},
@@ -248,7 +267,7 @@ static void report(const struct bench *b, const struct bench_case *c)
 
             if (!k)
                 continue;
-            rate = machine_rate(b, c->limit, k->tier);
+            rate = machine_rate(b, c, k);
             machine[t] = rate > machine[t] ? rate : machine[t];
             rate = c->run(b, c, k);
             best[t] = rate > best[t] ? rate : best[t];
@@ -265,6 +284,33 @@ static void report(const struct bench *b, const struct bench_case *c)
         printf(" %8.1f\n", best[t] / best[CPU_REF]);
     }
     fflush(stdout);
+}
+
+/* ROWS_MAX rows of x, in every form that a tier of this machine asks for. */
+static void act_open(struct act *a, const float *x)
+{
+    a->x = x;
+    a->x_stride = K;
+    a->q8.k_pad = a->bf16.k_pad = K;
+    a->bf16.rows = ROWS_MAX;
+    a->q8.q = mem_aligned(ROWS_MAX * K, 64);
+    a->q8.d = mem_aligned(ROWS_MAX * K / QK * sizeof(float), 64);
+    a->q8.sum = mem_aligned(ROWS_MAX * K / 16 * sizeof(int16_t), 64);
+    a->bf16.x = mem_aligned(ROWS_MAX * K * sizeof(uint16_t), 64);
+    for (uint32_t i = 0; i < ROWS_MAX; i++) {
+        kernels_get(CPU_REF)->quantize(&a->q8, i, x + i * K, K);
+        for (int t = 0; t < CPU_TIER_COUNT; t++)
+            if (kernels_get((enum cpu_tier)t) && kernels_get((enum cpu_tier)t)->to_bf16)
+                kernels_get((enum cpu_tier)t)->to_bf16(&a->bf16, i, x + i * K, K);
+    }
+}
+
+static void act_close(struct act *a)
+{
+    mem_free(a->q8.q);
+    mem_free(a->q8.d);
+    mem_free(a->q8.sum);
+    mem_free(a->bf16.x);
 }
 
 int main(int argc, char **argv)
@@ -290,19 +336,14 @@ int main(int argc, char **argv)
     rows = b.bytes / (K / 2 + K / 32); /* at most: a row of the smallest type is more */
     b.x = mem_aligned(ROWS_MAX * K * sizeof(float), 64);
     b.z = mem_aligned(VECTOR * sizeof(float), 64);
-    b.y = mem_aligned((ROWS_MAX * (size_t)512 + 8 * rows) * sizeof(float), 64);
+    b.y = mem_aligned((ROWS_MAX * (size_t)PANELS_HOT * PANEL_ROWS + 8 * rows) * sizeof(float), 64);
     floats(b.x, ROWS_MAX * K);
     floats(b.z, VECTOR);
     for (size_t i = 0; i < HEAD_DIM; i += 2) { /* turns, so that repeating them keeps the size */
         cos_sin[i] = cosf((float)i);
         cos_sin[i + 1] = sinf((float)i);
     }
-    b.act = (struct act_q8){.k_pad = K};
-    b.act.q = mem_aligned(ROWS_MAX * K, 64);
-    b.act.d = mem_aligned(ROWS_MAX * K / QK * sizeof(float), 64);
-    b.act.sum = mem_aligned(ROWS_MAX * K / 16 * sizeof(int16_t), 64);
-    for (uint32_t i = 0; i < ROWS_MAX; i++)
-        kernels_get(CPU_REF)->quantize(&b.act, i, b.x + i * K, K);
+    act_open(&b.act, b.x);
     printf("one thread, K = %d, %zu MiB of weights or KV; best of %d\n", K, b.bytes >> 20,
            b.rounds);
     printf("%-16s %4s  %-11s %17s %9s %7s %8s\n", "kernel", "M", "tier", "rate", "machine", "share",
@@ -321,9 +362,7 @@ int main(int argc, char **argv)
     mem_free(b.x);
     mem_free(b.y);
     mem_free(b.z);
-    mem_free(b.act.q);
-    mem_free(b.act.d);
-    mem_free(b.act.sum);
+    act_close(&b.act);
     team_free(&b.team);
     return 0;
 }
