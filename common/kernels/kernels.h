@@ -5,9 +5,9 @@
  * operation fixes its order: a SIMD lane is an output (a row of W, a token of a K page, a dimension
  * of V), and each lane adds its terms one after the other, in ascending order, with fused
  * multiply-add where written fma() below. What a row gets depends neither on M, nor on the panels
- * handed to the call, nor on its neighbours. Tier amx is avx512vnni but for matmul_bf16, which has an
- * order of its own, that of the matrix unit; tests hold plain C of it. NaN and infinity in the input give some NaN or
- * infinity, without the promise of equal bits.
+ * handed to the call, nor on its neighbours. Tier amx is avx512vnni but for matmul_bf16, which has
+ * an order of its own, that of the matrix unit; tests hold plain C of it. NaN and infinity in the
+ * input give some NaN or infinity, without the promise of equal bits.
  *
  * Kernels have no state, allocate nothing, start no thread. The engine splits work by panels or
  * heads and calls them from its team. */
@@ -48,10 +48,12 @@ static inline uint16_t *act_bf16_at(const struct act_bf16 *a, uint32_t row, uint
     const uint32_t per = ACT_BF16_KC / QK;
     uint32_t first = b / per * per, n = a->k_pad / QK - first < per ? a->k_pad / QK - first : per;
 
-    return a->x + ((size_t)first * a->rows + (size_t)(row / 16 * n + b - first) * 16 + row % 16) * QK;
+    size_t tile = (size_t)first * a->rows / 16 + row / 16 * n + b - first;
+
+    return a->x + (tile * 16 + row % 16) * QK;
 }
 
-/* The forms that a matmul may take its input in; which one it is, a tier says by type of weights. */
+/* The forms that a matmul may take its input in; which one, a tier says by type of weights. */
 enum act_kind { ACT_F32, ACT_Q8, ACT_BF16 };
 
 /* One input in several forms. x is what kernels_prepare was given, row by row. */
@@ -109,8 +111,8 @@ struct kernels {
     void (*matmul_q)(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
 
-    /* All weights but F32 and F16, by way of bf16; NULL in a tier that has no such path. w: BF16 as it
-     * is; else what dtype_row_to_f32 gives, rounded to nearest even to bf16, zeros to +0.
+    /* BF16, Q8_0, Q4_0, Q4_K and Q6_K by way of bf16; NULL in a tier that has no such path. w: BF16
+     * as it is; else what dtype_row_to_f32 gives, rounded to nearest even to bf16, zeros to +0.
      * For blocks b of QK values ascending, from acc = 0, with zeros past the end of the row:
      *   even = odd = 0; for the pairs of k ascending: even = fma(w[2i], x[2i], even),
      *   odd = fma(w[2i + 1], x[2i + 1], odd);  acc = acc + (even + odd)

@@ -3,7 +3,7 @@
  * QK products are added in ascending order, however the work is cut, so the ways below agree.
  *
  * Few rows (up to 64): the sums stay in tile registers over all of k. Tiles of weights pass through
- * a ring, unpacked a few blocks before they are multiplied, so that both units have work:
+ * a ring, unpacked a block before they are multiplied, so that both units have work:
  *
  *     panel --unpack--> ring[LAG ahead] --load--> B;  C[m] += A[m] B  for 1 to 4 tiles of rows
  *
@@ -15,9 +15,10 @@
 #include "kernels/x86/lanes_avx512.h"
 #include "kernels/x86/unpack_amx.h"
 
-#define LAG 2  /* blocks that unpacking is ahead of multiplying */
-#define RING 4 /* tiles a panel: LAG written, one read, a power of two */
+#define LAG 1  /* blocks that unpacking is ahead of multiplying; 2 and 3 were slower */
+#define RING 2 /* tiles a panel: LAG written, one read, a power of two */
 #define AHEAD 4096
+#define STREAM_ROWS 64 /* more go by slabs: cutting 128 in two was faster only on a quiet machine */
 #define KC_BLOCKS (ACT_BF16_KC / QK)
 #define SCRATCH_BYTES (512 << 10) /* sums that wait; with its part of x it fits an L2 of 2 MiB */
 #define ROWS_BLOCK 512            /* of x; its 512 KiB of a part of k stay in L2 */
@@ -77,7 +78,8 @@ static void copy_part(float *y, size_t y_stride, const float *sums, uint32_t row
 }
 
 /* Sums += the rows of x at a, tiles `step` values apart, by 1 or 2 tiles of weights. */
-UNPACK_INLINE void multiply(const uint16_t *a, size_t step, const uint8_t *b, int row_tiles, int panels)
+UNPACK_INLINE void multiply(const uint16_t *a, size_t step, const uint8_t *b, int row_tiles,
+                            int panels)
 {
     _tile_loadd(6, b, PANEL_LINE);
     if (panels == 2)
@@ -130,7 +132,8 @@ UNPACK_INLINE void multiply(const uint16_t *a, size_t step, const uint8_t *b, in
     } while (0)
 
 /* Panel p, or two, by row_tiles tiles of rows: all of y that they give. */
-UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int row_tiles, int panels)
+UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int row_tiles,
+                          int panels)
 {
     uint8_t ring[2 * RING * TILE_BYTES] __attribute__((aligned(64)));
     float part[16 * 16] __attribute__((aligned(64)));
@@ -183,12 +186,6 @@ UNPACK_INLINE void stream_all(const struct job *j, enum dtype type, int row_tile
         stream(j, p, type, row_tiles, 1);
 }
 
-/* Where the four tiles of sums go: y, or the scratch. */
-struct sums {
-    float *at[4];
-    size_t stride;
-};
-
 struct slab {
     uint8_t tiles[2 * KC_BLOCKS * TILE_BYTES];
     float sums[SCRATCH_BYTES / sizeof(float)];
@@ -204,11 +201,40 @@ struct slab {
             _tile_loadd(tile, next + (tile) * 256, PANEL_LINE);                                    \
     } while (0)
 
-/* Rows m0 <= row < m1 of x by the slab: blocks b0 to b0 + n of panels p and p + 1. Unfinished sums
- * are in `sums`, four tiles for each 32 rows; finished ones go to y where all four are full. */
-static void slab_multiply(const struct job *j, const uint8_t *slab, float *sums, uint32_t p,
-                          uint32_t m0, uint32_t m1, uint32_t b0, uint32_t n)
+/* What the next slab is unpacked from: of two panels, so many bytes each. */
+struct coming {
+    const uint8_t *at[2];
+    size_t bytes;
+};
+
+static struct coming coming(const struct job *j, uint32_t p, uint32_t b0)
 {
+    uint32_t blocks = j->x->k_pad / QK, n = blocks - b0 < KC_BLOCKS ? blocks - b0 : KC_BLOCKS;
+    size_t panel = j->w->panel_bytes, at = panel * b0 / blocks;
+    struct coming c = {.bytes = panel * n / blocks};
+
+    for (uint32_t i = 0; i < 2; i++)
+        c.at[i] = panel_at(j->w, p + i < j->p1 ? p + i : p) + at;
+    return c;
+}
+
+/* Asks for the next few lines of it. */
+UNPACK_INLINE void fetch(struct coming *c, size_t *at, size_t step)
+{
+    for (size_t i = 0; i < step && *at < c->bytes; i++, *at += PANEL_LINE) {
+        _mm_prefetch(c->at[0] + *at, _MM_HINT_T1);
+        _mm_prefetch(c->at[1] + *at, _MM_HINT_T1);
+    }
+}
+
+/* Rows m0 <= row < m1 of x by the slab: blocks b0 to b0 + n of panels p and p + 1. Unfinished sums
+ * are in `sums`, four tiles for each 32 rows; finished ones go to y where all four are full. What
+ * comes next is read from memory meanwhile. */
+static void slab_multiply(const struct job *j, const uint8_t *slab, float *sums, uint32_t p,
+                          uint32_t m0, uint32_t m1, uint32_t b0, uint32_t n, struct coming c)
+{
+    size_t turns = (size_t)((m1 - m0 + 31) / 32) * n, fetched = 0;
+    size_t step = (c.bytes / PANEL_LINE + turns) / turns;
     bool first = b0 == 0, last = b0 + n == j->x->k_pad / QK;
     bool full = p + 2 <= j->p1 && columns(j->w, p + 1) == PANEL_ROWS;
 
@@ -247,6 +273,7 @@ static void slab_multiply(const struct job *j, const uint8_t *slab, float *sums,
             _tile_stream_loadd(5, a + down, PANEL_LINE);
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
+            fetch(&c, &fetched, step);
         }
         _tile_stream_loadd(4, a, PANEL_LINE);
         _tile_loadd(6, b, PANEL_LINE);
@@ -264,7 +291,8 @@ static void slab_multiply(const struct job *j, const uint8_t *slab, float *sums,
 }
 
 /* The sums that slab_multiply could not put into y. */
-static void slab_finish(const struct job *j, const float *sums, uint32_t p, uint32_t m0, uint32_t m1)
+static void slab_finish(const struct job *j, const float *sums, uint32_t p, uint32_t m0,
+                        uint32_t m1)
 {
     bool full = p + 2 <= j->p1 && columns(j->w, p + 1) == PANEL_ROWS;
 
@@ -296,7 +324,10 @@ UNPACK_INLINE void slab_group(const struct job *j, struct slab *s, enum dtype ty
                 for (uint32_t b = 0; b < n; b++)
                     unpack_block(s->tiles + (i * KC_BLOCKS + b) * TILE_BYTES, j->w, type,
                                  panel_at(j->w, p + i < q1 ? p + i : p), b0 + b, AHEAD);
-            slab_multiply(j, s->tiles, s->sums + (p - q0) / 2 * sums, p, m0, m1, b0, n);
+            slab_multiply(j, s->tiles, s->sums + (p - q0) / 2 * sums, p, m0, m1, b0, n,
+                          p + 2 < q1          ? coming(j, p + 2, b0)
+                          : b0 + n < blocks   ? coming(j, q0, b0 + n)
+                                              : coming(j, q1 < j->p1 ? q1 : q0, 0));
         }
     }
     for (uint32_t p = q0; p < q1; p += 2)
@@ -319,7 +350,7 @@ UNPACK_INLINE void slab_all(const struct job *j, enum dtype type)
 
 UNPACK_INLINE void run(const struct job *j, enum dtype type)
 {
-    if (j->m > 64)
+    if (j->m > STREAM_ROWS)
         slab_all(j, type);
     else if (j->m > 48)
         stream_all(j, type, 4, 1);

@@ -2,11 +2,11 @@
  *
  * The tile is the matrix unit's second operand: 16 lines, dword n of line i holds row n's weights
  * of k = 2i (low half) and 2i + 1. An integer weight u becomes a float by being put into bits 8..15
- * of 2^23: that float is 256 (2^15 + u). One fused multiply-add by d / 256 then takes off the bias
- * and the zero point z at once, exactly, because (2^15 + z) d fits in 24 bits:
- *   d (u - z) = fma(256 (2^15 + u), d / 256, -(2^15 + z) d)
+ * of 2^15: that float is 2^15 + u. One fused multiply-add then takes off the bias and the zero
+ * point z at once, exactly, because (2^15 + z) d fits in 24 bits:
+ *   d (u - z) = fma(2^15 + u, d, -(2^15 + z) d)
  * Such a vector is one byte permutation of a line of the panel, in the order (row 0, k), (row 0,
- * k + 1), (row 1, k), ... of 8 rows, so that rounding two of them to bf16 gives a line of the tile. */
+ * k + 1), (row 1, k), ... of 8 rows, so that two of them rounded to bf16 are a line of the tile. */
 #ifndef TANDEM_KERNELS_X86_UNPACK_AMX_H
 #define TANDEM_KERNELS_X86_UNPACK_AMX_H
 
@@ -46,16 +46,18 @@ UNPACK_INLINE void unpack_spread(struct unpack_scale *s, __m512 d, __m512 bias)
     }
 }
 
-/* f16[16] -> d / 256 and -(2^15 + zero) d */
+/* f16[16] -> d and -(2^15 + zero) d */
 UNPACK_INLINE void unpack_scales(struct unpack_scale *s, const uint8_t *f16, float zero)
 {
     __m512 d = unpack_f16(f16);
 
-    unpack_spread(s, _mm512_mul_ps(d, _mm512_set1_ps(0x1p-8f)),
-                  _mm512_mul_ps(d, _mm512_set1_ps(-(0x1p15f + zero))));
+    for (int half = 0; half < 2; half++) {
+        s->d[half] = _mm512_permutexvar_ps(unpack_twice(half), d);
+        s->bias[half] = _mm512_mul_ps(s->d[half], _mm512_set1_ps(-(0x1p15f + zero)));
+    }
 }
 
-/* Bytes 4n + first, 4n + first + 1 of line, n = 8 half ..., as floats 256 (2^15 + byte). */
+/* Bytes 4n + first, 4n + first + 1 of line, n = 8 half ..., as floats 2^15 + byte. */
 UNPACK_INLINE __m512 unpack_bytes(__m512i line, int half, int first)
 {
     const __m512i at = _mm512_slli_epi32(
@@ -65,7 +67,7 @@ UNPACK_INLINE __m512 unpack_bytes(__m512i line, int half, int first)
         8);
 
     return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
-        _mm512_set1_epi32(0x4b000000), 0x2222222222222222,
+        _mm512_set1_epi32(0x47000000), 0x2222222222222222,
         _mm512_add_epi32(at, _mm512_set1_epi32(first << 8)), line));
 }
 
@@ -113,10 +115,10 @@ UNPACK_INLINE void unpack_q4_0(uint8_t *tile, const uint8_t *panel, size_t b, si
     }
 }
 
-/* Two lines of a tile as unpack_line, of weights d u + bias with d / 256 given, rounded to f32. */
+/* Two lines of a tile as unpack_line, of weights d u + bias, rounded to f32. */
 UNPACK_INLINE void unpack_line_k(uint8_t *tile, __m512i line, const struct unpack_scale *s)
 {
-    const __m512 base = _mm512_set1_ps(0x1p23f);
+    const __m512 base = _mm512_set1_ps(0x1p15f);
 
     for (int i = 0; i < 2; i++) {
         __m512 lo = _mm512_sub_ps(unpack_bytes(line, 0, 2 * i), base);
@@ -148,7 +150,7 @@ UNPACK_INLINE void unpack_q4_k(uint8_t *tile, const uint8_t *panel, size_t b, si
     sc = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)scales)));
     m = _mm512_cvtepi32_ps(
         _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(scales + PANEL_ROWS))));
-    sc = _mm512_mul_ps(_mm512_mul_ps(unpack_f16(at), sc), _mm512_set1_ps(0x1p-8f));
+    sc = _mm512_mul_ps(unpack_f16(at), sc);
     m = _mm512_mul_ps(unpack_f16(at + PANEL_LINE / 2), m);
     unpack_spread(&s, sc, _mm512_sub_ps(_mm512_setzero_ps(), m)); /* of zero: +0 */
     unpack_ahead_k(at, b, ahead);
@@ -186,8 +188,7 @@ UNPACK_INLINE void unpack_q6_k(uint8_t *tile, const uint8_t *panel, size_t b, si
 
         for (int j = 0; j < 3; j++)
             _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
-        unpack_spread(&s, _mm512_mul_ps(d, _mm512_set1_ps(0x1p-8f)),
-                      _mm512_mul_ps(d, _mm512_set1_ps(-32)));
+        unpack_spread(&s, d, _mm512_mul_ps(d, _mm512_set1_ps(-32)));
         unpack_line_k(tile, unpack_join(l0, _mm512_slli_epi16(high, 4)), &s);
         unpack_line_k(tile + 2 * PANEL_LINE,
                       unpack_join(_mm512_srli_epi16(l0, 4), _mm512_slli_epi16(high, 2)), &s);

@@ -161,7 +161,8 @@ static void check_tier(const struct kernels *k, const struct fixture *f)
 
 #define FOR_TIERS(k)                                                                               \
     for (int t_ = 0; t_ < CPU_TIER_COUNT; t_++)                                                    \
-        for (const struct kernels *k = kernels_get((enum cpu_tier)t_); k && k->matmul_bf16; k = NULL)
+        for (const struct kernels *k = kernels_get((enum cpu_tier)t_); k && k->matmul_bf16;        \
+             k = NULL)
 
 static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
                   enum weights_kind kind, uint64_t seed)
@@ -225,7 +226,7 @@ static void test_matrix_unit_adds_as_the_manual_says(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(ranges); i++)
-        for (uint32_t turn = 0; turn < 40; turn++) {
+        for (uint32_t turn = 0; turn < 12; turn++) {
             const uint32_t *r = ranges[i];
             struct fixture f;
 
@@ -233,7 +234,8 @@ static void test_matrix_unit_adds_as_the_manual_says(void **state)
             for (size_t j = 0; j < f.rows.bytes / 2; j++)
                 ((uint16_t *)f.rows.data)[j] = random_bf16(2 * turn, j, r[0], r[1]);
             for (size_t j = 0; j < f.x.bytes / 4; j++)
-                ((uint32_t *)f.x.data)[j] = (uint32_t)random_bf16(2 * turn + 1, j, r[2], r[3]) << 16;
+                ((uint32_t *)f.x.data)[j] = (uint32_t)random_bf16(2 * turn + 1, j, r[2], r[3])
+                                            << 16;
             prepare(&f);
             FOR_TIERS(k) check_tier(k, &f);
             fixture_close(&f);
@@ -244,17 +246,16 @@ static void test_every_number_of_rows_of_w(void **state)
 {
     (void)state;
     for (size_t t = 0; t < WEIGHTS_FORMS; t++)
-        for (uint32_t n_out = 1; by_bf16(weights_types[t]) && n_out <= 81; n_out++)
-            check(weights_types[t], n_out, 256 + n_out % 3 * 256, 1 + n_out % 4 * 31, WEIGHTS_PLAIN,
-                  n_out);
+        for (uint32_t n_out = 1; by_bf16(weights_types[t]) && n_out <= 65; n_out++)
+            check(weights_types[t], n_out, 256, 1 + n_out % 4 * 23, WEIGHTS_PLAIN, n_out);
 }
 
 static void test_every_number_of_rows_of_x(void **state)
 {
     (void)state;
     for (size_t t = 0; t < WEIGHTS_FORMS; t++)
-        for (uint32_t m = 1; by_bf16(weights_types[t]) && m <= 130; m++)
-            check(weights_types[t], 40 + m % 30, 256 + m % 2 * 512, m, WEIGHTS_PLAIN, m);
+        for (uint32_t m = 1; by_bf16(weights_types[t]) && m <= 98; m++)
+            check(weights_types[t], 30 + m % 4, 256 + m % 8 / 7 * 512, m, WEIGHTS_PLAIN, m);
 }
 
 static void test_odd_lengths_of_bf16_rows(void **state)
@@ -262,7 +263,8 @@ static void test_odd_lengths_of_bf16_rows(void **state)
     (void)state;
     for (uint32_t n_in = 1; n_in <= 101; n_in++) {
         check(DTYPE_BF16, 35, n_in, 1 + n_in % 67, WEIGHTS_PLAIN, n_in);
-        check(DTYPE_BF16, 35, 480 + n_in, 70, WEIGHTS_PLAIN, n_in);
+        if (n_in % 5 == 0)
+            check(DTYPE_BF16, 35, 480 + n_in, 70, WEIGHTS_PLAIN, n_in);
     }
 }
 
@@ -273,15 +275,16 @@ static void test_many_rows(void **state)
     for (size_t t = 0; t < WEIGHTS_FORMS; t++) {
         if (!by_bf16(weights_types[t]))
             continue;
-        check(weights_types[t], 35, 256, 520, WEIGHTS_PLAIN, 1);
-        check(weights_types[t], 16 * 19 - 1, 768, 500, WEIGHTS_PLAIN, 2);
+        check(weights_types[t], 19, 256, 520, WEIGHTS_PLAIN, 1);
+        if (weights_types[t] == DTYPE_Q8_0)
+            check(DTYPE_Q8_0, 16 * 19 - 1, 544, 500, WEIGHTS_PLAIN, 2);
     }
 }
 
 static void test_random_shapes_and_extremes(void **state)
 {
     (void)state;
-    for (uint64_t i = 0; i < 150; i++) {
+    for (uint64_t i = 0; i < 100; i++) {
         uint64_t r = rng_u64(99, i);
         enum dtype type = weights_types[r % WEIGHTS_FORMS];
 
@@ -304,7 +307,7 @@ static void test_no_panels_write_nothing(void **state)
     fixture_close(&f);
 }
 
-/* Every length; ties, denormals, infinity, the largest numbers; nothing but the row's own values. */
+/* Every length; ties, denormals, infinity, the largest numbers; only the row's own values. */
 static void test_to_bf16(void **state)
 {
     static const uint32_t special[] = {0,          0x80000000, 0x00000001, 0x807fffff, 0x00800000,
