@@ -25,7 +25,7 @@ static const char *const names[ROOF_COUNT] = {"read", "read_one", "f32", "int8",
                                               "amx_bf16", "amx_bf16_l1", "amx_int8", "amx_int8_l1"};
 
 /* Keeps what was read alive. */
-static volatile uint64_t sink;
+static _Thread_local volatile uint64_t sink;
 
 struct mark {
     _Alignas(64) int64_t start, end;
