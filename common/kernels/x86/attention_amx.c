@@ -13,18 +13,13 @@
 
 #include "kernels/tiers.h"
 #include "kernels/x86/softmax_avx512.h"
+#include "kernels/x86/tile_config_amx.h"
 
 #define TOKENS KV_PAGE_TOKENS
 #define ROWS 16
 #define HEADS (2 * ROWS)
 #define DIMS_MAX 1024      /* of a head: HPARAMS_HEAD_DIM_MAX */
 #define K_BLOCK_BYTES 2048 /* 32 dimensions of K of a page: two tiles beside each other */
-
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-} __attribute__((aligned(64)));
 
 /* Tiles 0-3 are sums, 4 and 5 q or p, of so many rows; 6 is K or V. */
 static void configure(uint32_t rows)
@@ -35,9 +30,7 @@ static void configure(uint32_t rows)
         c.bytes[i] = 64;
         c.rows[i] = (uint8_t)(i < 6 ? rows : 16);
     }
-    /* gcc 12 believes that only the first 8 bytes are read, and drops the stores to the others */
-    __asm__ volatile("" : : "r"(&c) : "memory");
-    _tile_loadconfig(&c);
+    tile_config_load(&c);
 }
 
 /* The heads that go through the pages together. */

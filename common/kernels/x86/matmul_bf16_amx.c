@@ -13,6 +13,7 @@
 #include "kernels/panel_layout.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/lanes_avx512.h"
+#include "kernels/x86/tile_config_amx.h"
 #include "kernels/x86/unpack_amx.h"
 
 #define LAG 1  /* blocks that unpacking is ahead of multiplying; 2 and 3 were slower */
@@ -31,12 +32,6 @@ struct job {
     uint32_t m, p0, p1;
 };
 
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-} __attribute__((aligned(64)));
-
 /* Tiles 0-3 are sums, 4 and 5 rows of x, 6 and 7 weights. Those of the last rows of x (5 and the
  * sums from `last_sum` on) have `rows` rows. */
 static void configure(uint32_t last_sum, uint32_t rows)
@@ -47,9 +42,7 @@ static void configure(uint32_t last_sum, uint32_t rows)
         c.bytes[i] = PANEL_LINE;
         c.rows[i] = (uint8_t)(i == 5 || (i < 4 && i >= last_sum) ? rows : 16);
     }
-    /* gcc 12 believes that only the first 8 bytes are read, and drops the stores to the others */
-    __asm__ volatile("" : : "r"(&c) : "memory");
-    _tile_loadconfig(&c);
+    tile_config_load(&c);
 }
 
 void to_bf16_amx(struct act_bf16 *a, uint32_t row, const float *x, size_t k)

@@ -4,19 +4,7 @@
 #include <string.h>
 
 #include "kernels/roofline_loops.h"
-
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-
-static void config_load(const struct tile_config *c)
-{
-    /* gcc 12 believes that only 8 bytes are read, and would drop the stores of the rest. */
-    __asm__ volatile("" : : "r"(c) : "memory");
-    _tile_loadconfig(c);
-}
+#include "kernels/x86/tile_config_amx.h"
 
 static void tiles_begin(struct tile_config *before)
 {
@@ -26,10 +14,10 @@ static void tiles_begin(struct tile_config *before)
     _tile_storeconfig(before);
     __asm__ volatile("" : : "r"(before) : "memory");
     for (int i = 0; i < 8; i++) {
-        c.row_bytes[i] = 64;
+        c.bytes[i] = 64;
         c.rows[i] = 16;
     }
-    config_load(&c); /* and zeroes all tiles */
+    tile_config_load(&c); /* and zeroes all tiles */
 }
 
 #define TILES_MULTIPLY(product)                                                                    \
@@ -48,7 +36,7 @@ static void tiles_begin(struct tile_config *before)
         tiles_begin(&before);                                                                      \
         for (uint32_t i = 0; i < turns; i++)                                                       \
             TILES_MULTIPLY(product);                                                               \
-        config_load(&before);                                                                      \
+        tile_config_load(&before);                                                                      \
         return 4 * 2.0 * 16 * 16 * (k) * turns;                                                    \
     }                                                                                              \
                                                                                                    \
@@ -70,7 +58,7 @@ static void tiles_begin(struct tile_config *before)
             product(1, 4, 7);                                                                      \
             product(3, 5, 7);                                                                      \
         }                                                                                          \
-        config_load(&before);                                                                      \
+        tile_config_load(&before);                                                                      \
         return 4 * 2.0 * 16 * 16 * (k) * turns;                                                    \
     }
 
