@@ -139,6 +139,7 @@ static void stream_send_reserve(struct router_core *c, struct session *s)
 
     r->id = s->id;
     r->n_tokens = s->n_prompt + s->n_delivered;
+    r->tokens = mem_dup(s->tokens, r->n_tokens * sizeof(*r->tokens));
     r->first_index = s->n_delivered;
     r->max_new = s->max_new - s->n_delivered;
     r->sampling = s->sampling;

@@ -78,6 +78,8 @@ static const struct codec_field generate[] = {
     BOOL(has_seed, generate.has_seed),
     BOOL(ignore_eos, generate.ignore_eos),
     STRINGS(stops, generate.stops, generate.n_stops),
+    NAME_OR_NONE(tenant, generate.tenant),
+    U32(priority, generate.priority, 0, MSG_PRIORITY_MAX),
 };
 #undef T
 #define T Tandem__GenerateTokens
@@ -119,6 +121,12 @@ static const struct codec_field reg[] = {
     U32(cores, reg.cores, 0, CODEC_CORES_MAX),
     U32_ANY(domain, reg.domain),
     I32(pid, reg.pid, 0, INT32_MAX),
+    NAME_OR_NONE(host, reg.host),
+    U64(weight_bytes, reg.weight_bytes),
+    U64(kv_token_bytes, reg.kv_token_bytes),
+    U64(flops_token, reg.flops_token),
+    U64(read_bytes_s, reg.read_bytes_s),
+    U64(flops_s, reg.flops_s),
 };
 #undef T
 #define T Tandem__Registered
@@ -146,6 +154,20 @@ static const struct codec_field heartbeat[] = {
     U64(steps, heartbeat.steps),
     U64(kv_bytes, heartbeat.kv_bytes),
     BOOL(draining, heartbeat.draining),
+    U64(queued_tokens, heartbeat.queued_tokens),
+    U64(busy_ns, heartbeat.busy_ns),
+    U64(step_ns, heartbeat.step_ns),
+    U64(hit_tokens, heartbeat.hit_tokens),
+    U64(local_tokens, heartbeat.local_tokens),
+    U64(preempted, heartbeat.preempted),
+    U32_ANY(pages_cached, heartbeat.pages_cached),
+};
+#undef T
+#define T Tandem__PrefixReport
+static const struct codec_field prefix_report[] = {
+    BOOL(reset, prefix.reset),
+    COUNTED(CODEC_LIST, added, prefix.added, prefix.n_added, 0, MSG_PREFIX_MAX),
+    COUNTED(CODEC_LIST, removed, prefix.removed, prefix.n_removed, 0, MSG_PREFIX_MAX),
 };
 #undef T
 
@@ -160,6 +182,8 @@ static const struct codec_field job[] = {
     ARRAY(stop_tokens, job.stop_tokens, job.n_stop_tokens),
     NAME(decode_name, job.decode_name),
     NAME(kv_endpoint, job.kv_endpoint),
+    U64(salt, job.salt),
+    U32(priority, job.priority, 0, MSG_PRIORITY_MAX),
 };
 #undef T
 #define T Tandem__PrefillToken
@@ -170,6 +194,7 @@ static const struct codec_field prefill_token[] = {
     ENUM(finish, first.finish, FINISH_NONE, FINISH_ERROR),
     I64(queue_ns, first.queue_ns),
     I64(compute_ns, first.compute_ns),
+    U32(hit_tokens, first.hit_tokens, 0, MSG_TOKENS_MAX),
 };
 #undef T
 #define FAILED {STREAM(failed.id), BOOL(retry, failed.retry), TEXT(text, failed.text)}
@@ -189,11 +214,14 @@ static const struct codec_field kv_abort[] = FAILED;
 #define T Tandem__Reserve
 static const struct codec_field reserve[] = {
     STREAM(reserve.id),
-    U32(n_tokens, reserve.n_tokens, 1, MSG_TOKENS_MAX),
+    LIST(tokens, reserve.tokens, reserve.n_tokens, 1),
     U32(first_index, reserve.first_index, 0, MSG_TOKENS_MAX),
     U32(max_new, reserve.max_new, 1, MSG_TOKENS_MAX),
     SAMPLING(reserve.sampling),
     ARRAY(stop_tokens, reserve.stop_tokens, reserve.n_stop_tokens),
+    U64(salt, reserve.salt),
+    U32(priority, reserve.priority, 0, MSG_PRIORITY_MAX),
+    BOOL(local, reserve.local),
 };
 #undef T
 #define T Tandem__Reserved
@@ -209,6 +237,10 @@ static const struct codec_field tokens[] = {
     ARRAY(tokens, tokens.tokens, tokens.n_tokens),
     ENUM(finish, tokens.finish, FINISH_NONE, FINISH_ERROR),
     U64(kv_bytes, tokens.kv_bytes),
+    I64(queue_ns, tokens.queue_ns),
+    I64(compute_ns, tokens.compute_ns),
+    I64(step_ns, tokens.step_ns),
+    U32(hit_tokens, tokens.hit_tokens, 0, MSG_TOKENS_MAX),
 };
 #undef T
 #define T Tandem__Cancel
@@ -251,6 +283,15 @@ static const struct codec_field kv_end[] = {
 #define T Tandem__KvDone
 static const struct codec_field kv_done[] = {STREAM(cancel.id)};
 #undef T
+#define T Tandem__KvResume
+static const struct codec_field kv_resume[] = {STREAM(cancel.id)};
+#undef T
+#define T Tandem__KvMissing
+static const struct codec_field kv_missing[] = {
+    STREAM(missing.id),
+    COUNTED(CODEC_LIST, units, missing.units, missing.n_units, 0, MSG_UNITS_MAX),
+};
+#undef T
 
 static int check_generate(const struct msg *m, struct err *e)
 {
@@ -289,6 +330,14 @@ static int check_tokens(const struct msg *m, struct err *e)
     return 0;
 }
 
+static int check_missing(const struct msg *m, struct err *e)
+{
+    if (m->u.missing.n_units % 2)
+        return err_set(e, ERR_FORMAT, "KV_MISSING has %u numbers, not pairs",
+                       m->u.missing.n_units);
+    return 0;
+}
+
 #define MESSAGE(t, name, rows, f)                                                                  \
     {.type = MSG_##t,                                                                              \
      .pb = &tandem__##name##__descriptor,                                                          \
@@ -307,6 +356,7 @@ const struct codec_message codec_messages[] = {
     MESSAGE(HEARTBEAT, heartbeat, heartbeat, NULL),
     MESSAGE(DRAIN, drain, drain, NULL),
     MESSAGE(BYE, bye, bye, NULL),
+    MESSAGE(PREFIX_REPORT, prefix_report, prefix_report, NULL),
     MESSAGE(PREFILL_JOB, prefill_job, job, check_job),
     MESSAGE(PREFILL_TOKEN, prefill_token, prefill_token, NULL),
     MESSAGE(PREFILL_FAILED, prefill_failed, prefill_failed, NULL),
@@ -324,6 +374,8 @@ const struct codec_message codec_messages[] = {
     MESSAGE(KV_END, kv_end, kv_end, NULL),
     MESSAGE(KV_DONE, kv_done, kv_done, NULL),
     MESSAGE(KV_ABORT, kv_abort, kv_abort, NULL),
+    MESSAGE(KV_RESUME, kv_resume, kv_resume, NULL),
+    MESSAGE(KV_MISSING, kv_missing, kv_missing, check_missing),
 };
 const size_t codec_n_messages = ARRAY_LEN(codec_messages);
 /* NOLINTEND(bugprone-macro-parentheses) */

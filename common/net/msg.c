@@ -20,6 +20,7 @@ const char *msg_type_name(enum msg_type type)
         NAME(HEARTBEAT);
         NAME(DRAIN);
         NAME(BYE);
+        NAME(PREFIX_REPORT);
         NAME(PREFILL_JOB);
         NAME(PREFILL_TOKEN);
         NAME(PREFILL_FAILED);
@@ -37,6 +38,8 @@ const char *msg_type_name(enum msg_type type)
         NAME(KV_END);
         NAME(KV_DONE);
         NAME(KV_ABORT);
+        NAME(KV_RESUME);
+        NAME(KV_MISSING);
 #undef NAME
     }
     return "?";
@@ -55,6 +58,16 @@ void msg_fini(struct msg *m)
         break;
     case MSG_PREFILL_JOB:
         mem_free(m->u.job.tokens);
+        break;
+    case MSG_RESERVE:
+        mem_free(m->u.reserve.tokens);
+        break;
+    case MSG_PREFIX_REPORT:
+        mem_free(m->u.prefix.added);
+        mem_free(m->u.prefix.removed);
+        break;
+    case MSG_KV_MISSING:
+        mem_free(m->u.missing.units);
         break;
     case MSG_KV_PAGE:
         if (m->u.page.bulk.release)

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MSG_PROTOCOL 1 /* refused at the handshake if it differs */
+#define MSG_PROTOCOL 2 /* refused at the handshake if it differs */
 
 /* Limits: a peer that sends more is refused, so that no message decides how much memory we take. */
 #define MSG_NAME_MAX 64          /* bytes, NUL included: node, cluster, model names */
@@ -23,6 +23,9 @@
 #define MSG_STOPS_MAX 8          /* stop strings of a native client */
 #define MSG_STOP_BYTES_MAX 128
 #define MSG_BULK_MAX (256u << 10) /* KV bytes in one frame (CURVE slows with frame size) */
+#define MSG_PREFIX_MAX 4096      /* blocks in one PREFIX_REPORT, of each list */
+#define MSG_UNITS_MAX 4096       /* numbers in KV_MISSING */
+#define MSG_PRIORITY_MAX 7
 
 enum msg_type {
     /* generate.proto: client <-> router */
@@ -37,6 +40,7 @@ enum msg_type {
     MSG_HEARTBEAT, /* both ways */
     MSG_DRAIN,     /* router -> node: finish what runs, take nothing new */
     MSG_BYE,       /* node -> router: leaving */
+    MSG_PREFIX_REPORT, /* node -> router: blocks that its prefix cache gained and lost */
     /* prefill.proto: router <-> prefill */
     MSG_PREFILL_JOB = 32,
     MSG_PREFILL_TOKEN,
@@ -57,6 +61,8 @@ enum msg_type {
     MSG_KV_END,
     MSG_KV_DONE,
     MSG_KV_ABORT,
+    MSG_KV_RESUME,  /* prefill -> decode, on a new connection: what of this stream is missing? */
+    MSG_KV_MISSING, /* decode -> prefill: this */
 };
 
 enum node_role { ROLE_PREFILL = 1, ROLE_DECODE = 2 };
@@ -104,6 +110,8 @@ struct msg_generate {
     bool ignore_eos;
     uint32_t n_stops;
     char stops[MSG_STOPS_MAX][MSG_STOP_BYTES_MAX]; /* NUL-terminated */
+    char tenant[MSG_NAME_MAX]; /* whose request it is: fairness, limits, prefix cache; "": nobody's */
+    uint32_t priority;         /* band, 0 is served first; at most MSG_PRIORITY_MAX */
 };
 struct msg_generate_tokens { /* in order, no gap, no repeat */
     uint64_t tag;
@@ -136,6 +144,13 @@ struct msg_register {
     uint32_t pages_total;
     uint32_t cores, domain;
     int32_t pid;
+    char host[MSG_NAME_MAX];  /* of the machine; "": unknown */
+    /* what a pass costs here and what the machine gives, to predict TTFT and TPOT; 0: unknown */
+    uint64_t weight_bytes;    /* read by a decode step */
+    uint64_t kv_token_bytes;  /* of one token, all layers, in the node's pages */
+    uint64_t flops_token;     /* of one row, without attention */
+    uint64_t read_bytes_s;    /* measured read bandwidth of the node's cores */
+    uint64_t flops_s;         /* measured matmul rate at a full chunk */
 };
 struct msg_registered {
     uint32_t heartbeat_ms; /* how often to beat */
@@ -148,6 +163,20 @@ struct msg_heartbeat { /* router -> node: all zero */
     uint64_t steps;          /* forward passes since start */
     uint64_t kv_bytes;       /* shipped (prefill) or received (decode) since start */
     bool draining;
+    uint64_t queued_tokens;  /* prompt tokens accepted and not yet computed */
+    uint64_t busy_ns;        /* spent in forward passes since start */
+    uint64_t step_ns;        /* decode: smoothed time of a step */
+    uint64_t hit_tokens;     /* prompt tokens that a prefix cache saved, since start */
+    uint64_t local_tokens;   /* decode: prompt tokens computed here, since start */
+    uint64_t preempted;      /* decode: sequences set aside for want of pages, since start */
+    uint32_t pages_cached;   /* held by the prefix cache alone: free if needed */
+};
+/* The router keeps an approximate index of who holds which prefix: a block is named by the low 32 bits
+ * of its chain hash (kv/prefix.h). */
+struct msg_prefix {
+    bool reset; /* forget what this node reported before */
+    uint32_t *added, *removed;
+    uint32_t n_added, n_removed;
 };
 struct msg_text { /* REFUSED, BYE, DRAIN */
     char text[MSG_TEXT_MAX];
@@ -165,12 +194,15 @@ struct msg_prefill_job {
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX]; /* a sampled one of these ends the stream */
     char decode_name[MSG_NAME_MAX];
     char kv_endpoint[MSG_ENDPOINT_MAX];
+    uint64_t salt;     /* of the prefix cache: the tenant's */
+    uint32_t priority; /* band, 0 first */
 };
 struct msg_prefill_token { /* the first token, before its KV has been shipped */
     struct stream_id id;
     uint32_t index, token;
     enum finish finish; /* NONE: the decode node goes on */
     int64_t queue_ns, compute_ns;
+    uint32_t hit_tokens; /* leading tokens whose KV was in the node's prefix cache */
 };
 struct msg_failed { /* PREFILL_FAILED, DECODE_FAILED, RESERVE_REFUSED, KV_ABORT */
     struct stream_id id;
@@ -180,12 +212,16 @@ struct msg_failed { /* PREFILL_FAILED, DECODE_FAILED, RESERVE_REFUSED, KV_ABORT 
 
 struct msg_reserve {
     struct stream_id id;
-    uint32_t n_tokens;    /* of the prefill: pages for n_tokens + max_new are taken now */
+    uint32_t *tokens;     /* as in the job: to find what the prefix cache holds, or to prefill here */
+    uint32_t n_tokens;
     uint32_t first_index; /* as in the job */
     uint32_t max_new;
     struct sampling sampling;
     uint32_t n_stop_tokens;
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
+    uint64_t salt;     /* of the prefix cache: the tenant's */
+    uint32_t priority; /* band, 0 first */
+    bool local;        /* no prefill node: compute the prompt here; TOKENS start at first_index */
 };
 struct msg_reserved {
     struct stream_id id;
@@ -199,6 +235,11 @@ struct msg_tokens {
     uint32_t tokens[MSG_TOKENS_BATCH_MAX];
     enum finish finish; /* with the last tokens of the stream */
     uint64_t kv_bytes;  /* received for this stream; with the last message */
+    /* in the first message of a stream */
+    int64_t queue_ns;    /* from RESERVE (local) or from the last page to the stream's first row */
+    int64_t compute_ns;  /* local: computing the prompt */
+    int64_t step_ns;     /* the step that gave tokens[0] */
+    uint32_t hit_tokens; /* leading tokens whose KV was in the node's prefix cache */
 };
 struct msg_cancel {
     struct stream_id id;
@@ -230,6 +271,14 @@ struct msg_kv_end { /* every page was sent; the stream goes on from this token *
     uint32_t index, token;
 };
 
+/* KV_MISSING: runs of units (kv/kv_unit.h) as pairs of first and count, ascending; the first runs if
+ * there are more. None: everything is here. KV_RESUME has only the id, in msg_cancel. */
+struct msg_kv_missing {
+    struct stream_id id;
+    uint32_t *units;
+    uint32_t n_units; /* even */
+};
+
 struct msg {
     enum msg_type type;
     union {
@@ -241,17 +290,19 @@ struct msg {
         struct msg_registered registered;
         struct msg_heartbeat heartbeat;
         struct msg_text text;
+        struct msg_prefix prefix;
         struct msg_prefill_job job;
         struct msg_prefill_token first;
         struct msg_failed failed;
         struct msg_reserve reserve;
         struct msg_reserved reserved;
         struct msg_tokens tokens;
-        struct msg_cancel cancel;      /* also KV_DONE: all pages are here, the sender may free them */
+        struct msg_cancel cancel;      /* also KV_RESUME, and KV_DONE: the sender may free the pages */
         struct msg_kv_hello hello;
         struct msg_kv_credit credit;
         struct msg_kv_page page;
         struct msg_kv_end end;
+        struct msg_kv_missing missing;
     } u;
 };
 
