@@ -108,3 +108,5 @@ void *map_next(const struct map *m, size_t *iter)
     }
     return NULL;
 }
+
+uint64_t map_key(const struct map *m, size_t iter) { return m->slots[iter - 1].key; }

@@ -27,5 +27,7 @@ void *map_del(struct map *m, uint64_t key);
 /* Walks all values in no order: start with *iter = 0, ends with NULL. The map may lose, not gain,
  * keys meanwhile. */
 void *map_next(const struct map *m, size_t *iter);
+/* The key of the value that map_next returned last. */
+uint64_t map_key(const struct map *m, size_t iter);
 
 #endif

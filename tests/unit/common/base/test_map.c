@@ -101,6 +101,7 @@ static void test_a_walk_sees_each_value_once_and_may_delete(void **state)
         map_put(&m, i << 32, &values[i]);
     while ((v = map_next(&m, &iter)) != NULL) {
         seen[v - values]++;
+        assert_true(map_key(&m, iter) == (uint64_t)(v - values) << 32);
         map_del(&m, (uint64_t)(v - values) << 32);
     }
     for (size_t i = 0; i < 1000; i++)
