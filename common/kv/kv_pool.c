@@ -75,6 +75,12 @@ void kv_pool_unref(struct kv_pool *p, uint32_t id)
         p->free_ids[p->n_free++] = id;
 }
 
+uint32_t kv_pool_refs(const struct kv_pool *p, uint32_t id)
+{
+    ASSERT(id < p->total);
+    return p->refs[id];
+}
+
 uint8_t *kv_pool_page(const struct kv_pool *p, uint32_t id)
 {
     ASSERT(id < p->total);

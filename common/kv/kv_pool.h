@@ -25,6 +25,7 @@ bool kv_pool_take(struct kv_pool *pool, uint32_t *ids, uint32_t n);
 /* One more or one fewer reference; at zero the page is free. */
 void kv_pool_ref(struct kv_pool *pool, uint32_t id);
 void kv_pool_unref(struct kv_pool *pool, uint32_t id);
+uint32_t kv_pool_refs(const struct kv_pool *pool, uint32_t id);
 
 /* The page's bytes (kv_layout.page_bytes), 64-byte aligned; they live as long as the pool. */
 uint8_t *kv_pool_page(const struct kv_pool *pool, uint32_t id);

@@ -29,8 +29,9 @@ static inline uint64_t prefix_name(uint64_t parent, const uint32_t *tokens)
 
 struct prefix;
 
-/* A cache over pool (borrowed). limit: pages that it may hold alone, at most; 0: the cache is off and
- * knows nothing. Owned by the caller. prefix_free gives all references back. */
+/* A cache over pool (borrowed). limit: blocks that it may know, at most; a full cache evicts for a new
+ * one. 0: the cache is off and knows nothing. Owned by the caller. prefix_free gives all references
+ * back. */
 struct prefix *prefix_new(struct kv_pool *pool, uint32_t limit);
 void prefix_free(struct prefix **p);
 
