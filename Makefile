@@ -7,6 +7,8 @@
 #   make lint          compiler warnings as errors, clang-tidy, cppcheck, layers and sizes
 #   make fuzz          build the fuzzers, with clang; tests/fuzz/run.sh runs one
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
+#   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
+#                      brings deploy/install-deps.sh build arm; `make ARCH=aarch64 unit` runs in qemu
 #   make install       programs and the default model into $(DESTDIR)$(PREFIX)
 #   make clean         remove build/
 #
@@ -14,20 +16,36 @@
 # into build/tsan; CC, CFLAGS, PREFIX as usual.
 
 VERSION := 0.1.0
-ARCH    ?= $(shell uname -m)
+HOST    := $(shell uname -m)
+ARCH    ?= $(HOST)
 PREFIX  ?= /usr/local
 OUT     ?= build
 CFLAGS  ?= -O2 -g
 Q       := $(if $(V),,@)
 
+# For another machine: Debian's cross compiler, its libraries in a folder (deploy/arm-sysroot.sh).
+BUILD := $(OUT)
+ifneq ($(ARCH),$(HOST))
+BUILD := $(OUT)/$(ARCH)
+SYSROOT ?= $(BUILD)/sysroot
+ifeq ($(origin CC),default)
+CC := $(ARCH)-linux-gnu-gcc --sysroot=$(SYSROOT)
+endif
+ifeq ($(origin AR),default)
+AR := $(ARCH)-linux-gnu-ar
+endif
+ifeq ($(wildcard $(SYSROOT)/usr)$(filter clean,$(MAKECMDGOALS)),)
+$(error no libraries of $(ARCH) in $(SYSROOT): deploy/install-deps.sh build arm)
+endif
+EMULATOR ?= qemu-$(ARCH) -L $(SYSROOT)
+endif
+
 ifdef SAN
-BUILD := $(OUT)/san
+BUILD := $(BUILD)/san
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 else ifdef TSAN
-BUILD := $(OUT)/tsan
+BUILD := $(BUILD)/tsan
 SANFLAGS := -fsanitize=thread -fno-omit-frame-pointer
-else
-BUILD := $(OUT)
 endif
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
@@ -47,14 +65,16 @@ AVX512VNNI := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -ma
 $(BUILD)/common/kernels/x86/%_avx512vnni.o: ISA := $(KOPT) $(AVX512VNNI)
 $(BUILD)/common/kernels/x86/%_amx.o: ISA := $(KOPT) $(AVX512VNNI) -mavx512vbmi -mavx512bf16 \
 	-mamx-tile -mamx-bf16 -mamx-int8
+$(BUILD)/common/kernels/arm/%_neon.o: ISA := $(KOPT) -march=armv8.2-a
+$(BUILD)/common/kernels/arm/%_dotprod.o: ISA := $(KOPT) -march=armv8.2-a+dotprod
+$(BUILD)/common/kernels/arm/%_i8mm.o: ISA := $(KOPT) -march=armv8.2-a+dotprod+i8mm
 
 PROTOS  := $(wildcard proto/*.proto)
 PB_C    := $(PROTOS:proto/%.proto=$(BUILD)/proto/%.pb-c.c)
 PB_H    := $(PB_C:.c=.h)
 SRCS    := $(sort $(shell find common -name '*.c'))
-ifneq ($(ARCH),x86_64)
-SRCS    := $(filter-out common/kernels/x86/%,$(SRCS))
-endif
+SRCS    := $(filter-out $(if $(filter x86_64,$(ARCH)),,common/kernels/x86/%) \
+	$(if $(filter aarch64,$(ARCH)),,common/kernels/arm/%),$(SRCS))
 COMMON  := $(SRCS:%.c=$(BUILD)/%.o) $(PB_C:.c=.o)
 LIBCOMMON := $(BUILD)/libcommon.a
 
@@ -89,7 +109,7 @@ check:
 	$(Q)deploy/install-deps.sh build check
 	$(Q)tests/check.sh
 unit: $(TESTS)
-	$(Q)tests/run.sh $(BUILD) '$(T)'
+	$(Q)EMULATOR='$(EMULATOR)' tests/run.sh $(BUILD) '$(T)'
 lint:
 	$(Q)deploy/install-deps.sh build lint
 	$(Q)tests/lint.sh
@@ -146,4 +166,4 @@ $(OUT)/fuzz/%: tests/fuzz/%.c $(FUZZ_SRCS)
 	$(Q)clang -O1 -g -std=c11 -D_GNU_SOURCE -DTANDEM_VERSION='"$(VERSION)"' -Icommon -I$(BUILD)/proto -I. \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $^ $(LDLIBS)
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -type f -name '*.d' 2>/dev/null)

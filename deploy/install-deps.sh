@@ -1,20 +1,26 @@
 #!/bin/sh
 # Installs the Debian packages that a goal needs and that are missing; says which.
-# usage: install-deps.sh build|check|lint...
+# usage: install-deps.sh build|check|lint|arm...
+# arm, for `make ARCH=aarch64` on another machine: the compiler, qemu and, into build/aarch64/sysroot,
+# the libraries (arm-sysroot.sh).
 set -eu
 
 build="gcc make pkg-config libc6-dev libzmq3-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
        libhwloc-dev libevent-dev libjansson-dev libxxhash-dev"
 check="libcmocka-dev curl jq procps python3-jinja2"
 lint="clang-tidy cppcheck"
+arm="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
+here=$(cd "$(dirname "$0")" && pwd)
 want=
+sysroot=
 for goal in "$@"; do
     case $goal in
     build) want="$want $build" ;;
     check) want="$want $check" ;;
     lint) want="$want $lint" ;;
-    *) echo "install-deps: unknown goal '$goal'; build, check or lint" >&2; exit 2 ;;
+    arm) want="$want $arm" sysroot=$here/../build/aarch64/sysroot ;;
+    *) echo "install-deps: unknown goal '$goal'; build, check, lint or arm" >&2; exit 2 ;;
     esac
 done
 
@@ -22,15 +28,16 @@ missing=
 for p in $want; do
     dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
 done
-[ -n "$missing" ] || exit 0
-
-if ! command -v apt-get >/dev/null; then
-    echo "install-deps: this is not Debian; install the equivalents of:$missing" >&2
-    exit 1
+if [ -n "$missing" ]; then
+    if ! command -v apt-get >/dev/null; then
+        echo "install-deps: this is not Debian; install the equivalents of:$missing" >&2
+        exit 1
+    fi
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    echo "installing with apt:$missing"
+    $sudo apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words on purpose
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
-sudo=
-[ "$(id -u)" = 0 ] || sudo=sudo
-echo "installing with apt:$missing"
-$sudo apt-get update -qq
-# shellcheck disable=SC2086 # a list of words on purpose
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+[ -z "$sysroot" ] || "$here/arm-sysroot.sh" "$sysroot"

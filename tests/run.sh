@@ -2,6 +2,7 @@
 # Runs the unit tests of one build and prints `N passed, M failed, K skipped`.
 # usage: run.sh BUILD [PATTERN]     PATTERN: only tests whose path contains it (grep -E)
 # With TALLY=FILE the three numbers go into FILE instead, for check.sh to add up.
+# EMULATOR=COMMAND runs programs of another machine.
 # A test program prints cmocka's lines; one that dies, or runs no test, counts as one failure.
 set -u
 build=$1
@@ -11,7 +12,7 @@ trap 'rm -f "$log"' EXIT
 passed=0 failed=0 skipped=0
 
 for t in $(find "$build/tests" -type f -name 'test_*' -perm -u+x | grep -E "$pattern" | sort); do
-    "$t" >"$log" 2>&1
+    ${EMULATOR:-} "$t" >"$log" 2>&1
     rc=$?
     ran=$(grep -c '^\[ RUN      \]' "$log")
     ok=$(grep -c '^\[       OK \]' "$log")
