@@ -332,7 +332,8 @@ int decode_run(const void *options, struct err *e)
     d->options = o;
     d->err = e;
     d->node_options = (struct node_options){&o->common, o->cores, o->domain, o->kv_pages,
-                                            o->kv_type, o->slots, o->slots};
+                                            o->kv_type, o->slots, o->slots,
+                                            o->prefix_cache, o->prefix_pages};
     d->rc = node_open(&d->node, &d->node_options, e);
     if (!d->rc)
         d->rc = decode_core_open(d, e);

@@ -406,7 +406,8 @@ int prefill_run(const void *options, struct err *e)
     p->options = o;
     p->err = e;
     p->node_options = (struct node_options){&o->common, o->cores, o->domain, o->kv_pages,
-                                            o->kv_type, o->chunk_tokens, SEQUENCES};
+                                            o->kv_type, o->chunk_tokens, SEQUENCES,
+                                            o->prefix_cache, o->prefix_pages};
     p->rc = node_open(&p->node, &p->node_options, e);
     if (!p->rc)
         p->rc = prefill_core_open(p, e);

@@ -39,6 +39,9 @@ static int node_pool_open(struct node *n, const struct node_options *o, struct e
     rc = kv_pool_open(&n->pool, &n->layout, pages, e);
     if (rc)
         return rc;
+    n->prefix = prefix_new(n->pool, !o->prefix_cache  ? 0
+                                    : o->prefix_pages ? o->prefix_pages
+                                                      : pages);
     data = kv_pool_memory(n->pool, &bytes);
     if (o->domain >= 0 && topo_bind_memory(data, bytes, (uint32_t)o->domain, &why))
         log_warn("node", "KV is not bound to domain %d: %s", o->domain, why.text);
@@ -109,6 +112,7 @@ fail:
 void node_close(struct node *n)
 {
     compute_stop(&n->compute);
+    prefix_free(&n->prefix);
     kv_pool_close(&n->pool);
 }
 
@@ -127,6 +131,30 @@ void node_register(const struct node *n, const struct node_options *o, struct ms
     reg->cores = n->n_threads;
     reg->domain = o->domain < 0 ? 0 : (uint32_t)o->domain;
     reg->pid = (int32_t)getpid();
+}
+
+void node_joined(struct node *n)
+{
+    prefix_changes_reset(n->prefix);
+    n->prefix_reset = true;
+}
+
+bool node_prefix_report(struct node *n, struct msg *report)
+{
+    struct msg_prefix r = {
+        .reset = n->prefix_reset,
+        .added = mem_calloc(MSG_PREFIX_MAX, sizeof(uint32_t)),
+        .removed = mem_calloc(MSG_PREFIX_MAX, sizeof(uint32_t)),
+    };
+
+    prefix_changes(n->prefix, r.added, &r.n_added, r.removed, &r.n_removed, MSG_PREFIX_MAX);
+    *report = (struct msg){.type = MSG_PREFIX_REPORT, .u.prefix = r};
+    if (!r.n_added && !r.n_removed) { /* after a reset too: the router begins with nothing */
+        msg_fini(report);
+        return false;
+    }
+    n->prefix_reset = false;
+    return true;
 }
 
 struct sample_params node_sampling(const struct sampling *s)

@@ -1,14 +1,16 @@
-/* node: what a prefill and a decode node have in common: the engine on its thread, the KV pool, and
- * what the router is told about them. Network thread. */
+/* node: what a prefill and a decode node have in common: the engine on its thread, the KV pool with
+ * its prefix cache, and what the router is told about them. Network thread. */
 #ifndef TANDEM_DAEMON_NODE_H
 #define TANDEM_DAEMON_NODE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "daemon/compute.h"
 #include "daemon/options.h"
 #include "kv/kv_pool.h"
+#include "kv/prefix.h"
 #include "net/msg.h"
 
 struct node_options {
@@ -19,12 +21,16 @@ struct node_options {
     int kv_type;
     uint32_t rows_max;
     uint32_t sequences; /* of full length that a pool sized from the model has room for */
+    bool prefix_cache;  /* else node.prefix stays empty */
+    uint32_t prefix_pages; /* as in options.h */
 };
 
 /* Plain data, constant after node_open but for what the pool and the thread do. */
 struct node {
     struct compute *compute;
     struct kv_pool *pool;
+    struct prefix *prefix; /* of the pool */
+    bool prefix_reset;     /* the router knows nothing of it yet */
     struct kv_layout layout;
     uint32_t n_vocab, ctx_max, n_threads;
     uint64_t model_hash;
@@ -38,6 +44,11 @@ void node_close(struct node *n); /* also of a zeroed one; waits for a running pa
 
 /* What both roles register with; the caller adds role, endpoint, slots and boot. */
 void node_register(const struct node *n, const struct node_options *o, struct msg_register *reg);
+
+/* The next PREFIX_REPORT for the router; false: there is nothing to tell. One a beat keeps a large
+ * cache's news from crowding out anything else. The first after node_joined tells all anew. */
+bool node_prefix_report(struct node *n, struct msg *report);
+void node_joined(struct node *n);
 
 struct sample_params node_sampling(const struct sampling *s);
 

@@ -11,6 +11,7 @@
 
 const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
 const char *const options_kv_types[] = {"f16", "f32", "bf16", NULL};
+const char *const options_off_on[] = {"off", "on", NULL};
 
 const char *options_name_wrong(const char *value)
 {
@@ -101,7 +102,11 @@ int options_check(const struct daemon_options *o, struct err *e)
     OPTION(s, kv_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                    \
            .help = "KV pages of 32 tokens, 0 to size from the model"),                             \
     OPTION(s, kv_type, ENUM, .def = "f16", .names = options_kv_types,                              \
-           .help = "type of KV values; bf16, the matrix unit's, needs cpu: amx")
+           .help = "type of KV values; bf16, the matrix unit's, needs cpu: amx"),                  \
+    OPTION(s, prefix_cache, ENUM, .def = "on", .names = options_off_on,                            \
+           .help = "keep KV for later prompts that begin alike, while nobody needs its pages"),    \
+    OPTION(s, prefix_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                \
+           .help = "KV pages that the prefix cache may know, 0 for all of them")
 
 static const struct option router_rows[] = {
     OPTIONS_DAEMON(router_options, "router"),

@@ -42,11 +42,13 @@ struct prefill_options {
     uint32_t chunk_tokens;
     uint32_t queue_max;
     int kv_type; /* enum kv_type */
+    int prefix_cache;      /* 0: off */
+    uint32_t prefix_pages; /* it may know; 0: the whole pool */
 };
 
 struct decode_options {
     struct daemon_options common;
-    char *router;   /* as above, and so cores, domain, kv_pages, kv_type */
+    char *router;   /* as above, and so cores, domain, kv_pages, kv_type, prefix_* */
     char *kv;       /* ZeroMQ endpoint to bind, where prefill nodes send KV */
     char *cores;
     int32_t domain;
@@ -54,6 +56,8 @@ struct decode_options {
     uint32_t slots; /* sequences at once */
     uint64_t credit_bytes;
     int kv_type;
+    int prefix_cache;
+    uint32_t prefix_pages;
 };
 
 extern const struct option_table router_option_table;
@@ -87,6 +91,7 @@ const char *options_cpu_wrong(const char *value); /* also a tier that this machi
 
 extern const char *const options_log_levels[]; /* NULL-terminated, in the order of enum log_level */
 extern const char *const options_kv_types[];   /* of enum kv_type */
+extern const char *const options_off_on[];
 
 /* What each table.check begins with: a model was named. */
 int options_check(const struct daemon_options *o, struct err *e);

@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -35,11 +36,64 @@ static void a_missing_model_is_named(void **state)
     assert_null(n.pool);
 }
 
+/* Adds n blocks of a tenant to the cache of a node. */
+static void learn(struct node *n, uint32_t blocks, uint64_t salt)
+{
+    uint32_t *tokens = calloc((size_t)blocks * KV_PAGE_TOKENS, sizeof(*tokens));
+    uint32_t *ids = calloc(blocks, sizeof(*ids));
+
+    assert_true(prefix_take(n->prefix, ids, blocks));
+    prefix_insert(n->prefix, salt, tokens, blocks * KV_PAGE_TOKENS, ids);
+    for (uint32_t i = 0; i < blocks; i++)
+        kv_pool_unref(n->pool, ids[i]);
+    free(tokens);
+    free(ids);
+}
+
+static void a_report_is(struct node *n, bool reset, uint32_t added, uint32_t removed)
+{
+    struct msg m;
+
+    assert_true(node_prefix_report(n, &m));
+    assert_int_equal(m.type, MSG_PREFIX_REPORT);
+    assert_int_equal(m.u.prefix.reset, reset);
+    assert_int_equal(m.u.prefix.n_added, added);
+    assert_int_equal(m.u.prefix.n_removed, removed);
+    msg_fini(&m);
+}
+
+static void the_router_hears_of_prefixes_in_pieces(void **state)
+{
+    const uint32_t pages = MSG_PREFIX_MAX + 10;
+    struct kv_layout l;
+    struct node n = {0};
+    struct msg m;
+
+    (void)state;
+    kv_layout_init(&l, KV_F16, 1, 1, 8);
+    assert_int_equal(kv_pool_open(&n.pool, &l, pages, NULL), 0);
+    n.prefix = prefix_new(n.pool, pages);
+    node_joined(&n);
+    assert_false(node_prefix_report(&n, &m));
+    learn(&n, pages, 1);
+    a_report_is(&n, true, MSG_PREFIX_MAX, 0);
+    a_report_is(&n, false, 10, 0);
+    assert_false(node_prefix_report(&n, &m));
+    learn(&n, 20, 2);
+    a_report_is(&n, false, 20, 20);
+    node_joined(&n); /* again: the router has forgotten */
+    a_report_is(&n, true, MSG_PREFIX_MAX, 0);
+    a_report_is(&n, false, 10, 0);
+    assert_false(node_prefix_report(&n, &m));
+    node_close(&n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_has_room_for_the_sequences_within_the_memory),
         cmocka_unit_test(a_missing_model_is_named),
+        cmocka_unit_test(the_router_hears_of_prefixes_in_pieces),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
