@@ -19,8 +19,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "decode-node/actions.h"
 #include "decode-node/peers.h"
-#include "decode-node/rows.h"
 #include "kv/kv_layout.h"
 #include "kv/kv_pool.h"
 #include "net/msg.h"
@@ -55,28 +55,6 @@ struct decode_event {
     const struct msg *msg;  /* borrowed */
     const uint32_t *tokens; /* borrowed */
 };
-
-enum decode_action_type {
-    DECODE_SEND_ROUTER, /* msg */
-    DECODE_SEND_PEER,   /* peer, msg */
-    DECODE_DROP_PEER,   /* peer: forget it, the handle is free */
-    DECODE_RUN,         /* submit rows[n_rows]; the core leaves them alone until STEP_DONE */
-};
-
-struct decode_action {
-    enum decode_action_type type;
-    uint32_t peer;
-    struct msg msg; /* owns nothing on the heap */
-    const struct decode_row *rows;
-    uint32_t n_rows;
-};
-
-/* In order. A zeroed struct is empty; the shell carries them out and sets n = 0. */
-struct decode_actions {
-    struct decode_action *items;
-    size_t n, cap;
-};
-void decode_actions_fini(struct decode_actions *a);
 
 struct decode_core;
 

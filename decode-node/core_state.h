@@ -1,0 +1,20 @@
+/* core_state: what the parts of the decode machine share: core.c dispatches events, stream.c has the life
+ * of a sequence, intake.c the KV that comes from prefill nodes. No other file includes it. */
+#ifndef TANDEM_DECODE_CORE_STATE_H
+#define TANDEM_DECODE_CORE_STATE_H
+
+#include "decode-node/core.h"
+#include "decode-node/slots.h"
+
+struct decode_core {
+    struct decode_config config;
+    struct kv_layout layout;
+    struct slots slots;
+    struct peers peers;
+    struct decode_row *rows; /* [slots], of the step in flight */
+    uint32_t n_rows;         /* 0: no step is in flight */
+    bool draining;
+    struct decode_stats stats;
+};
+
+#endif
