@@ -44,7 +44,7 @@ void decode_step(struct decode_core *d, const struct decode_event *ev, int64_t n
         intake_page(d, ev, now, out);
         break;
     case DECODE_STEP_DONE:
-        stream_step_done(d, ev->tokens, out);
+        stream_step_done(d, ev->tokens, now, out);
         break;
     case DECODE_PEER_LOST:
         intake_peer_lost(d, ev->peer, "the prefill node is gone", out);
@@ -64,7 +64,8 @@ int decode_core_new(struct decode_core **core, const struct decode_config *c,
     struct kv_cut cut;
     struct decode_core *d;
 
-    ASSERT(c->slots && c->ctx_max && c->credit_bytes >= 2 * (uint64_t)MSG_BULK_MAX);
+    ASSERT(c->slots && c->ctx_max && c->prompt_rows.mixed && c->prompt_rows.alone &&
+           c->credit_bytes >= 2 * (uint64_t)MSG_BULK_MAX);
     *core = NULL;
     if (!kv_cut_init(&cut, l, c->wire, MSG_BULK_MAX))
         return err_set(e, ERR_LIMIT, "a KV head of %u values does not fit into %u bytes",
@@ -78,7 +79,7 @@ int decode_core_new(struct decode_core **core, const struct decode_config *c,
         .credit_bytes = c->credit_bytes,
     };
     memcpy(d->peers.cluster, c->cluster, sizeof(d->peers.cluster));
-    d->rows = mem_calloc(c->slots, sizeof(*d->rows));
+    d->rows = mem_calloc(rows_max(c->slots, &c->prompt_rows), sizeof(*d->rows));
     slots_init(&d->slots, c->slots, c->ctx_max, &cut, pool);
     *core = d;
     return 0;
@@ -105,8 +106,12 @@ void decode_core_stats(const struct decode_core *d, struct decode_stats *out)
     *out = d->stats;
     out->draining = d->draining;
     for (uint32_t i = 0; i < d->slots.n; i++) {
-        out->reserved += d->slots.items[i].state == SLOT_FILLING;
-        out->running += d->slots.items[i].state == SLOT_RUNNING;
+        const struct slot *slot = &d->slots.items[i];
+
+        out->reserved += slot->state == SLOT_FILLING;
+        out->running += slot->state == SLOT_RUNNING;
+        if (slot->state == SLOT_RUNNING && slot->pos < slot->n_tokens)
+            out->queued_tokens += slot->n_tokens - slot->pos;
     }
 }
 

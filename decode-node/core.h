@@ -34,6 +34,7 @@ struct decode_config {
     uint32_t n_vocab, ctx_max, slots;
     enum kv_type wire;
     uint64_t credit_bytes; /* KV bytes that a peer may have under way; >= 2 * MSG_BULK_MAX */
+    struct rows_budget prompt_rows;
     int64_t lease_ns;      /* a reservation whose KV makes no progress for so long is given up */
 };
 
@@ -43,7 +44,7 @@ enum decode_event_type {
     DECODE_PAGE_IN,      /* peer, msg: accepted, verified, and its bytes are in the page */
     DECODE_PAGE_BAD,     /* peer, msg: accepted, but the checksum differs */
     DECODE_PAGE_REFUSED, /* peer, msg: not accepted */
-    DECODE_STEP_DONE,    /* tokens, one a row of the last RUN */
+    DECODE_STEP_DONE,    /* tokens, one a row of the last RUN; those of rows that sample count */
     DECODE_PEER_LOST,    /* peer */
     DECODE_ROUTER_LOST,  /* every stream is an orphan now: all are dropped */
     DECODE_TICK,         /* some time has passed */
@@ -91,6 +92,9 @@ enum decode_verdict decode_core_accepts_page(const struct decode_core *core, uin
 struct decode_stats {
     uint32_t reserved, running; /* slots now */
     uint64_t tokens, steps, kv_bytes;
+    uint64_t queued_tokens; /* of local prompts, not yet computed */
+    uint64_t local_tokens;  /* of local prompts, computed */
+    uint64_t busy_ns, step_ns; /* in steps; a step, smoothed */
     uint64_t pages_bad, pages_refused, leases_expired;
     bool draining;
 };

@@ -11,8 +11,9 @@ struct decode_core {
     struct kv_layout layout;
     struct slots slots;
     struct peers peers;
-    struct decode_row *rows; /* [slots], of the step in flight */
+    struct decode_row *rows; /* [rows_max], of the step in flight */
     uint32_t n_rows;         /* 0: no step is in flight */
+    int64_t step_at;         /* when it began */
     bool draining;
     struct decode_stats stats;
 };

@@ -1,5 +1,6 @@
 #include "decode-node/decode.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,11 +15,16 @@
 #include "daemon/node.h"
 #include "daemon/options.h"
 #include "decode-node/core.h"
+#include "engine/cost.h"
 #include "kv/kv_wire.h"
 #include "net/loop.h"
 
 #define TICK_MS 100
 #define LEASE_NS (30 * CLOCK_S)
+#define LOCAL_ALONE 256     /* prompt tokens of a step that nobody waits for: as a prefill node's chunk */
+#define LOCAL_MIXED_MIN 16  /* bounds of a measured local_tokens: rows of one tile, a whole chunk */
+#define LOCAL_MIXED_MAX LOCAL_ALONE
+#define ROOF_SHARE 3        /* matrix products reach a third of their roof, about; inverse */
 #define STOP_NS (2 * CLOCK_S) /* what runs may go on so long after SIGTERM */
 
 /* A prefill process, by the identity its socket has. The place is the core's handle. */
@@ -53,7 +59,7 @@ struct decode {
 static void decode_submit(struct decode *d, const struct decode_row *rows, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        d->rows[i] = (struct batch_row){rows[i].token, rows[i].pos, rows[i].pages, true};
+        d->rows[i] = (struct batch_row){rows[i].token, rows[i].pos, rows[i].pages, rows[i].sample};
         d->samples[i] = (struct compute_sample){.params = node_sampling(&rows[i].sampling),
                                                 .index = rows[i].index};
     }
@@ -219,6 +225,10 @@ static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
         .steps = s.steps,
         .kv_bytes = s.kv_bytes,
         .draining = s.draining,
+        .queued_tokens = s.queued_tokens,
+        .busy_ns = s.busy_ns,
+        .step_ns = s.step_ns,
+        .local_tokens = s.local_tokens,
     };
 }
 
@@ -257,6 +267,33 @@ static void decode_on_signal(void *ctx)
     member_beat(d->member); /* draining */
 }
 
+/* As many prompt rows as take the time that a step takes to read the weights, so that a step with
+ * them takes about twice as long as one without. */
+static uint32_t decode_local_tokens(const struct decode *d)
+{
+    const struct engine *en = compute_engine(d->node.compute);
+    const struct roofline *r = compute_roofline(d->node.compute);
+    const struct batch_row row = {.want_logits = true};
+    const struct batch one = {.rows = &row, .n = 1};
+    double read = r->rate[ROOF_READ].median, multiply = r->rate[cost_roof(en)].median / ROOF_SHARE;
+    struct cost c = {0};
+    uint32_t rows;
+
+    cost_add(&c, en, &one);
+    if (read <= 0 || multiply <= 0)
+        return LOCAL_MIXED_MIN;
+    rows = (uint32_t)fmin(LOCAL_MIXED_MAX, c.bytes / read / (c.flops / multiply));
+    return u32_max(LOCAL_MIXED_MIN, rows - rows % LOCAL_MIXED_MIN);
+}
+
+/* The largest step that the core may ask for, before anything was measured. */
+static struct rows_budget decode_budget(const struct decode_options *o)
+{
+    uint32_t mixed = o->local_tokens ? o->local_tokens : LOCAL_MIXED_MAX;
+
+    return (struct rows_budget){mixed, u32_max(mixed, LOCAL_ALONE)};
+}
+
 static int decode_core_open(struct decode *d, struct err *e)
 {
     const struct decode_options *o = d->options;
@@ -267,13 +304,18 @@ static int decode_core_open(struct decode *d, struct err *e)
         .slots = o->slots,
         .wire = d->node.layout.type,
         .credit_bytes = o->credit_bytes,
+        .prompt_rows = decode_budget(o),
         .lease_ns = LEASE_NS,
     };
+    uint32_t n = rows_max(o->slots, &c.prompt_rows);
 
+    if (!o->local_tokens)
+        c.prompt_rows.mixed = decode_local_tokens(d);
+    log_info("decode", "slots=%u local_tokens=%u", o->slots, c.prompt_rows.mixed);
     snprintf(c.cluster, sizeof(c.cluster), "%s", o->common.cluster);
-    d->rows = mem_calloc(o->slots, sizeof(*d->rows));
-    d->samples = mem_calloc(o->slots, sizeof(*d->samples));
-    d->tokens = mem_calloc(o->slots, sizeof(*d->tokens));
+    d->rows = mem_calloc(n, sizeof(*d->rows));
+    d->samples = mem_calloc(n, sizeof(*d->samples));
+    d->tokens = mem_calloc(n, sizeof(*d->tokens));
     return decode_core_new(&d->core, &c, &d->node.layout, d->node.pool, e);
 }
 
@@ -326,13 +368,14 @@ static void decode_close(struct decode *d)
 int decode_run(const void *options, struct err *e)
 {
     const struct decode_options *o = options;
+    const struct rows_budget budget = decode_budget(o);
     struct decode *d = mem_zalloc(sizeof(*d));
     int rc;
 
     d->options = o;
     d->err = e;
     d->node_options = (struct node_options){&o->common, o->cores, o->domain, o->kv_pages,
-                                            o->kv_type, o->slots, o->slots,
+                                            o->kv_type, rows_max(o->slots, &budget), o->slots,
                                             o->prefix_cache, o->prefix_pages};
     d->rc = node_open(&d->node, &d->node_options, e);
     if (!d->rc)

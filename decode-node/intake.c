@@ -143,7 +143,7 @@ static void intake_end(struct decode_core *d, uint32_t peer, const struct msg_kv
     } else if (slot->n_got < slot->n_units) {
         intake_ask_again(d, slot, out);
     } else {
-        stream_start(d, slot, end->token, out);
+        stream_start(d, slot, end->token, now, out);
     }
 }
 

@@ -13,7 +13,9 @@ void slots_init(struct slots *s, uint32_t n, uint32_t ctx_max, const struct kv_c
 
     *s = (struct slots){.n = n, .n_free = n, .ctx_max = ctx_max, .pool = pool, .cut = *cut};
     s->items = mem_calloc(n, sizeof(*s->items));
+    s->order = mem_calloc(n, sizeof(*s->order));
     for (uint32_t i = 0; i < n; i++) {
+        s->items[i].tokens = mem_calloc(ctx_max, sizeof(uint32_t));
         s->items[i].page_ids = mem_calloc(pages, sizeof(uint32_t));
         s->items[i].pages = mem_calloc(pages, sizeof(uint8_t *));
         s->items[i].got = mem_calloc(words, sizeof(uint64_t));
@@ -23,28 +25,55 @@ void slots_init(struct slots *s, uint32_t n, uint32_t ctx_max, const struct kv_c
 void slots_fini(struct slots *s)
 {
     for (uint32_t i = 0; s->items && i < s->n; i++) {
+        mem_free(s->items[i].tokens);
         mem_free(s->items[i].page_ids);
         mem_free(s->items[i].pages);
         mem_free(s->items[i].got);
     }
     mem_free(s->items);
+    mem_free(s->order);
     map_fini(&s->by_request);
     *s = (struct slots){0};
+}
+
+/* Into the order, behind all of its rank. */
+static void order_insert(struct slots *s, uint32_t slot)
+{
+    uint32_t n = s->n - s->n_free, i = n;
+
+    while (i && s->items[s->order[i - 1]].priority > s->items[slot].priority)
+        i--;
+    memmove(&s->order[i + 1], &s->order[i], (n - i) * sizeof(*s->order));
+    s->order[i] = slot;
+}
+
+static void order_remove(struct slots *s, uint32_t slot)
+{
+    uint32_t n = s->n - s->n_free, i = 0;
+
+    while (s->order[i] != slot)
+        i++;
+    memmove(&s->order[i], &s->order[i + 1], (n - i - 1) * sizeof(*s->order));
 }
 
 static void slot_fill(struct slots *s, struct slot *slot, const struct msg_reserve *r,
                       uint32_t max_new)
 {
-    slot->state = SLOT_FILLING;
-    slot->in_step = false;
+    slot->state = r->local ? SLOT_RUNNING : SLOT_FILLING;
+    slot->in_step = slot->told = false;
+    slot->local = r->local;
     slot->id = r->id;
+    slot->priority = r->priority;
     slot->peer = SLOT_NO_PEER;
-    slot->n_tokens = r->n_tokens;
-    slot->first_index = r->first_index;
+    slot->n_tokens = slot->n_known = r->n_tokens;
+    slot->first_index = slot->index = r->first_index;
     slot->max_new = max_new;
     slot->sampling = r->sampling;
     slot->n_stop_tokens = r->n_stop_tokens;
     memcpy(slot->stop_tokens, r->stop_tokens, sizeof(slot->stop_tokens));
+    memcpy(slot->tokens, r->tokens, r->n_tokens * sizeof(*r->tokens));
+    slot->pos = 0;
+    slot->started_at = 0;
     for (uint32_t i = 0; i < slot->n_pages; i++)
         slot->pages[i] = kv_pool_page(s->pool, slot->page_ids[i]);
     slot->n_units = kv_cut_count(&s->cut, r->n_tokens);
@@ -79,10 +108,20 @@ int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, 
                        r->n_tokens + max_new, n_pages, kv_pool_free_count(s->pool), total);
     slot->n_pages = n_pages;
     slot_fill(s, slot, r, max_new);
+    order_insert(s, (uint32_t)(slot - s->items));
     s->n_free--;
     map_put(&s->by_request, r->id.request, slot);
     *out = slot;
     return 0;
+}
+
+void slot_start(struct slot *slot, uint32_t token)
+{
+    ASSERT(slot->state == SLOT_FILLING);
+    slot->state = SLOT_RUNNING;
+    slot->tokens[slot->n_known++] = token;
+    slot->pos = slot->n_tokens;
+    slot->index = slot->first_index + 1;
 }
 
 struct slot *slots_find_request(const struct slots *s, uint64_t request)
@@ -101,6 +140,7 @@ static void slot_free(struct slots *s, struct slot *slot)
 {
     for (uint32_t i = 0; i < slot->n_pages; i++)
         kv_pool_unref(s->pool, slot->page_ids[i]);
+    order_remove(s, (uint32_t)(slot - s->items));
     slot->n_pages = 0;
     slot->in_step = false;
     slot->state = SLOT_FREE;

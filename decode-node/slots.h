@@ -17,21 +17,33 @@
 #include "net/msg.h"
 
 /*   FREE --take--> FILLING --all KV is here--> RUNNING --last token--> FREE
- *                     |                           |
- *                     +--cancel, lease, abort--> FREE, or ENDING until the step in flight is over */
+ *     |               |                          ^ |
+ *     +--take, local--|--------------------------+ |
+ *                     +--cancel, lease, abort------+--> FREE, or ENDING until the step in flight
+ *                                                       is over
+ * RUNNING: each step computes the known tokens from pos on: one, once the answer has begun; of a
+ * local prompt as many as the step has room for. */
 enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_RUNNING, SLOT_ENDING };
 
 #define SLOT_NO_PEER UINT32_MAX
 
 struct slot {
     enum slot_state state;
-    bool in_step;  /* the step in flight has a row of it */
+    bool in_step;  /* the step in flight has rows of it */
+    bool local;    /* the prompt is computed here */
+    bool told;     /* TOKENS were sent */
     struct stream_id id;
+    uint32_t priority; /* band, 0 first; within it by arrival */
     uint32_t peer; /* prefill peer whose KV fills it; SLOT_NO_PEER before the first page */
-    uint32_t n_tokens, first_index, max_new;
+    uint32_t n_tokens, first_index, max_new; /* n_tokens: of the prompt */
     struct sampling sampling;
     uint32_t n_stop_tokens;
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
+
+    uint32_t *tokens;  /* [n_known], room for ctx_max: the prompt, then the answer */
+    uint32_t n_known;
+    uint32_t pos;      /* leading tokens whose KV is final: the next row */
+    uint32_t index;    /* of the token that the row of the last known one will give */
 
     uint32_t n_pages;
     uint32_t *page_ids; /* [n_pages] */
@@ -45,13 +57,13 @@ struct slot {
     uint64_t kv_bytes;
     int64_t deadline;     /* the lease; each page renews it */
 
-    /* RUNNING: the next row */
-    uint32_t token, pos;
-    uint32_t index; /* of the token that row will give */
+    int64_t ready_at;   /* RESERVE if local, else the last page */
+    int64_t started_at; /* the first step with a row of it; 0: none yet */
 };
 
 struct slots {
     struct slot *items;
+    uint32_t *order; /* [n - n_free] taken slots by rank: priority, then arrival */
     uint32_t n, n_free, ctx_max;
     struct kv_pool *pool; /* borrowed */
     struct kv_cut cut;
@@ -63,16 +75,20 @@ void slots_init(struct slots *s, uint32_t n, uint32_t ctx_max, const struct kv_c
                 struct kv_pool *pool);
 void slots_fini(struct slots *s);
 
-/* Takes a slot and pages for r->n_tokens + max_new, both or none. max_new is cut to what the context
- * leaves. ERR_LIMIT: it can never fit; ERR_BUSY: not now. The sentence has the numbers. */
+/* Takes a slot and pages for r->n_tokens + max_new, both or none; the tokens are copied. max_new is
+ * cut to what the context leaves. ERR_LIMIT: it can never fit; ERR_BUSY: not now. The sentence has
+ * the numbers. FILLING, or RUNNING if r is local. */
 int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, struct err *e);
+
+/* All KV of the prompt is here and this is the first token of the answer: FILLING -> RUNNING. */
+void slot_start(struct slot *slot, uint32_t token);
 
 /* The live slot of exactly this request and epoch; NULL if there is none. */
 struct slot *slots_find(const struct slots *s, struct stream_id id);
 /* The live slot of the request, whatever its epoch. */
 struct slot *slots_find_request(const struct slots *s, uint64_t request);
 
-/* Ends the sequence: frees slot and pages now, or after slots_step_over if a step has a row of it. */
+/* Ends the sequence: frees slot and pages now, or after slots_step_over if a step has rows of it. */
 void slots_drop(struct slots *s, struct slot *slot);
 /* The step in flight is over: frees what was dropped meanwhile. */
 void slots_step_over(struct slots *s);

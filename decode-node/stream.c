@@ -5,9 +5,10 @@
 #include "base/check.h"
 #include "base/log.h"
 
+#define STEP_SMOOTH 8 /* a step counts for so much of the smoothed time, inverse */
+
 static const char *const finish_names[] = {"none", "stop", "length", "cancelled", "error"};
 
-/* Any -> FREE (or ENDING); a peer that is still sending is told to stop. */
 void stream_drop(struct decode_core *d, struct slot *slot, const char *why,
                  struct decode_actions *out)
 {
@@ -16,7 +17,6 @@ void stream_drop(struct decode_core *d, struct slot *slot, const char *why,
     slots_drop(&d->slots, slot);
 }
 
-/* Any -> FREE: the router hears that the stream broke here, and may start it anew. */
 void stream_fail(struct decode_core *d, struct slot *slot, const char *why,
                  struct decode_actions *out)
 {
@@ -26,16 +26,22 @@ void stream_fail(struct decode_core *d, struct slot *slot, const char *why,
     stream_drop(d, slot, why, out);
 }
 
-/* Starts a step if none is in flight and some sequence runs. */
-void stream_run_next(struct decode_core *d, struct decode_actions *out)
+void stream_run_next(struct decode_core *d, int64_t now, struct decode_actions *out)
 {
     struct decode_action *a;
 
     if (d->n_rows)
         return;
-    d->n_rows = rows_next(&d->slots, d->rows);
+    d->n_rows = rows_next(&d->slots, &d->config.prompt_rows, d->rows);
     if (!d->n_rows)
         return;
+    d->step_at = now;
+    for (uint32_t i = 0; i < d->n_rows; i++) {
+        struct slot *slot = &d->slots.items[d->rows[i].slot];
+
+        if (!slot->started_at)
+            slot->started_at = now;
+    }
     a = actions_add(out, DECODE_RUN);
     a->rows = d->rows;
     a->n_rows = d->n_rows;
@@ -53,28 +59,67 @@ static void stream_send_tokens(struct decode_core *d, const struct slot *slot,
                  finish_names[t->finish]);
 }
 
-void stream_step_done(struct decode_core *d, const uint32_t *tokens, struct decode_actions *out)
+/* A row of the step gave `token`. */
+static void stream_token(struct decode_core *d, struct slot *slot, uint32_t token, int64_t now,
+                         struct decode_actions *out)
+{
+    struct msg_tokens t;
+
+    rows_take_token(slot, token, &t);
+    if (!slot->told) {
+        slot->told = true;
+        t.queue_ns = slot->started_at - slot->ready_at;
+        t.compute_ns = slot->local ? now - slot->started_at : 0;
+        t.step_ns = now - d->step_at;
+    }
+    stream_send_tokens(d, slot, &t, out);
+    if (t.finish == FINISH_NONE)
+        return;
+    slot->in_step = false;
+    slots_drop(&d->slots, slot);
+}
+
+static void stream_step_time(struct decode_core *d, int64_t now)
+{
+    uint64_t ns = (uint64_t)(now - d->step_at);
+
+    d->stats.steps++;
+    d->stats.busy_ns += ns;
+    if (d->stats.step_ns)
+        ns = d->stats.step_ns - d->stats.step_ns / STEP_SMOOTH + ns / STEP_SMOOTH;
+    d->stats.step_ns = ns;
+}
+
+void stream_step_done(struct decode_core *d, const uint32_t *tokens, int64_t now,
+                      struct decode_actions *out)
 {
     ASSERT(d->n_rows);
     for (uint32_t i = 0; i < d->n_rows; i++) {
         struct slot *slot = &d->slots.items[d->rows[i].slot];
-        struct msg_tokens t;
 
         if (slot->state != SLOT_RUNNING) /* cancelled meanwhile */
             continue;
-        rows_take_token(slot, tokens[i], &t);
-        stream_send_tokens(d, slot, &t, out);
-        slot->in_step = false;
-        if (t.finish != FINISH_NONE)
-            slots_drop(&d->slots, slot);
+        slot->pos = d->rows[i].pos + 1;
+        d->stats.local_tokens += d->rows[i].pos < slot->n_tokens;
+        if (d->rows[i].sample)
+            stream_token(d, slot, tokens[i], now, out);
     }
     slots_step_over(&d->slots);
     d->n_rows = 0;
-    d->stats.steps++;
-    stream_run_next(d, out);
+    stream_step_time(d, now);
+    stream_run_next(d, now, out);
 }
 
-/* RESERVE: FREE -> FILLING, or a refusal with the numbers. */
+/* What the engine would trust. */
+static int reserve_check(const struct decode_core *d, const struct msg_reserve *r, struct err *e)
+{
+    for (uint32_t i = 0; i < r->n_tokens; i++)
+        if (r->tokens[i] >= d->config.n_vocab)
+            return err_set(e, ERR_PEER, "token %u of the prompt is %u, the vocabulary has %u", i,
+                           r->tokens[i], d->config.n_vocab);
+    return 0;
+}
+
 void stream_reserve(struct decode_core *d, const struct msg_reserve *r, int64_t now,
                     struct decode_actions *out)
 {
@@ -90,16 +135,21 @@ void stream_reserve(struct decode_core *d, const struct msg_reserve *r, int64_t 
     if (slot)
         stream_drop(d, slot, "a newer attempt at the request began", out);
     if (d->draining) {
-        actions_fail(actions_send_router(out, MSG_RESERVE_REFUSED), r->id, true, "the node is draining");
+        actions_fail(actions_send_router(out, MSG_RESERVE_REFUSED), r->id, true,
+                     "the node is draining");
         return;
     }
-    rc = slots_take(&d->slots, &slot, r, &e);
+    rc = reserve_check(d, r, &e);
+    if (!rc)
+        rc = slots_take(&d->slots, &slot, r, &e);
     if (rc) {
         actions_fail(actions_send_router(out, MSG_RESERVE_REFUSED), r->id, rc == ERR_BUSY, e.text);
         return;
     }
+    slot->ready_at = now;
     slot->deadline = now + DECODE_QUEUE_LEASES * d->config.lease_ns;
     actions_send_router(out, MSG_RESERVED)->u.reserved.id = r->id;
+    stream_run_next(d, now, out); /* a local one */
 }
 
 /* The router tells the prefill node as well; what it has sent until then is refused. */
@@ -111,15 +161,12 @@ void stream_cancel(struct decode_core *d, struct stream_id id)
         slots_drop(&d->slots, slot);
 }
 
-/* KV_END, everything is here: FILLING -> RUNNING, in the next step. */
-void stream_start(struct decode_core *d, struct slot *slot, uint32_t token,
+void stream_start(struct decode_core *d, struct slot *slot, uint32_t token, int64_t now,
                   struct decode_actions *out)
 {
     actions_send_peer(out, slot->peer, MSG_KV_DONE)->u.cancel.id = slot->id;
-    slot->state = SLOT_RUNNING;
-    slot->token = token;
-    slot->pos = slot->n_tokens;
-    slot->index = slot->first_index + 1;
+    slot_start(slot, token);
+    slot->ready_at = now;
     if (slot->max_new == 1) { /* the context had room for the first token only */
         struct msg_tokens t = {.id = slot->id, .index = slot->index, .finish = FINISH_LENGTH,
                                .kv_bytes = slot->kv_bytes};
@@ -127,7 +174,7 @@ void stream_start(struct decode_core *d, struct slot *slot, uint32_t token,
         stream_send_tokens(d, slot, &t, out);
         slots_drop(&d->slots, slot);
     }
-    stream_run_next(d, out);
+    stream_run_next(d, now, out);
 }
 
 void stream_router_lost(struct decode_core *d, struct decode_actions *out)

@@ -55,6 +55,7 @@ struct decode_options {
     uint32_t kv_pages;
     uint32_t slots; /* sequences at once */
     uint64_t credit_bytes;
+    uint32_t local_tokens; /* of prompts computed here, in a step with others; 0: as measured */
     int kv_type;
     int prefix_cache;
     uint32_t prefix_pages;

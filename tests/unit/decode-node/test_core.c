@@ -27,7 +27,7 @@ static void setup(struct fixture *f, uint32_t slots)
 {
     struct decode_config c = {.cluster = "c", .model_hash = 7, .n_vocab = 1000, .ctx_max = CTX,
                               .slots = slots, .wire = KV_F16, .credit_bytes = WINDOW,
-                              .lease_ns = LEASE};
+                              .prompt_rows = {4, 16}, .lease_ns = LEASE};
 
     log_level_max = LOG_ERROR;
     *f = (struct fixture){0};
@@ -81,10 +81,15 @@ static struct msg hello(const char *name)
     return m;
 }
 
+/* Borrows its tokens from here. */
 static struct msg reserve(uint64_t request, uint32_t epoch, uint32_t n_tokens, uint32_t max_new)
 {
+    static uint32_t tokens[CTX];
+
+    for (uint32_t i = 0; i < CTX; i++)
+        tokens[i] = 100 + i;
     return (struct msg){.type = MSG_RESERVE, .u.reserve = {.id = {request, epoch},
-                        .n_tokens = n_tokens, .max_new = max_new, .n_stop_tokens = 1,
+                        .tokens = tokens, .n_tokens = n_tokens, .max_new = max_new, .n_stop_tokens = 1,
                         .stop_tokens = {2}, .sampling = {.top_p = 1}}};
 }
 
@@ -634,6 +639,108 @@ static void everything_is_dropped_when_the_router_is_lost(void **state)
     teardown(&f);
 }
 
+static void a_local_prompt_is_computed_in_pieces_behind_those_who_generate(void **state)
+{
+    struct fixture f;
+    struct msg m = reserve(7, 1, 40, 2);
+    const struct msg_tokens *t;
+    struct decode_stats stats;
+
+    (void)state;
+    setup(&f, 3);
+    f.now = 100;
+    from_peer(&f, 0, hello("p"));
+    m.u.reserve.local = true;
+    m.u.reserve.first_index = 5;
+    from_router(&f, m);
+    sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
+    assert_int_equal(f.out.items[1].type, DECODE_RUN);
+    assert_int_equal(f.out.items[1].n_rows, 16); /* alone */
+    assert_int_equal(f.out.items[1].rows[15].pos, 15);
+    assert_int_equal(f.out.items[1].rows[15].token, 115);
+    assert_false(f.out.items[1].rows[15].sample);
+    fill(&f, 0, 8, 5);
+    from_peer(&f, 0, end_of(8, 40, 300));
+    f.now = 110;
+    step_done(&f, (uint32_t[16]){0});
+    assert_int_equal(f.out.n, 1); /* no token yet */
+    assert_int_equal(f.out.items[0].n_rows, 1 + 4);
+    assert_int_equal(f.out.items[0].rows[0].token, 300);
+    assert_true(f.out.items[0].rows[0].sample);
+    assert_int_equal(f.out.items[0].rows[1].pos, 16);
+    decode_core_stats(f.core, &stats);
+    assert_int_equal(stats.queued_tokens, 24);
+    assert_int_equal(stats.local_tokens, 16);
+    assert_int_equal(stats.step_ns, 10);
+    from_router(&f, cancel(8, 1));
+    step_done(&f, (uint32_t[5]){0});
+    assert_int_equal(f.out.items[0].n_rows, 16);
+    step_done(&f, (uint32_t[16]){0});
+    assert_int_equal(f.out.items[0].n_rows, 4); /* 36 .. 39 */
+    assert_true(f.out.items[0].rows[3].sample);
+    assert_int_equal(f.out.items[0].rows[3].index, 5);
+    f.now = 150;
+    step_done(&f, (uint32_t[4]){9, 9, 9, 77});
+    t = &sent(&f, 0, DECODE_SEND_ROUTER, MSG_TOKENS)->u.tokens;
+    assert_int_equal(t->index, 5);
+    assert_int_equal(t->tokens[0], 77);
+    assert_int_equal(t->queue_ns, 0);
+    assert_int_equal(t->compute_ns, 50);
+    assert_int_equal(t->step_ns, 40);
+    step_done(&f, (uint32_t[1]){78});
+    t = &sent(&f, 0, DECODE_SEND_ROUTER, MSG_TOKENS)->u.tokens;
+    assert_int_equal(t->index, 6);
+    assert_int_equal(t->step_ns, 0);
+    assert_int_equal(t->finish, FINISH_LENGTH);
+    teardown(&f);
+}
+
+static void prompts_are_computed_by_priority_then_by_arrival(void **state)
+{
+    static const uint32_t priorities[] = {1, 1, 0};
+    struct fixture f;
+    struct msg m;
+
+    (void)state;
+    setup(&f, 4);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 9, 5);
+    from_peer(&f, 0, end_of(9, 40, 300)); /* a step is in flight */
+    for (uint32_t i = 0; i < 3; i++) {
+        m = reserve(i, 1, 3, 2);
+        m.u.reserve.local = true;
+        m.u.reserve.priority = priorities[i];
+        from_router(&f, m);
+    }
+    step_done(&f, (uint32_t[]){301});
+    assert_int_equal(f.out.items[1].n_rows, 1 + 4);
+    assert_int_equal(f.out.items[1].rows[1].slot, 3); /* band 0 */
+    assert_int_equal(f.out.items[1].rows[3].slot, 3);
+    assert_int_equal(f.out.items[1].rows[4].slot, 1); /* then the first of band 1 */
+    for (uint64_t i = 0; i < 3; i++)
+        from_router(&f, cancel(i, 1));
+    from_router(&f, cancel(9, 1));
+    step_done(&f, (uint32_t[5]){0});
+    teardown(&f);
+}
+
+static void a_token_outside_the_vocabulary_is_refused(void **state)
+{
+    struct fixture f;
+    struct msg m;
+    const struct msg_failed *r;
+
+    (void)state;
+    setup(&f, 1);
+    m = reserve(1, 1, 40, 2);
+    m.u.reserve.tokens[17] = 1000;
+    from_router(&f, m);
+    r = &sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVE_REFUSED)->u.failed;
+    assert_false(r->retry);
+    assert_non_null(strstr(r->text, "token 17 of the prompt is 1000"));
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -656,6 +763,9 @@ int main(void)
         cmocka_unit_test(an_abort_frees_in_silence),
         cmocka_unit_test(a_lease_ends_a_reservation_that_makes_no_progress),
         cmocka_unit_test(everything_is_dropped_when_the_router_is_lost),
+        cmocka_unit_test(a_local_prompt_is_computed_in_pieces_behind_those_who_generate),
+        cmocka_unit_test(prompts_are_computed_by_priority_then_by_arrival),
+        cmocka_unit_test(a_token_outside_the_vocabulary_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,16 @@ static uint32_t token_at(const struct sim *s, uint32_t request, uint32_t index)
     return h % 23 == 0 ? STOP_TOKEN : 3 + (uint32_t)(h % (VOCAB - 3));
 }
 
+/* A request's prompt and answer so far, as its own: no two share a beginning. Owned by the caller. */
+static uint32_t *tokens_of(uint32_t request, uint32_t n)
+{
+    uint32_t *tokens = mem_calloc(n, sizeof(*tokens));
+
+    for (uint32_t i = 0; i < n; i++)
+        tokens[i] = (request + i) % VOCAB;
+    return tokens;
+}
+
 /* The canonical KV of tokens first .. first + n of one layer, all heads. */
 static void pattern(uint16_t *out, uint32_t request, uint32_t layer, uint32_t first, uint32_t n)
 {
@@ -304,6 +314,7 @@ static void router_start(struct sim *s, uint32_t r)
     memset(&q->early[q->n_got], 0, sizeof(q->early) - q->n_got * sizeof(q->early[0]));
     m.u.reserve = (struct msg_reserve){
         .id = {r, q->epoch}, .n_tokens = q->n_prompt + q->n_got, .first_index = q->n_got,
+        .tokens = tokens_of(r, q->n_prompt + q->n_got),
         .max_new = q->max_new - q->n_got, .sampling.seed = r, .n_stop_tokens = 1,
         .stop_tokens = {STOP_TOKEN},
     };
@@ -356,7 +367,7 @@ static void router_reserved(struct sim *s, uint32_t r)
     uint32_t n = q->n_prompt + q->n_got;
 
     m.u.job = (struct msg_prefill_job){
-        .id = {r, q->epoch}, .tokens = mem_calloc(n, sizeof(uint32_t)), .n_tokens = n,
+        .id = {r, q->epoch}, .tokens = tokens_of(r, n), .n_tokens = n,
         .first_index = q->n_got, .max_new = q->max_new - q->n_got, .sampling.seed = r,
         .n_stop_tokens = 1, .stop_tokens = {STOP_TOKEN},
     };
@@ -464,6 +475,7 @@ static void sim_turn(struct sim *s)
         if (!empty(s->r_to_d[d])) {
             m = pop(s->r_to_d[d]);
             decode_do(s, d, (struct decode_event){.type = DECODE_ROUTER, .msg = &m});
+            msg_fini(&m);
         }
         break;
     case 10:
@@ -486,7 +498,8 @@ static void sim_init(struct sim *s, uint64_t seed)
                                     .chunk_tokens = 64, .lease_ns = INT64_MAX / 4,
                                     .hello_ns = INT64_MAX / 4};
         struct decode_config dc = {.n_vocab = VOCAB, .ctx_max = CTX, .slots = 4,
-                                   .credit_bytes = WINDOW, .lease_ns = INT64_MAX / 20};
+                                   .credit_bytes = WINDOW, .prompt_rows = {1, 1},
+                                   .lease_ns = INT64_MAX / 20};
 
         snprintf(pc.name, sizeof(pc.name), "p%u", i);
         assert_int_equal(kv_pool_open(&s->p_pool[i], &s->layout, PAGES, NULL), 0);
