@@ -262,7 +262,8 @@ static int cluster_apply_override(struct cluster *c, const struct cluster_overri
         const char *key, *value;
     } given[] = {
         {"cluster", o->cluster}, {"model", o->model},         {"ratio", o->ratio},
-        {"cpu", o->cpu},         {"log_level", o->log_level}, {"http", o->http},
+        {"mode", o->mode},       {"cpu", o->cpu},             {"log_level", o->log_level},
+        {"http", o->http},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(given); i++) {

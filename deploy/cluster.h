@@ -42,7 +42,7 @@ struct cluster {
 /* What may be said on the command line for this time only; "" where nothing was. The options of
  * `tandem up` and `tandem plan` are these. */
 struct cluster_override {
-    char *cluster, *model, *ratio, *cpu, *log_level, *http;
+    char *cluster, *model, *ratio, *mode, *cpu, *log_level, *http;
 };
 
 /* The rows of struct cluster_override as the first member of struct s. */
@@ -50,6 +50,8 @@ struct cluster_override {
     OPTION_IN(s, override, cluster, STR, .unit = "NAME", .help = "another name for the cluster"),  \
     OPTION_IN(s, override, model, STR, .unit = "FILE", .help = "another model"),                   \
     OPTION_IN(s, override, ratio, STR, .unit = "P:D", .help = "prefill to decode, or auto"),       \
+    OPTION_IN(s, override, mode, STR, .unit = "MODE",                                              \
+              .help = "where prompts are computed: auto, disaggregated, aggregated"),              \
     OPTION_IN(s, override, cpu, STR, .unit = "TIER", .help = "kernel tier of every process"),      \
     OPTION_IN(s, override, log_level, STR, .unit = "LEVEL", .help = "log level of every process"), \
     OPTION_IN(s, override, http, STR, .unit = "HOST:PORT", .help = "where HTTP listens")

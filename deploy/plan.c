@@ -100,6 +100,7 @@ static int plan_nodes(struct plan *p, const struct cluster *c, struct err *e)
         .decode = c->ratio_decode,
         .n_prefill = c->prefill.nodes,
         .n_decode = c->decode.nodes,
+        .decode_only = c->router.mode == ROUTER_AGGREGATED && !c->prefill.nodes,
         .weight_bytes = p->weight_bytes,
     };
     int rc = plan_place(p, &policy, e);

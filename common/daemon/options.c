@@ -13,6 +13,8 @@ const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL
 const char *const options_kv_types[] = {"f16", "f32", "bf16", NULL};
 const char *const options_off_on[] = {"off", "on", NULL};
 
+const char *const options_router_modes[] = {"auto", "disaggregated", "aggregated", NULL};
+
 const char *options_name_wrong(const char *value)
 {
     static const char good[] =
@@ -127,6 +129,8 @@ static const struct option router_rows[] = {
            .help = "silence after which a node is given up"),
     OPTION(router_options, chat_template, STR, .def = "auto", .unit = "auto|NAME|FILE",
            .help = "how messages become a prompt"),
+    OPTION(router_options, mode, ENUM, .def = "auto", .names = options_router_modes,
+           .help = "where prompts are computed: aggregated is on the decode nodes"),
 };
 
 static const struct option prefill_rows[] = {

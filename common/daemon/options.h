@@ -22,6 +22,13 @@ struct daemon_options {
     int log_level; /* enum log_level */
 };
 
+/* Where prompts are computed. */
+enum router_mode {
+    ROUTER_AUTO,          /* on a prefill node, or on the decode node where that is better */
+    ROUTER_DISAGGREGATED, /* on prefill nodes */
+    ROUTER_AGGREGATED,    /* on decode nodes */
+};
+
 struct router_options {
     struct daemon_options common;
     char *http;    /* host:port that HTTP listens on */
@@ -31,6 +38,7 @@ struct router_options {
     uint32_t queue_deadline_ms;
     uint32_t heartbeat_ms, dead_ms;
     char *chat_template; /* "auto", a family's name, or a file */
+    int mode;            /* enum router_mode */
 };
 
 struct prefill_options {
@@ -93,6 +101,7 @@ const char *options_cpu_wrong(const char *value); /* also a tier that this machi
 extern const char *const options_log_levels[]; /* NULL-terminated, in the order of enum log_level */
 extern const char *const options_kv_types[];   /* of enum kv_type */
 extern const char *const options_off_on[];
+extern const char *const options_router_modes[];
 
 /* What each table.check begins with: a model was named. */
 int options_check(const struct daemon_options *o, struct err *e);

@@ -69,7 +69,10 @@ static int count(struct plan *plan, struct err *e)
         p->prefill = p->decode = 1;
     if (p->n_prefill > PLACE_NODES_MAX || p->n_decode > PLACE_NODES_MAX)
         goto too_many;
-    if (p->n_prefill == 0 && p->n_decode == 0) {
+    if (p->decode_only) {
+        p->n_decode = p->n_decode ? p->n_decode : (uint32_t)n;
+        automatic = true;
+    } else if (p->n_prefill == 0 && p->n_decode == 0) {
         p->n_prefill = scaled(n, p->prefill, (uint64_t)p->prefill + p->decode);
         p->n_prefill = u32_max(1, u32_min(p->n_prefill, (uint32_t)n - 1));
         p->n_decode = u32_max(1, (uint32_t)n - p->n_prefill);

@@ -17,6 +17,7 @@ enum place_kind { PLACE_ROUTER, PLACE_PREFILL, PLACE_DECODE };
 struct place_policy {
     uint32_t prefill, decode;     /* the ratio P:D; 0:0 is auto, for now 1:1 */
     uint32_t n_prefill, n_decode; /* how many nodes; 0: from the ratio */
+    bool decode_only;             /* no prefill nodes, whatever the ratio; n_prefill is 0 */
     uint64_t weight_bytes;        /* each prefill and decode node holds them once */
     uint64_t kv_bytes;            /* of a decode node's pool */
     uint32_t reserved_cores; /* of each domain, its last ones: for network threads and the router;

@@ -138,7 +138,8 @@ static void test_paths_start_at_the_files_folder(void **state)
 static void test_flag_beats_environment_beats_file(void **state)
 {
     struct cluster_override o = {.cluster = "", .model = "/flag.gguf", .ratio = "2:1",
-                                 .cpu = "", .log_level = "error", .http = ""};
+                                 .mode = "aggregated", .cpu = "", .log_level = "error",
+                                 .http = ""};
     struct cluster c;
     struct err e;
 
@@ -150,6 +151,7 @@ static void test_flag_beats_environment_beats_file(void **state)
     assert_int_equal(load(&c, MODEL "prefill: {nodes: 3}\ndecode: {slots: 2}\n", &o, &e), 0);
     assert_string_equal(c.model, "/flag.gguf");
     assert_string_equal(c.router.http, "127.0.0.1:9000");
+    assert_int_equal(c.router.mode, ROUTER_AGGREGATED);
     assert_int_equal(c.decode.options.slots, 4);
     assert_int_equal(c.decode.options.common.log_level, 0);
     assert_int_equal(c.prefill.nodes, 0); /* the ratio that was given now stands above it */

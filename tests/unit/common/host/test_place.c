@@ -112,6 +112,10 @@ static const struct synthetic synthetic[] = {
      "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4"},
     {1, 4, 4, {.prefill = 1, .decode = 2, .n_decode = 2},
      "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4"},
+    /* decode nodes alone */
+    {1, 2, 4, {.prefill = 1, .decode = 3, .decode_only = true},
+     "router h0d0:4* decode-1 h0d0:4 decode-2 h0d1:4"},
+    {1, 1, 8, {.n_decode = 2, .decode_only = true}, "router h0d0:8* decode-1 h0d0:4 decode-2 h0d0:4"},
     /* more nodes than domains: 2 domains, 4 nodes */
     {1, 2, 4, {.prefill = 1, .decode = 3, .n_prefill = 1, .n_decode = 3},
      "router h0d0:4* prefill-1 h0d0:2 decode-1 h0d0:2 decode-2 h0d1:2 decode-3 h0d1:2"},
