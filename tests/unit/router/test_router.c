@@ -291,9 +291,11 @@ static void wait_queued(const struct rig *r, int n)
 static struct stream_id reserve(struct sock *d)
 {
     struct msg m = hear(d, MSG_RESERVE);
+    struct stream_id id = m.u.reserve.id;
 
-    tell(d, (struct msg){.type = MSG_RESERVED, .u.reserved.id = m.u.reserve.id});
-    return m.u.reserve.id;
+    tell(d, (struct msg){.type = MSG_RESERVED, .u.reserved.id = id});
+    msg_fini(&m);
+    return id;
 }
 
 static void first(struct sock *p, struct stream_id id, uint32_t index, uint32_t token)
@@ -332,6 +334,7 @@ static void test_stream_from_end_to_end(void **state)
     assert_int_equal(m.u.reserve.sampling.seed, 9);
     assert_int_equal(m.u.reserve.n_stop_tokens, r->model.n_stop_tokens);
     tell(r->d, (struct msg){.type = MSG_RESERVED, .u.reserved.id = id});
+    msg_fini(&m);
     m = hear(r->p, MSG_PREFILL_JOB);
     assert_int_equal(m.u.job.tokens[2], 301);
     assert_string_equal(m.u.job.kv_endpoint, "ipc:///nowhere/decode-1");
