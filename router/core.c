@@ -98,9 +98,10 @@ static bool core_admit_fails(struct router_core *c, const struct router_submit *
     } else if (!router_core_ready(c)) {
         c->counters.refused_no_nodes++;
         snprintf(text, sizeof(text),
-                 "the cluster has %u prefill and %u decode nodes; at least one of each is needed",
+                 "the cluster has %u prefill and %u decode nodes; at least one %s is needed",
                  node_table_count(&c->nodes, ROLE_PREFILL),
-                 node_table_count(&c->nodes, ROLE_DECODE));
+                 node_table_count(&c->nodes, ROLE_DECODE),
+                 c->config.mode == ROUTER_DISAGGREGATED ? "of each" : "decode node");
         core_refuse(c, submit, 503, retry, text);
     } else if (c->queue.n >= c->config.queue_max) {
         c->counters.refused_full++;
@@ -241,7 +242,8 @@ const struct node *router_core_node(const struct router_core *c, size_t i)
 
 bool router_core_ready(const struct router_core *c)
 {
-    return node_table_count(&c->nodes, ROLE_PREFILL) && node_table_count(&c->nodes, ROLE_DECODE);
+    return node_table_count(&c->nodes, ROLE_DECODE) &&
+           (c->config.mode != ROUTER_DISAGGREGATED || node_table_count(&c->nodes, ROLE_PREFILL));
 }
 
 uint32_t router_core_ctx(const struct router_core *c)

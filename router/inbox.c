@@ -28,7 +28,8 @@ static void inbox_refuse_register(struct router_core *c, uint64_t handle,
 /* Remembers the longest sequence of the nodes that are there. */
 static void inbox_nodes_changed(struct router_core *c)
 {
-    c->ctx_max = schedule_ctx(c->nodes.snapshot, node_table_snapshot(&c->nodes, c->now));
+    c->ctx_max = schedule_ctx(c->nodes.snapshot, node_table_snapshot(&c->nodes, c->now),
+                              c->config.mode);
 }
 
 static void inbox_welcome(struct router_core *c, struct node *node)

@@ -125,11 +125,15 @@ static void metrics_core(struct str *out, const struct router_core *core)
 
     for (size_t i = 0; i < ARRAY_LEN(counters); i++)
         metrics_one(out, counters[i].name, "counter", counters[i].help, (double)counters[i].value);
+    metrics_head(out, "tandem_placed_total", "counter", "Attempts given to nodes, by why there.");
+    for (size_t i = 0; i < SCHEDULE_RUNGS; i++)
+        str_addf(out, "tandem_placed_total{rung=\"%s\"} %" PRIu64 "\n", schedule_rung_names[i],
+                 c->placed[i]);
     metrics_one(out, "tandem_queue_depth", "gauge", "Requests waiting for a pair of nodes.",
                 router_core_queued(core));
     metrics_one(out, "tandem_requests_running", "gauge", "Requests on a pair of nodes.",
                 router_core_running(core));
-    metrics_one(out, "tandem_ready", "gauge", "1 if a prefill and a decode node are registered.",
+    metrics_one(out, "tandem_ready", "gauge", "1 if the nodes that the mode needs are registered.",
                 router_core_ready(core));
 }
 

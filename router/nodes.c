@@ -72,6 +72,7 @@ size_t node_table_snapshot(struct node_table *t, int64_t now)
         t->snapshot[n++] = (struct schedule_node){
             .node = node->handle,
             .role = node->reg.role,
+            .up = node->state == NODE_UP,
             .open = node->state == NODE_UP && now >= node->held_until,
             .ctx_max = node->reg.ctx_max,
             .slots = node->reg.slots,

@@ -230,6 +230,7 @@ static void router_core_open(struct router *r)
                                 .page_tokens = KV_PAGE_TOKENS},
                    .ctx_max = h->n_ctx,
                    .n_vocab = h->n_vocab},
+        .mode = (enum router_mode)o->mode,
         .heartbeat_ms = o->heartbeat_ms,
         .dead_ms = o->dead_ms,
         .queue_max = o->queue_max,

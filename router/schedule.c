@@ -3,6 +3,8 @@
 #include "base/check.h"
 #include "kv/kv_layout.h"
 
+const char *const schedule_rung_names[] = {"pair", "other_pair", "local", "no_prefill"};
+
 static bool schedule_fits(const struct schedule_node *n, const struct schedule_need *need)
 {
     if (!n->open || n->running >= n->slots || need->tokens > n->ctx_max)
@@ -30,9 +32,23 @@ static bool schedule_better(const struct schedule_node *a, const struct schedule
     return order < 0;
 }
 
+/* There is a prefill node that the request did not fail on; it may be busy. */
+static bool schedule_has_prefill(const struct schedule_node *nodes, size_t n,
+                                 const struct schedule_need *need)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (nodes[i].role == ROLE_PREFILL && nodes[i].up && nodes[i].node != need->avoid &&
+            need->tokens <= nodes[i].ctx_max)
+            return true;
+    }
+    return false;
+}
+
 bool schedule_pick(struct schedule_pair *out, const struct schedule_node *nodes, size_t n,
                    const struct schedule_need *need)
 {
+    bool local = need->mode == ROUTER_AGGREGATED ||
+                 (need->mode == ROUTER_AUTO && !schedule_has_prefill(nodes, n, need));
     size_t best[ROLE_DECODE + 1];
 
     best[ROLE_PREFILL] = best[ROLE_DECODE] = n;
@@ -43,13 +59,18 @@ bool schedule_pick(struct schedule_pair *out, const struct schedule_node *nodes,
             (*b == n || schedule_better(&nodes[i], &nodes[*b], need->avoid)))
             *b = i;
     }
-    if (best[ROLE_PREFILL] == n || best[ROLE_DECODE] == n)
+    if (best[ROLE_DECODE] == n || (!local && best[ROLE_PREFILL] == n))
         return false;
-    *out = (struct schedule_pair){.prefill = best[ROLE_PREFILL], .decode = best[ROLE_DECODE]};
+    out->prefill = local ? SCHEDULE_LOCAL : best[ROLE_PREFILL];
+    out->decode = best[ROLE_DECODE];
+    if (local)
+        out->rung = need->mode == ROUTER_AGGREGATED ? RUNG_LOCAL : RUNG_NO_PREFILL;
+    else
+        out->rung = need->avoid ? RUNG_OTHER_PAIR : RUNG_PAIR;
     return true;
 }
 
-uint32_t schedule_ctx(const struct schedule_node *nodes, size_t n)
+uint32_t schedule_ctx(const struct schedule_node *nodes, size_t n, enum router_mode mode)
 {
     uint32_t longest[ROLE_DECODE + 1] = {0};
 
@@ -60,5 +81,7 @@ uint32_t schedule_ctx(const struct schedule_node *nodes, size_t n)
             ctx = (uint64_t)nodes[i].pages_total * KV_PAGE_TOKENS;
         longest[nodes[i].role] = u32_max(longest[nodes[i].role], (uint32_t)ctx);
     }
+    if (mode == ROUTER_AGGREGATED || (mode == ROUTER_AUTO && !longest[ROLE_PREFILL]))
+        return longest[ROLE_DECODE];
     return u32_min(longest[ROLE_PREFILL], longest[ROLE_DECODE]);
 }

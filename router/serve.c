@@ -144,7 +144,7 @@ static void serve_health(struct router *r, struct http_conn *c, struct http_text
 static void serve_ready(struct router *r, struct http_conn *c, struct http_text rest)
 {
     struct api_error e = {
-        .status = 503, .text = "at least one prefill and one decode node must be registered"};
+        .status = 503, .text = "the nodes that the mode needs are not registered"};
 
     (void)rest;
     if (r->stop_at)

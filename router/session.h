@@ -23,8 +23,10 @@ struct session {
     uint32_t n_stop_tokens;
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
 
-    /* The pair of this attempt and its charge; prefill is NULL again once its part is done. */
+    /* The pair of this attempt and its charge; prefill is NULL again once its part is done. local:
+     * decode computes the prompt, and there is no prefill. */
     struct node *prefill, *decode;
+    bool local;
     uint32_t pages, queued_tokens;
     uint64_t avoid; /* handle of the node that failed it last */
 

@@ -16,13 +16,22 @@ static void stream_send_cancel(struct router_core *c, const struct session *s,
     action_send(c, node, &m);
 }
 
+/* The prompt is computed, or will not be. */
+static void stream_uncharge_prompt(struct session *s)
+{
+    struct node *node = s->local ? s->decode : s->prefill;
+
+    if (node)
+        node->queued_tokens -= s->queued_tokens;
+    s->queued_tokens = 0;
+}
+
 static void stream_uncharge_prefill(struct session *s)
 {
     if (!s->prefill)
         return;
+    stream_uncharge_prompt(s);
     s->prefill->running--;
-    s->prefill->queued_tokens -= s->queued_tokens;
-    s->queued_tokens = 0;
     s->prefill = NULL;
 }
 
@@ -30,6 +39,8 @@ static void stream_uncharge_decode(struct session *s)
 {
     if (!s->decode)
         return;
+    if (s->local)
+        stream_uncharge_prompt(s);
     s->decode->running--;
     s->decode->pages_taken -= s->pages;
     s->pages = 0;
@@ -145,36 +156,54 @@ static void stream_send_reserve(struct router_core *c, struct session *s)
     r->sampling = s->sampling;
     r->n_stop_tokens = s->n_stop_tokens;
     memcpy(r->stop_tokens, s->stop_tokens, sizeof(r->stop_tokens));
+    r->local = s->local;
     action_send(c, s->decode, &m);
 }
 
-/* Puts a waiting request on a pair of the snapshot; false if there is none for it now. */
+/* Gives the request to the nodes of the pair and charges them. */
+static void stream_charge(struct router_core *c, struct session *s,
+                          const struct schedule_pair *pair, uint32_t pages)
+{
+    const struct schedule_node *nodes = c->nodes.snapshot;
+
+    s->local = pair->prefill == SCHEDULE_LOCAL;
+    s->prefill = s->local ? NULL : node_table_get(&c->nodes, nodes[pair->prefill].node);
+    s->decode = node_table_get(&c->nodes, nodes[pair->decode].node);
+    s->pages = pages;
+    s->queued_tokens = s->n_prompt + s->n_delivered;
+    s->decode->running++;
+    s->decode->pages_taken += s->pages;
+    s->decode->last_used = ++c->next_use;
+    if (s->prefill) {
+        s->prefill->running++;
+        s->prefill->last_used = c->next_use;
+    }
+    (s->local ? s->decode : s->prefill)->queued_tokens += s->queued_tokens;
+    s->stats.local = s->local;
+    memcpy(s->stats.prefill, (s->local ? s->decode : s->prefill)->reg.name, MSG_NAME_MAX);
+    memcpy(s->stats.decode, s->decode->reg.name, MSG_NAME_MAX);
+    c->counters.placed[pair->rung]++;
+}
+
+/* Puts a waiting request on nodes of the snapshot; false if there are none for it now. */
 static bool stream_place(struct router_core *c, struct session *s, size_t n_nodes)
 {
     uint32_t tokens = s->n_prompt + s->max_new;
-    struct schedule_need need = {
-        .tokens = tokens, .pages = kv_layout_pages(tokens), .avoid = s->avoid};
+    struct schedule_need need = {.tokens = tokens,
+                                 .pages = kv_layout_pages(tokens),
+                                 .avoid = s->avoid,
+                                 .mode = c->config.mode};
     struct schedule_pair pair;
 
     if (!schedule_pick(&pair, c->nodes.snapshot, n_nodes, &need))
         return false;
     session_queue_remove(&c->queue, s);
-    s->prefill = node_table_get(&c->nodes, c->nodes.snapshot[pair.prefill].node);
-    s->decode = node_table_get(&c->nodes, c->nodes.snapshot[pair.decode].node);
-    s->pages = need.pages;
-    s->queued_tokens = s->n_prompt + s->n_delivered;
-    s->decode->running++;
-    s->decode->pages_taken += s->pages;
-    s->prefill->running++;
-    s->prefill->queued_tokens += s->queued_tokens;
-    s->decode->last_used = s->prefill->last_used = ++c->next_use;
+    stream_charge(c, s, &pair, need.pages);
     s->id.epoch++;
     s->state = SESSION_RESERVING;
     s->placed_at = c->now;
     if (s->id.epoch == 1)
         s->stats.wait_ns = c->now - s->submitted_at;
-    memcpy(s->stats.prefill, s->prefill->reg.name, MSG_NAME_MAX);
-    memcpy(s->stats.decode, s->decode->reg.name, MSG_NAME_MAX);
     c->running++;
     stream_send_reserve(c, s);
     return true;
@@ -209,6 +238,10 @@ void stream_reserved(struct router_core *c, struct session *s, uint32_t held_tok
     struct msg m = {.type = MSG_PREFILL_JOB};
     struct msg_prefill_job *j = &m.u.job;
 
+    if (s->local) { /* its tokens come by themselves */
+        s->state = SESSION_DECODE;
+        return;
+    }
     j->id = s->id;
     j->n_tokens = s->n_prompt + s->n_delivered;
     j->tokens = mem_dup(s->tokens, j->n_tokens * sizeof(*j->tokens));
@@ -252,8 +285,7 @@ void stream_first(struct router_core *c, struct session *s, const struct msg_pre
 
     s->stats.queue_ns = m->queue_ns;
     s->stats.prefill_ns = m->compute_ns;
-    s->prefill->queued_tokens -= s->queued_tokens; /* computed; its KV may still be on the way */
-    s->queued_tokens = 0;
+    stream_uncharge_prompt(s); /* computed; its KV may still be on the way */
     s->state = SESSION_DECODE;
     ahead = s->n_ahead || s->ahead_finish != FINISH_NONE;
     if (m->finish == FINISH_STOP && !ahead) { /* a stop token is not part of the stream */
@@ -298,6 +330,11 @@ void stream_tokens(struct router_core *c, struct session *s, const struct msg_to
     if (m->finish != FINISH_NONE)
         s->stats.kv_bytes = m->kv_bytes;
     stream_uncharge_prefill(s); /* the decode node has all the KV */
+    if (s->local && s->queued_tokens) {
+        stream_uncharge_prompt(s);
+        s->stats.queue_ns = m->queue_ns;
+        s->stats.prefill_ns = m->compute_ns;
+    }
     if (verdict == SESSION_NEW)
         stream_deliver(c, s, first);
     stream_end_if_done(c, s, s->decode, m->finish);

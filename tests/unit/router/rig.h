@@ -36,6 +36,7 @@ static inline struct router_config rig_config(void)
                    .geometry = {.n_layer = 2, .n_kv_head = 4, .head_dim = 16, .page_tokens = 32},
                    .ctx_max = 512,
                    .n_vocab = RIG_VOCAB},
+        .mode = ROUTER_DISAGGREGATED,
         .heartbeat_ms = 100,
         .dead_ms = 500,
         .queue_max = 4,
@@ -44,11 +45,16 @@ static inline struct router_config rig_config(void)
     };
 }
 
+static inline void rig_init_with(struct rig *r, const struct router_config *config)
+{
+    *r = (struct rig){.core = router_core_new(config), .now = CLOCK_S};
+}
+
 static inline void rig_init(struct rig *r)
 {
     struct router_config config = rig_config();
 
-    *r = (struct rig){.core = router_core_new(&config), .now = CLOCK_S};
+    rig_init_with(r, &config);
 }
 
 static inline void rig_fini(struct rig *r)

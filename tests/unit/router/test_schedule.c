@@ -10,12 +10,12 @@
 static struct schedule_node prefill(uint64_t node)
 {
     return (struct schedule_node){
-        .node = node, .role = ROLE_PREFILL, .open = true, .ctx_max = 1000, .slots = 8};
+        .node = node, .role = ROLE_PREFILL, .up = true, .open = true, .ctx_max = 1000, .slots = 8};
 }
 
 static struct schedule_node decode(uint64_t node)
 {
-    return (struct schedule_node){.node = node, .role = ROLE_DECODE, .open = true, .ctx_max = 1000,
+    return (struct schedule_node){.node = node, .role = ROLE_DECODE, .up = true, .open = true, .ctx_max = 1000,
                                   .slots = 4, .pages_total = 32};
 }
 
@@ -23,7 +23,8 @@ static struct schedule_node decode(uint64_t node)
 static uint64_t picked(const struct schedule_node *n, size_t count, uint32_t pages, uint64_t avoid,
                        enum node_role role)
 {
-    struct schedule_need need = {.tokens = pages * 32, .pages = pages, .avoid = avoid};
+    struct schedule_need need = {
+        .tokens = pages * 32, .pages = pages, .avoid = avoid, .mode = ROUTER_DISAGGREGATED};
     struct schedule_pair pair;
 
     if (!schedule_pick(&pair, n, count, &need))
@@ -99,20 +100,64 @@ static void test_avoided_node_is_the_last_choice(void **state)
     assert_int_equal(picked(n, 4, 1, 1, ROLE_PREFILL), 5);
 }
 
+/* The rung, or -1 if there is no place; *local: without a prefill node. */
+static int rung(const struct schedule_node *n, size_t count, enum router_mode mode, uint64_t avoid,
+                bool *local)
+{
+    struct schedule_need need = {.tokens = 32, .pages = 1, .avoid = avoid, .mode = mode};
+    struct schedule_pair pair;
+
+    if (!schedule_pick(&pair, n, count, &need))
+        return -1;
+    *local = pair.prefill == SCHEDULE_LOCAL;
+    assert_int_equal(n[pair.decode].role, ROLE_DECODE);
+    return (int)pair.rung;
+}
+
+static void test_modes_and_the_ladder(void **state)
+{
+    struct schedule_node n[] = {prefill(1), decode(2), prefill(3)};
+    bool local = false;
+
+    (void)state;
+    assert_int_equal(rung(n, 2, ROUTER_AUTO, 0, &local), RUNG_PAIR);
+    assert_false(local);
+    assert_int_equal(rung(n, 3, ROUTER_AUTO, 1, &local), RUNG_OTHER_PAIR);
+    assert_false(local);
+    /* the only prefill node failed it: without one, if the mode lets it */
+    assert_int_equal(rung(n, 2, ROUTER_AUTO, 1, &local), RUNG_NO_PREFILL);
+    assert_true(local);
+    assert_int_equal(rung(n, 2, ROUTER_DISAGGREGATED, 1, &local), RUNG_OTHER_PAIR);
+    assert_false(local);
+    assert_int_equal(rung(n + 1, 1, ROUTER_AUTO, 0, &local), RUNG_NO_PREFILL);
+    assert_int_equal(rung(n + 1, 1, ROUTER_DISAGGREGATED, 0, &local), -1);
+    assert_int_equal(rung(n, 2, ROUTER_AGGREGATED, 0, &local), RUNG_LOCAL);
+    assert_true(local);
+    /* a prefill node that is only busy is waited for */
+    n[0].running = n[0].slots;
+    assert_int_equal(rung(n, 2, ROUTER_AUTO, 0, &local), -1);
+    n[0].up = false;
+    assert_int_equal(rung(n, 2, ROUTER_AUTO, 0, &local), RUNG_NO_PREFILL);
+}
+
 static void test_ctx_is_the_shorter_of_the_longest(void **state)
 {
     struct schedule_node n[] = {prefill(1), decode(2), decode(3)};
 
     (void)state;
-    assert_int_equal(schedule_ctx(n, 3), 1000);
+    assert_int_equal(schedule_ctx(n, 3, ROUTER_DISAGGREGATED), 1000);
     n[1].ctx_max = n[2].ctx_max = 4000;
-    assert_int_equal(schedule_ctx(n, 3), 1000);
+    assert_int_equal(schedule_ctx(n, 3, ROUTER_DISAGGREGATED), 1000);
     n[0].ctx_max = 5000;
-    assert_int_equal(schedule_ctx(n, 3), 1024); /* 32 pages */
+    assert_int_equal(schedule_ctx(n, 3, ROUTER_DISAGGREGATED), 1024); /* 32 pages */
     n[2].pages_total = 64;
     n[2].open = false; /* drains, but may come back */
-    assert_int_equal(schedule_ctx(n, 3), 2048);
-    assert_int_equal(schedule_ctx(n, 1), 0);
+    assert_int_equal(schedule_ctx(n, 3, ROUTER_DISAGGREGATED), 2048);
+    assert_int_equal(schedule_ctx(n, 1, ROUTER_DISAGGREGATED), 0);
+    n[0].ctx_max = 64; /* no hindrance to decode nodes alone */
+    assert_int_equal(schedule_ctx(n, 3, ROUTER_AGGREGATED), 2048);
+    assert_int_equal(schedule_ctx(n, 3, ROUTER_AUTO), 64);
+    assert_int_equal(schedule_ctx(n + 1, 2, ROUTER_AUTO), 2048);
 }
 
 int main(void)
@@ -124,6 +169,7 @@ int main(void)
         cmocka_unit_test(test_ties_go_to_free_pages_then_to_the_longest_unused),
         cmocka_unit_test(test_fewest_queued_tokens_wins),
         cmocka_unit_test(test_avoided_node_is_the_last_choice),
+        cmocka_unit_test(test_modes_and_the_ladder),
         cmocka_unit_test(test_ctx_is_the_shorter_of_the_longest),
     };
 
