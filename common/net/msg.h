@@ -169,7 +169,7 @@ struct msg_heartbeat { /* router -> node: all zero */
     uint64_t hit_tokens;     /* prompt tokens that a prefix cache saved, since start */
     uint64_t local_tokens;   /* decode: prompt tokens computed here, since start */
     uint64_t preempted;      /* decode: sequences set aside for want of pages, since start */
-    uint32_t pages_cached;   /* held by the prefix cache alone: free if needed */
+    uint32_t pages_cached;   /* of pages_free: held by the prefix cache alone, given up if needed */
 };
 /* The router keeps an approximate index of who holds which prefix: a block is named by the low 32 bits
  * of its chain hash (kv/prefix.h). */
