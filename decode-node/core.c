@@ -59,7 +59,8 @@ void decode_step(struct decode_core *d, const struct decode_event *ev, int64_t n
 }
 
 int decode_core_new(struct decode_core **core, const struct decode_config *c,
-                    const struct kv_layout *l, struct kv_pool *pool, struct err *e)
+                    const struct kv_layout *l, struct kv_pool *pool, struct prefix *prefix,
+                    struct err *e)
 {
     struct kv_cut cut;
     struct decode_core *d;
@@ -80,7 +81,7 @@ int decode_core_new(struct decode_core **core, const struct decode_config *c,
     };
     memcpy(d->peers.cluster, c->cluster, sizeof(d->peers.cluster));
     d->rows = mem_calloc(rows_max(c->slots, &c->prompt_rows), sizeof(*d->rows));
-    slots_init(&d->slots, c->slots, c->ctx_max, &cut, pool);
+    slots_init(&d->slots, c->slots, c->ctx_max, &cut, pool, prefix);
     *core = d;
     return 0;
 }

@@ -189,6 +189,7 @@ static void decode_on_joined(void *ctx)
 {
     struct decode *d = ctx;
 
+    node_joined(&d->node);
     member_beat(d->member);
 }
 
@@ -213,13 +214,17 @@ static void decode_on_refused(void *ctx, const char *sentence)
 static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
 {
     struct decode *d = ctx;
+    uint32_t cached = prefix_evictable(d->node.prefix);
     struct decode_stats s;
+    struct msg report;
 
+    if (node_prefix_report(&d->node, &report))
+        member_send(d->member, &report);
     decode_core_stats(d->core, &s);
     *h = (struct msg_heartbeat){
         .queued = s.reserved,
         .running = s.running,
-        .pages_free = kv_pool_free_count(d->node.pool),
+        .pages_free = kv_pool_free_count(d->node.pool) + cached,
         .pages_total = kv_pool_total(d->node.pool),
         .tokens = s.tokens,
         .steps = s.steps,
@@ -229,6 +234,8 @@ static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
         .busy_ns = s.busy_ns,
         .step_ns = s.step_ns,
         .local_tokens = s.local_tokens,
+        .hit_tokens = s.hit_tokens,
+        .pages_cached = cached,
     };
 }
 
@@ -316,7 +323,7 @@ static int decode_core_open(struct decode *d, struct err *e)
     d->rows = mem_calloc(n, sizeof(*d->rows));
     d->samples = mem_calloc(n, sizeof(*d->samples));
     d->tokens = mem_calloc(n, sizeof(*d->tokens));
-    return decode_core_new(&d->core, &c, &d->node.layout, d->node.pool, e);
+    return decode_core_new(&d->core, &c, &d->node.layout, d->node.pool, d->node.prefix, e);
 }
 
 /* The KV socket is bound before the router hears of the node. */

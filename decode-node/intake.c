@@ -139,6 +139,7 @@ static void intake_end(struct decode_core *d, uint32_t peer, const struct msg_kv
         err_set(&e, ERR_PEER, "KV_END says %u tokens, index %u, token %u; reserved were %u tokens, "
                 "index %u, of %u in the vocabulary", end->n_tokens, end->index, end->token,
                 slot->n_tokens, slot->first_index, d->config.n_vocab);
+        slot->doubtful = true;
         stream_fail(d, slot, e.text, out);
     } else if (slot->n_got < slot->n_units) {
         intake_ask_again(d, slot, out);

@@ -6,12 +6,13 @@
 #include "base/mem.h"
 
 void slots_init(struct slots *s, uint32_t n, uint32_t ctx_max, const struct kv_cut *cut,
-                struct kv_pool *pool)
+                struct kv_pool *pool, struct prefix *prefix)
 {
     size_t pages = kv_layout_pages(ctx_max);
     size_t words = size_div_up(kv_cut_count(cut, ctx_max), 64);
 
-    *s = (struct slots){.n = n, .n_free = n, .ctx_max = ctx_max, .pool = pool, .cut = *cut};
+    *s = (struct slots){.n = n, .n_free = n, .ctx_max = ctx_max, .pool = pool, .prefix = prefix,
+                        .cut = *cut};
     s->items = mem_calloc(n, sizeof(*s->items));
     s->order = mem_calloc(n, sizeof(*s->order));
     for (uint32_t i = 0; i < n; i++) {
@@ -56,11 +57,32 @@ static void order_remove(struct slots *s, uint32_t slot)
     memmove(&s->order[i], &s->order[i + 1], (n - i - 1) * sizeof(*s->order));
 }
 
+/* Units of one page. */
+static size_t page_units(const struct slots *s)
+{
+    return (size_t)s->cut.n_layer * s->cut.parts;
+}
+
+/* FILLING, with only what was held here. */
+static void slot_units(struct slots *s, struct slot *slot)
+{
+    size_t held = slot->held / KV_PAGE_TOKENS * page_units(s);
+
+    slot->n_units = kv_cut_count(&s->cut, slot->n_tokens);
+    memset(slot->got, 0, size_div_up(slot->n_units, 64) * sizeof(*slot->got));
+    slot->n_got = 0;
+    for (size_t i = 0; i < held; i++)
+        slot_got(slot, i);
+    slot->n_got_asked = slot->n_got;
+    slot->barren_asks = 0;
+    slot->kv_bytes = 0;
+}
+
 static void slot_fill(struct slots *s, struct slot *slot, const struct msg_reserve *r,
                       uint32_t max_new)
 {
     slot->state = r->local ? SLOT_RUNNING : SLOT_FILLING;
-    slot->in_step = slot->told = false;
+    slot->in_step = slot->told = slot->doubtful = false;
     slot->local = r->local;
     slot->id = r->id;
     slot->priority = r->priority;
@@ -72,15 +94,26 @@ static void slot_fill(struct slots *s, struct slot *slot, const struct msg_reser
     slot->n_stop_tokens = r->n_stop_tokens;
     memcpy(slot->stop_tokens, r->stop_tokens, sizeof(slot->stop_tokens));
     memcpy(slot->tokens, r->tokens, r->n_tokens * sizeof(*r->tokens));
-    slot->pos = 0;
+    slot->salt = r->salt;
+    slot->pos = slot->held;
     slot->started_at = 0;
     for (uint32_t i = 0; i < slot->n_pages; i++)
         slot->pages[i] = kv_pool_page(s->pool, slot->page_ids[i]);
-    slot->n_units = kv_cut_count(&s->cut, r->n_tokens);
-    memset(slot->got, 0, size_div_up(slot->n_units, 64) * sizeof(*slot->got));
-    slot->n_got = slot->n_got_asked = 0;
-    slot->barren_asks = 0;
-    slot->kv_bytes = 0;
+    slot_units(s, slot);
+}
+
+/* Pages for n, the first of them shared with the prefix cache if it has them. False: too few. */
+static bool slot_take_pages(struct slots *s, struct slot *slot, const struct msg_reserve *r, uint32_t n)
+{
+    uint32_t held = prefix_match(s->prefix, r->salt, r->tokens, r->n_tokens, slot->page_ids);
+
+    slot->held = held * KV_PAGE_TOKENS;
+    slot->n_pages = n;
+    if (prefix_take(s->prefix, slot->page_ids + held, n - held))
+        return true;
+    while (held)
+        kv_pool_unref(s->pool, slot->page_ids[--held]);
+    return false;
 }
 
 int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, struct err *e)
@@ -103,10 +136,10 @@ int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, 
         return err_set(e, ERR_BUSY, "all %u slots are taken", s->n);
     while (slot->state != SLOT_FREE)
         slot++;
-    if (!kv_pool_take(s->pool, slot->page_ids, n_pages))
+    if (!slot_take_pages(s, slot, r, n_pages))
         return err_set(e, ERR_BUSY, "%u tokens need %u KV pages, %u of %u are free",
-                       r->n_tokens + max_new, n_pages, kv_pool_free_count(s->pool), total);
-    slot->n_pages = n_pages;
+                       r->n_tokens + max_new, n_pages,
+                       kv_pool_free_count(s->pool) + prefix_evictable(s->prefix), total);
     slot_fill(s, slot, r, max_new);
     order_insert(s, (uint32_t)(slot - s->items));
     s->n_free--;
@@ -115,13 +148,32 @@ int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, 
     return 0;
 }
 
-void slot_start(struct slot *slot, uint32_t token)
+/* Leading tokens whose KV is final. */
+static uint32_t slot_final(const struct slots *s, const struct slot *slot)
+{
+    size_t units = 0;
+
+    if (slot->state != SLOT_FILLING)
+        return slot->pos;
+    while (units < slot->n_units && slot_has(slot, units))
+        units++;
+    return u32_min(slot->n_tokens, (uint32_t)(units / page_units(s)) * KV_PAGE_TOKENS);
+}
+
+void slots_remember(struct slots *s, const struct slot *slot)
+{
+    if (!slot->doubtful)
+        prefix_insert(s->prefix, slot->salt, slot->tokens, slot_final(s, slot), slot->page_ids);
+}
+
+void slots_start(struct slots *s, struct slot *slot, uint32_t token)
 {
     ASSERT(slot->state == SLOT_FILLING);
     slot->state = SLOT_RUNNING;
     slot->tokens[slot->n_known++] = token;
     slot->pos = slot->n_tokens;
     slot->index = slot->first_index + 1;
+    slots_remember(s, slot);
 }
 
 struct slot *slots_find_request(const struct slots *s, uint64_t request)
@@ -151,6 +203,7 @@ void slots_drop(struct slots *s, struct slot *slot)
 {
     ASSERT(slot->state == SLOT_FILLING || slot->state == SLOT_RUNNING);
     map_del(&s->by_request, slot->id.request);
+    slots_remember(s, slot);
     if (slot->in_step)
         slot->state = SLOT_ENDING;
     else

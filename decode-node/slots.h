@@ -14,6 +14,7 @@
 #include "base/map.h"
 #include "kv/kv_pool.h"
 #include "kv/kv_unit.h"
+#include "kv/prefix.h"
 #include "net/msg.h"
 
 /*   FREE --take--> FILLING --all KV is here--> RUNNING --last token--> FREE
@@ -32,8 +33,10 @@ struct slot {
     bool in_step;  /* the step in flight has rows of it */
     bool local;    /* the prompt is computed here */
     bool told;     /* TOKENS were sent */
+    bool doubtful; /* its KV may be of other tokens: it is not remembered */
     struct stream_id id;
     uint32_t priority; /* band, 0 first; within it by arrival */
+    uint64_t salt;     /* of the prefix cache */
     uint32_t peer; /* prefill peer whose KV fills it; SLOT_NO_PEER before the first page */
     uint32_t n_tokens, first_index, max_new; /* n_tokens: of the prompt */
     struct sampling sampling;
@@ -44,6 +47,7 @@ struct slot {
     uint32_t n_known;
     uint32_t pos;      /* leading tokens whose KV is final: the next row */
     uint32_t index;    /* of the token that the row of the last known one will give */
+    uint32_t held;     /* leading tokens whose KV the prefix cache had, whole pages */
 
     uint32_t n_pages;
     uint32_t *page_ids; /* [n_pages] */
@@ -65,30 +69,36 @@ struct slots {
     struct slot *items;
     uint32_t *order; /* [n - n_free] taken slots by rank: priority, then arrival */
     uint32_t n, n_free, ctx_max;
-    struct kv_pool *pool; /* borrowed */
+    struct kv_pool *pool;  /* borrowed */
+    struct prefix *prefix; /* of the pool, borrowed */
     struct kv_cut cut;
     struct map by_request; /* slots that are neither FREE nor ENDING */
 };
 
 /* Room for n sequences of ctx_max tokens. */
 void slots_init(struct slots *s, uint32_t n, uint32_t ctx_max, const struct kv_cut *cut,
-                struct kv_pool *pool);
+                struct kv_pool *pool, struct prefix *prefix);
 void slots_fini(struct slots *s);
 
-/* Takes a slot and pages for r->n_tokens + max_new, both or none; the tokens are copied. max_new is
- * cut to what the context leaves. ERR_LIMIT: it can never fit; ERR_BUSY: not now. The sentence has
+/* Takes a slot and pages for r->n_tokens + max_new, both or none; the tokens are copied. Leading pages
+ * that the prefix cache has are shared, and what of them would have to arrive counts as here. max_new
+ * is cut to what the context leaves. ERR_LIMIT: it can never fit; ERR_BUSY: not now. The sentence has
  * the numbers. FILLING, or RUNNING if r is local. */
 int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, struct err *e);
 
 /* All KV of the prompt is here and this is the first token of the answer: FILLING -> RUNNING. */
-void slot_start(struct slot *slot, uint32_t token);
+void slots_start(struct slots *s, struct slot *slot, uint32_t token);
+
+/* The prefix cache learns what is final of the sequence's KV. */
+void slots_remember(struct slots *s, const struct slot *slot);
 
 /* The live slot of exactly this request and epoch; NULL if there is none. */
 struct slot *slots_find(const struct slots *s, struct stream_id id);
 /* The live slot of the request, whatever its epoch. */
 struct slot *slots_find_request(const struct slots *s, uint64_t request);
 
-/* Ends the sequence: frees slot and pages now, or after slots_step_over if a step has rows of it. */
+/* Ends the sequence: frees slot and pages now, or after slots_step_over if a step has rows of it. What
+ * was final of it, the prefix cache remembers. */
 void slots_drop(struct slots *s, struct slot *slot);
 /* The step in flight is over: frees what was dropped meanwhile. */
 void slots_step_over(struct slots *s);

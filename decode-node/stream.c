@@ -66,8 +66,11 @@ static void stream_token(struct decode_core *d, struct slot *slot, uint32_t toke
     struct msg_tokens t;
 
     rows_take_token(slot, token, &t);
+    if (slot->pos == slot->n_tokens)
+        slots_remember(&d->slots, slot); /* a local prompt: others may begin alike */
     if (!slot->told) {
         slot->told = true;
+        t.hit_tokens = slot->held;
         t.queue_ns = slot->started_at - slot->ready_at;
         t.compute_ns = slot->local ? now - slot->started_at : 0;
         t.step_ns = now - d->step_at;
@@ -148,7 +151,9 @@ void stream_reserve(struct decode_core *d, const struct msg_reserve *r, int64_t 
     }
     slot->ready_at = now;
     slot->deadline = now + DECODE_QUEUE_LEASES * d->config.lease_ns;
-    actions_send_router(out, MSG_RESERVED)->u.reserved.id = r->id;
+    d->stats.hit_tokens += slot->held;
+    actions_send_router(out, MSG_RESERVED)->u.reserved =
+        (struct msg_reserved){.id = r->id, .held_tokens = slot->held};
     stream_run_next(d, now, out); /* a local one */
 }
 
@@ -165,11 +170,11 @@ void stream_start(struct decode_core *d, struct slot *slot, uint32_t token, int6
                   struct decode_actions *out)
 {
     actions_send_peer(out, slot->peer, MSG_KV_DONE)->u.cancel.id = slot->id;
-    slot_start(slot, token);
+    slots_start(&d->slots, slot, token);
     slot->ready_at = now;
     if (slot->max_new == 1) { /* the context had room for the first token only */
         struct msg_tokens t = {.id = slot->id, .index = slot->index, .finish = FINISH_LENGTH,
-                               .kv_bytes = slot->kv_bytes};
+                               .kv_bytes = slot->kv_bytes, .hit_tokens = slot->held};
 
         stream_send_tokens(d, slot, &t, out);
         slots_drop(&d->slots, slot);

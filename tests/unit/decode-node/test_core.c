@@ -13,17 +13,20 @@
 #define LEASE 1000
 #define PAGES 16
 #define CTX 256
+#define CACHE 12
 #define PAGE_BYTES (2 * 2 * 32 * 16 * 2) /* K and V, 2 heads, 32 tokens, head_dim 16, f16 */
 
 struct fixture {
     struct kv_layout layout;
     struct kv_pool *pool;
+    struct prefix *prefix;
     struct decode_core *core;
     struct decode_actions out; /* of the last step */
     int64_t now;
 };
 
-static void setup(struct fixture *f, uint32_t slots)
+/* cached: blocks that the prefix cache may know. */
+static void setup_cached(struct fixture *f, uint32_t slots, uint32_t cached)
 {
     struct decode_config c = {.cluster = "c", .model_hash = 7, .n_vocab = 1000, .ctx_max = CTX,
                               .slots = slots, .wire = KV_F16, .credit_bytes = WINDOW,
@@ -33,15 +36,19 @@ static void setup(struct fixture *f, uint32_t slots)
     *f = (struct fixture){0};
     kv_layout_init(&f->layout, KV_F16, 2, 2, 16);
     assert_int_equal(kv_pool_open(&f->pool, &f->layout, PAGES, NULL), 0);
-    assert_int_equal(decode_core_new(&f->core, &c, &f->layout, f->pool, NULL), 0);
+    f->prefix = prefix_new(f->pool, cached);
+    assert_int_equal(decode_core_new(&f->core, &c, &f->layout, f->pool, f->prefix, NULL), 0);
 }
+
+static void setup(struct fixture *f, uint32_t slots) { setup_cached(f, slots, 0); }
 
 /* Every page is back, with nothing left to do. */
 static void teardown(struct fixture *f)
 {
     assert_true(decode_core_idle(f->core));
-    assert_int_equal(kv_pool_free_count(f->pool), PAGES);
     decode_core_free(&f->core);
+    prefix_free(&f->prefix);
+    assert_int_equal(kv_pool_free_count(f->pool), PAGES);
     decode_actions_fini(&f->out);
     kv_pool_close(&f->pool);
 }
@@ -741,6 +748,136 @@ static void a_token_outside_the_vocabulary_is_refused(void **state)
     teardown(&f);
 }
 
+/* What a second reservation of the same 40 tokens finds held. */
+static uint32_t held_again(struct fixture *f, uint64_t salt)
+{
+    struct msg m = reserve(99, 1, 40, 5);
+    uint32_t held;
+
+    m.u.reserve.salt = salt;
+    from_router(f, m);
+    held = sent(f, 0, DECODE_SEND_ROUTER, MSG_RESERVED)->u.reserved.held_tokens;
+    from_router(f, cancel(99, 1));
+    return held;
+}
+
+static void a_prompt_that_is_held_need_not_arrive(void **state)
+{
+    struct fixture f;
+    struct decode_stats stats;
+
+    (void)state;
+    setup_cached(&f, 3, CACHE);
+    from_peer(&f, 0, hello("p"));
+    assert_int_equal(held_again(&f, 0), 0);
+    fill(&f, 0, 1, 5);
+    from_peer(&f, 0, end_of(1, 40, 5)); /* known from here on */
+    assert_int_equal(held_again(&f, 1), 0); /* another tenant's */
+    from_router(&f, reserve(2, 1, 40, 5));
+    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED)->u.reserved.held_tokens, 32);
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 3); /* one page is shared */
+    assert_int_equal(verdict(&f, 0, page_of(2, 0, 0, 32)), DECODE_PAGE_REPEATED);
+    page_in(&f, 0, page_of(2, 1, 0, 8));
+    page_in(&f, 0, page_of(2, 1, 1, 8));
+    from_peer(&f, 0, end_of(2, 40, 5));
+    sent(&f, 0, DECODE_SEND_PEER, MSG_KV_DONE);
+    decode_core_stats(f.core, &stats);
+    assert_int_equal(stats.hit_tokens, 32);
+    from_router(&f, cancel(1, 1));
+    step_done(&f, (uint32_t[]){9});
+    from_router(&f, cancel(2, 1));
+    step_done(&f, (uint32_t[]){9});
+    teardown(&f);
+}
+
+static void a_local_prompt_begins_behind_what_is_held(void **state)
+{
+    struct fixture f;
+    struct msg m;
+
+    (void)state;
+    setup_cached(&f, 2, CACHE);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 5);
+    from_router(&f, cancel(1, 1)); /* full and final pages are kept */
+    m = reserve(2, 1, 40, 1);
+    m.u.reserve.local = true;
+    from_router(&f, m);
+    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED)->u.reserved.held_tokens, 32);
+    assert_int_equal(f.out.items[1].n_rows, 8);
+    assert_int_equal(f.out.items[1].rows[0].pos, 32);
+    step_done(&f, (uint32_t[8]){9});
+    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_TOKENS)->u.tokens.hit_tokens, 32);
+    teardown(&f);
+}
+
+static void only_final_kv_is_remembered(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_cached(&f, 2, CACHE);
+    from_peer(&f, 0, hello("p"));
+    from_router(&f, reserve(1, 1, 40, 5));
+    page_in(&f, 0, page_of(1, 0, 0, 32)); /* one of two layers */
+    page_in(&f, 0, page_of(1, 1, 0, 8));
+    from_router(&f, cancel(1, 1));
+    assert_int_equal(held_again(&f, 0), 0);
+    fill(&f, 0, 2, 5);
+    from_peer(&f, 0, end_of(2, 41, 5)); /* of another prompt, perhaps */
+    sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED);
+    assert_int_equal(held_again(&f, 0), 0);
+    teardown(&f);
+}
+
+static void an_answer_is_remembered_with_its_prompt(void **state)
+{
+    struct fixture f;
+    struct msg m = reserve(1, 1, 40, 26);
+    uint32_t chat[CTX];
+
+    (void)state;
+    setup_cached(&f, 2, CACHE);
+    memcpy(chat, m.u.reserve.tokens, sizeof(chat));
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 26);
+    from_peer(&f, 0, end_of(1, 40, 500));
+    chat[40] = 500;
+    for (uint32_t i = 41; i < 66; i++) {
+        chat[i] = 460 + i;
+        step_done(&f, &chat[i]); /* the last, at 65, has no KV yet */
+    }
+    assert_true(decode_core_idle(f.core));
+    m.u.reserve = (struct msg_reserve){.id = {2, 1}, .tokens = chat, .n_tokens = 100, .max_new = 1};
+    from_router(&f, m);
+    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED)->u.reserved.held_tokens, 64);
+    from_router(&f, cancel(2, 1));
+    chat[63]++;
+    m.u.reserve.id.request = 3;
+    from_router(&f, m);
+    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED)->u.reserved.held_tokens, 32);
+    from_router(&f, cancel(3, 1));
+    teardown(&f);
+}
+
+static void what_is_only_remembered_makes_room(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_cached(&f, 2, CACHE);
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 5);
+    from_router(&f, cancel(1, 1));
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 1);
+    from_router(&f, reserve(2, 1, 250, 6));
+    from_router(&f, reserve(3, 1, 250, 6)); /* 8 of 8 */
+    sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
+    from_router(&f, cancel(2, 1));
+    from_router(&f, cancel(3, 1));
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -766,6 +903,11 @@ int main(void)
         cmocka_unit_test(a_local_prompt_is_computed_in_pieces_behind_those_who_generate),
         cmocka_unit_test(prompts_are_computed_by_priority_then_by_arrival),
         cmocka_unit_test(a_token_outside_the_vocabulary_is_refused),
+        cmocka_unit_test(a_prompt_that_is_held_need_not_arrive),
+        cmocka_unit_test(a_local_prompt_begins_behind_what_is_held),
+        cmocka_unit_test(only_final_kv_is_remembered),
+        cmocka_unit_test(an_answer_is_remembered_with_its_prompt),
+        cmocka_unit_test(what_is_only_remembered_makes_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

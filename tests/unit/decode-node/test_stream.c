@@ -45,6 +45,7 @@ struct sim {
     struct kv_layout layout;
     struct kv_cut cut;
     struct kv_pool *pool;
+    struct prefix *prefix;
     uint32_t n_pages;
     struct decode_core *core;
     struct decode_config config;
@@ -53,6 +54,7 @@ struct sim {
     uint32_t n_rows;
     struct request requests[REQUESTS];
     uint32_t failed; /* DECODE_FAILED that the router heard */
+    uint32_t hits;   /* reservations that found something held */
     uint32_t mixed;  /* steps in which a prompt rode along */
     bool only_local;
 };
@@ -156,6 +158,7 @@ static void reserved(struct sim *s, const struct msg_reserved *r)
         return;
     assert_int_equal(r->held_tokens % KV_PAGE_TOKENS, 0);
     assert_true(r->held_tokens < q->n_prompt + q->n_got);
+    s->hits += r->held_tokens > 0;
     q->stage = q->local ? DECODING : FILLING;
     q->unit = (size_t)r->held_tokens / KV_PAGE_TOKENS * s->cut.n_layer * s->cut.parts;
 }
@@ -339,7 +342,7 @@ static void sim_requests(struct sim *s)
     }
 }
 
-static void sim_init(struct sim *s, uint64_t seed, uint32_t n_pages)
+static void sim_init(struct sim *s, uint64_t seed, uint32_t n_pages, uint32_t n_cached)
 {
     struct msg hello = {.type = MSG_KV_HELLO,
                         .u.hello = {.protocol = MSG_PROTOCOL, .name = "p",
@@ -349,11 +352,13 @@ static void sim_init(struct sim *s, uint64_t seed, uint32_t n_pages)
     kv_layout_init(&s->layout, KV_F16, LAYERS, HEADS, DIM);
     assert_true(kv_cut_init(&s->cut, &s->layout, KV_F16, MSG_BULK_MAX));
     assert_int_equal(kv_pool_open(&s->pool, &s->layout, n_pages, NULL), 0);
+    s->prefix = prefix_new(s->pool, n_cached);
     s->config = (struct decode_config){.n_vocab = VOCAB, .ctx_max = CTX, .slots = SLOTS,
                                        .wire = KV_F16, .credit_bytes = 2 * MSG_BULK_MAX,
                                        .prompt_rows = {1 + draw(s, 20), 1 + draw(s, 80)},
                                        .lease_ns = INT64_MAX / 20};
-    assert_int_equal(decode_core_new(&s->core, &s->config, &s->layout, s->pool, NULL), 0);
+    assert_int_equal(decode_core_new(&s->core, &s->config, &s->layout, s->pool, s->prefix, NULL),
+                     0);
     sim_requests(s);
     step(s, (struct decode_event){.type = DECODE_PEER, .msg = &hello});
 }
@@ -361,7 +366,9 @@ static void sim_init(struct sim *s, uint64_t seed, uint32_t n_pages)
 static void sim_fini(struct sim *s)
 {
     assert_true(decode_core_idle(s->core));
+    assert_int_equal(kv_pool_free_count(s->pool) + prefix_evictable(s->prefix), s->n_pages);
     decode_core_free(&s->core);
+    prefix_free(&s->prefix);
     assert_int_equal(kv_pool_free_count(s->pool), s->n_pages);
     kv_pool_close(&s->pool);
     decode_actions_fini(&s->out);
@@ -385,20 +392,24 @@ static void sim_run(struct sim *s)
 
 static void a_stream_has_the_tokens_it_has_alone(void **state)
 {
+    static const uint32_t cached[] = {0, 8, 60};
     struct sim *s = mem_zalloc(sizeof(*s));
-    uint32_t mixed = 0;
+    uint32_t mixed = 0, hits[3] = {0};
 
     (void)state;
     log_level_max = LOG_ERROR;
-    for (uint64_t seed = 1; seed <= 20; seed++) {
-        sim_init(s, seed, 60);
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        sim_init(s, seed, 60, cached[seed % 3]);
         s->only_local = seed % 2;
         sim_run(s);
         mixed += s->mixed;
+        hits[seed % 3] += s->hits;
         assert_int_equal(s->failed, 0);
         sim_fini(s);
     }
     assert_true(mixed > 100);
+    assert_int_equal(hits[0], 0);
+    assert_true(hits[1] > 20 && hits[2] > hits[1]);
     mem_free(s);
 }
 
