@@ -21,8 +21,15 @@
 
 void child_init(struct child *c, const struct launch_process *process)
 {
-    *c = (struct child){.process = process, .backoff = CHILD_BACKOFF_MIN};
+    size_t n = 0;
+
+    while (process->argv[n])
+        n++;
+    *c = (struct child){.backoff = CHILD_BACKOFF_MIN};
+    launch_process_init(&c->process, process->name, (const char *const *)process->argv, n);
 }
+
+void child_fini(struct child *c) { launch_process_fini(&c->process); }
 
 static void child_log_path(char path[PATH_MAX], const char *run_dir, const char *name)
 {
@@ -47,8 +54,8 @@ static _Noreturn void child_exec(const struct child *c, const char *log, pid_t s
     if (fd < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
         dup2(fd, STDERR_FILENO) < 0)
         _exit(127);
-    execv(c->process->argv[0], c->process->argv);
-    dprintf(STDERR_FILENO, "%s: %s\n", c->process->argv[0], strerror(errno));
+    execv(c->process.argv[0], c->process.argv);
+    dprintf(STDERR_FILENO, "%s: %s\n", c->process.argv[0], strerror(errno));
     _exit(127);
 }
 
@@ -58,12 +65,12 @@ int child_start(struct child *c, const char *run_dir, int64_t now, struct err *e
     pid_t supervisor = getpid(), pid;
 
     ASSERT(!c->pid);
-    child_log_path(log, run_dir, c->process->name);
+    child_log_path(log, run_dir, c->process.name);
     pid = fork();
     if (pid == 0)
         child_exec(c, log, supervisor);
     if (pid < 0)
-        return err_set(e, ERR_IO, "%s: cannot fork: %s", c->process->name, strerror(errno));
+        return err_set(e, ERR_IO, "%s: cannot fork: %s", c->process.name, strerror(errno));
     c->pid = pid;
     c->started = now;
     return 0;

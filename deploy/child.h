@@ -12,13 +12,16 @@
 #include "deploy/launch.h"
 
 struct child {
-    const struct launch_process *process; /* borrowed */
-    pid_t pid;                            /* 0: does not run */
+    struct launch_process process; /* owned */
+    pid_t pid;                     /* 0: does not run */
     int64_t started, restart_at;          /* restart_at matters while pid is 0 */
-    int64_t backoff;                      /* ns until the restart after next death */
+    int64_t backoff;               /* ns until the restart after next death */
+    bool leaving;                  /* it is not started again */
 };
 
+/* Copies the process. */
 void child_init(struct child *c, const struct launch_process *process);
+void child_fini(struct child *c);
 
 /* Forks and executes it, stdout and stderr appended to RUN_DIR/NAME.log. It dies with us. That the
  * program cannot be executed shows in its log and exit code 127. */

@@ -121,7 +121,7 @@ int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
         const struct plan_node *node = &p->nodes[i];
         struct launch_process *process = &l->processes[l->n++];
 
-        process->name = node->place->name;
+        process->name = mem_strdup(node->place->name);
         process->argv = argv_of[node->place->kind](&places, node);
         if (access(process->argv[0], X_OK) && !rc)
             rc = err_set(e, ERR_NOT_FOUND, "%s: %s", process->argv[0], strerror(errno));
@@ -129,13 +129,28 @@ int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
     return rc;
 }
 
+void launch_process_init(struct launch_process *out, const char *name, const char *const *argv,
+                         size_t n)
+{
+    out->name = mem_strdup(name);
+    out->argv = mem_calloc(n + 1, sizeof(*out->argv));
+    for (size_t i = 0; i < n; i++)
+        out->argv[i] = mem_strdup(argv[i]);
+}
+
+void launch_process_fini(struct launch_process *p)
+{
+    for (char **arg = p->argv; arg && *arg; arg++)
+        mem_free(*arg);
+    mem_free(p->argv);
+    mem_free(p->name);
+    *p = (struct launch_process){0};
+}
+
 void launch_fini(struct launch *l)
 {
-    for (size_t i = 0; i < l->n; i++) {
-        for (char **arg = l->processes[i].argv; *arg; arg++)
-            mem_free(*arg);
-        mem_free(l->processes[i].argv);
-    }
+    for (size_t i = 0; i < l->n; i++)
+        launch_process_fini(&l->processes[i]);
     mem_free(l->processes);
     *l = (struct launch){0};
 }

@@ -10,9 +10,14 @@
 #include "deploy/plan.h"
 
 struct launch_process {
-    const char *name; /* borrowed from the plan: "router", "decode-1" */
-    char **argv;      /* NULL-terminated, owned; argv[0] is the program's path */
+    char *name;  /* owned: "router", "decode-1" */
+    char **argv; /* NULL-terminated, owned; argv[0] is the program's path */
 };
+
+/* out gets copies of its own of name and argv[n]. */
+void launch_process_init(struct launch_process *out, const char *name, const char *const *argv,
+                         size_t n);
+void launch_process_fini(struct launch_process *p);
 
 struct launch {
     struct launch_process *processes; /* the router first */

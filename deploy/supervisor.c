@@ -17,7 +17,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "daemon/options.h"
+#include "deploy/api.h"
 #include "deploy/child.h"
+#include "deploy/control.h"
 
 #define SUPERVISOR_PATIENCE (3 * CLOCK_S) /* from SIGTERM to SIGKILL */
 
@@ -26,11 +29,12 @@ enum supervisor_state { STARTING, RUNNING, STOPPING };
 /* The supervisor process itself. */
 struct supervise {
     struct rundir *dir;
-    struct child *children;
+    struct child **children; /* [n], each allocated: `add` and `remove` change the list */
     size_t n;
     enum supervisor_state state;
     int signal_fd;
     int up_fd;       /* `up`, -1 once it has detached or gone */
+    int control_fd;  /* control.h */
     int64_t kill_at; /* while STOPPING; INT64_MAX once done */
     int code;        /* what we exit with */
 };
@@ -38,7 +42,7 @@ struct supervise {
 static bool supervise_anybody(const struct supervise *s)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (s->children[i].pid)
+        if (s->children[i]->pid)
             return true;
     return false;
 }
@@ -46,8 +50,8 @@ static bool supervise_anybody(const struct supervise *s)
 static void supervise_kill(const struct supervise *s, int signo)
 {
     for (size_t i = 0; i < s->n; i++)
-        if (s->children[i].pid)
-            kill(s->children[i].pid, signo);
+        if (s->children[i]->pid)
+            kill(s->children[i]->pid, signo);
 }
 
 /* Why it ends goes to the log, and to `up` if it still listens. */
@@ -69,7 +73,7 @@ static void supervise_start(struct supervise *s, struct child *c, int64_t now)
     struct err e = {0};
 
     if (child_start(c, s->dir->path, now, &e) == 0) {
-        log_info("process", "started name=%s pid=%ld", c->process->name, (long)c->pid);
+        log_info("process", "started name=%s pid=%ld", c->process.name, (long)c->pid);
     } else if (s->state == STARTING) {
         supervise_end(s, 1, e.text);
     } else {
@@ -85,17 +89,33 @@ static void supervise_death(struct supervise *s, struct child *c, int status, in
     child_status_text(status, &how);
     child_ended(c, now);
     if (s->state == STARTING) {
-        str_addf(&why, "%s ended at start, %s: ", c->process->name, str_text(&how));
-        child_last_words(c->process->name, s->dir->path, &why);
+        str_addf(&why, "%s ended at start, %s: ", c->process.name, str_text(&how));
+        child_last_words(c->process.name, s->dir->path, &why);
         supervise_end(s, 1, str_text(&why));
-    } else if (s->state == RUNNING) {
-        log_warn("process", "died name=%s how=\"%s\" restart_ms=%.0f", c->process->name,
+    } else if (s->state == RUNNING && !c->leaving) {
+        log_warn("process", "died name=%s how=\"%s\" restart_ms=%.0f", c->process.name,
                  str_text(&how), clock_ms(c->restart_at - now));
     } else {
-        log_info("process", "ended name=%s how=\"%s\"", c->process->name, str_text(&how));
+        log_info("process", "ended name=%s how=\"%s\"", c->process.name, str_text(&how));
     }
     str_fini(&how);
     str_fini(&why);
+}
+
+static void supervise_add(struct supervise *s, const struct launch_process *process)
+{
+    struct child *c = mem_alloc(sizeof(*c));
+
+    child_init(c, process);
+    s->children = mem_realloc(s->children, (s->n + 1) * sizeof(*s->children));
+    s->children[s->n++] = c;
+}
+
+static void supervise_forget(struct supervise *s, size_t i)
+{
+    child_fini(s->children[i]);
+    mem_free(s->children[i]);
+    memmove(&s->children[i], &s->children[i + 1], (--s->n - i) * sizeof(*s->children));
 }
 
 static void supervise_reap(struct supervise *s)
@@ -106,8 +126,105 @@ static void supervise_reap(struct supervise *s)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         for (size_t i = 0; i < s->n; i++)
-            if (s->children[i].pid == pid)
-                supervise_death(s, &s->children[i], status, now);
+            if (s->children[i]->pid == pid) {
+                supervise_death(s, s->children[i], status, now);
+                if (s->children[i]->leaving)
+                    supervise_forget(s, i);
+                break;
+            }
+}
+
+/* The child of that name, s->n if there is none. */
+static size_t supervise_find(const struct supervise *s, const char *name)
+{
+    size_t i = 0;
+
+    while (i < s->n && strcmp(s->children[i]->process.name, name) != 0)
+        i++;
+    return i;
+}
+
+static json_t *supervise_list(const struct supervise *s)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < s->n; i++) {
+        const struct child *c = s->children[i];
+        json_t *argv = json_array();
+
+        for (char **arg = c->process.argv; *arg; arg++)
+            json_array_append_new(argv, json_string(*arg));
+        json_array_append_new(list, json_pack("{s:s, s:I, s:o}", "name", c->process.name, "pid",
+                                              (json_int_t)c->pid, "argv", argv));
+    }
+    return json_pack("{s:o}", "processes", list);
+}
+
+static json_t *supervise_op_add(struct supervise *s, const json_t *request)
+{
+    const char *name = api_text(request, "name"), *wrong = options_name_wrong(name);
+    const json_t *argv = json_object_get(request, "argv");
+    size_t n = json_array_size(argv), texts = 0;
+    struct launch_process process;
+    const char **args;
+    json_t *reply;
+
+    if (wrong)
+        return control_error("name: \"%.80s\" %s", name, wrong);
+    if (supervise_find(s, name) < s->n)
+        return control_error("there is a process %s already", name);
+    if (s->state != RUNNING)
+        return control_error("the cluster is just being started or ended; try again");
+    args = mem_calloc(n, sizeof(*args));
+    for (size_t i = 0; i < n; i++)
+        args[i] = json_string_value(json_array_get(argv, i));
+    for (size_t i = 0; i < n; i++)
+        texts += args[i] != NULL;
+    if (!n || texts < n || args[0][0] != '/') {
+        reply = control_error("argv: a list of texts is needed, the first an absolute path");
+    } else {
+        launch_process_init(&process, name, args, n);
+        supervise_add(s, &process);
+        supervise_start(s, s->children[s->n - 1], clock_now());
+        launch_process_fini(&process);
+        reply = json_object();
+    }
+    mem_free(args);
+    return reply;
+}
+
+static json_t *supervise_op_remove(struct supervise *s, const json_t *request)
+{
+    const char *name = api_text(request, "name");
+    size_t i = supervise_find(s, name);
+    struct child *c;
+
+    if (i == s->n)
+        return control_error("there is no process \"%.80s\"", name);
+    if (i == 0)
+        return control_error("%s, the router, is not removed; `tandem down` ends the cluster", name);
+    c = s->children[i];
+    c->leaving = true;
+    log_info("process", "leaving name=%s", name);
+    if (!c->pid)
+        supervise_forget(s, i);
+    else if (json_is_true(json_object_get(request, "stop")))
+        kill(c->pid, SIGTERM);
+    return json_object();
+}
+
+static json_t *supervise_answer(void *ctx, const json_t *request)
+{
+    struct supervise *s = ctx;
+    const char *op = api_text(request, "op");
+
+    if (!strcmp(op, "list"))
+        return supervise_list(s);
+    if (!strcmp(op, "add"))
+        return supervise_op_add(s, request);
+    if (!strcmp(op, "remove"))
+        return supervise_op_remove(s, request);
+    return control_error("op: \"%.80s\" is none of list, add, remove", op);
 }
 
 static void supervise_signals(struct supervise *s)
@@ -160,7 +277,7 @@ static int supervise_timers(struct supervise *s)
         next = s->kill_at;
     }
     for (size_t i = 0; i < s->n && s->state == RUNNING; i++) {
-        struct child *c = &s->children[i];
+        struct child *c = s->children[i];
 
         if (!c->pid && now >= c->restart_at)
             supervise_start(s, c, now);
@@ -176,7 +293,8 @@ static void supervise_loop(struct supervise *s)
 {
     while (s->state != STOPPING || supervise_anybody(s)) {
         struct pollfd fds[] = {{.fd = s->signal_fd, .events = POLLIN},
-                               {.fd = s->up_fd, .events = POLLIN}};
+                               {.fd = s->up_fd, .events = POLLIN},
+                               {.fd = s->control_fd, .events = POLLIN}};
 
         if (poll(fds, ARRAY_LEN(fds), supervise_timers(s)) < 0 && errno != EINTR) {
             supervise_end(s, 1, strerror(errno));
@@ -186,6 +304,8 @@ static void supervise_loop(struct supervise *s)
             supervise_signals(s);
         if (s->up_fd >= 0 && fds[1].revents)
             supervise_up(s);
+        if (s->control_fd >= 0 && fds[2].revents)
+            control_serve(s->control_fd, supervise_answer, s);
     }
 }
 
@@ -227,22 +347,22 @@ static int supervise_detach(const struct rundir *d)
 /* The whole life of the supervisor process. */
 static _Noreturn void supervise_main(struct rundir *d, const struct launch *l, int up_fd)
 {
-    struct supervise s = {.dir = d, .up_fd = up_fd, .n = l->n, .signal_fd = supervise_signal_fd()};
+    struct supervise s = {.dir = d, .up_fd = up_fd, .control_fd = -1,
+                          .signal_fd = supervise_signal_fd()};
     struct err e = {0};
     int64_t now = clock_now();
 
     log_init("supervisor", LOG_INFO);
     if (s.signal_fd < 0 || supervise_detach(d))
         err_set(&e, ERR_IO, "the supervisor cannot start: %s", strerror(errno));
-    else
-        rundir_write_pid(d, getpid(), &e);
-    s.children = mem_calloc(s.n, sizeof(*s.children));
-    for (size_t i = 0; i < s.n; i++)
-        child_init(&s.children[i], &l->processes[i]);
+    else if (!rundir_write_pid(d, getpid(), &e))
+        s.control_fd = control_listen(d, &e);
+    for (size_t i = 0; i < l->n; i++)
+        supervise_add(&s, &l->processes[i]);
     if (e.code)
         supervise_end(&s, 1, e.text);
     for (size_t i = 0; i < s.n && s.state == STARTING; i++)
-        supervise_start(&s, &s.children[i], now);
+        supervise_start(&s, s.children[i], now);
     supervise_loop(&s);
     rundir_remove(d);
     _exit(s.code); /* what was inherited from `up` is not ours to flush or free */

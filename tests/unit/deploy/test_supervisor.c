@@ -17,6 +17,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "deploy/child.h"
+#include "deploy/control.h"
 
 static char base[] = "/tmp/tandem-supervisor-XXXXXX";
 
@@ -36,7 +37,7 @@ static int teardown(void **state) /* succeeds only if nothing was left */
 static struct supervisor start(struct rundir *d, const char *script)
 {
     char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)(uintptr_t)script, NULL};
-    struct launch_process process = {.name = "node-1", .argv = argv};
+    struct launch_process process = {.name = (char *)"node-1", .argv = argv};
     const struct launch l = {.processes = &process, .n = 1};
     struct supervisor s;
     struct err e = {0};
@@ -80,7 +81,7 @@ static void test_a_death_at_start_is_told_with_its_last_words(void **state)
 static void test_a_program_that_is_no_program(void **state)
 {
     char *argv[] = {(char *)"/nonexistent/tandem-x", NULL};
-    struct launch_process process = {.name = "node-1", .argv = argv};
+    struct launch_process process = {.name = (char *)"node-1", .argv = argv};
     const struct launch l = {.processes = &process, .n = 1};
     struct supervisor s;
     struct rundir d;
@@ -183,10 +184,12 @@ static void test_children_die_with_a_killed_supervisor(void **state)
 
 static void test_restarts_slow_down_and_recover(void **state)
 {
+    char *argv[] = {(char *)"/bin/true", NULL};
+    const struct launch_process process = {.name = (char *)"node-1", .argv = argv};
     struct child c;
 
     (void)state;
-    child_init(&c, NULL);
+    child_init(&c, &process);
     c.started = 0;
     child_ended(&c, 0);
     assert_true(c.restart_at == 200 * CLOCK_MS);
@@ -197,6 +200,70 @@ static void test_restarts_slow_down_and_recover(void **state)
     assert_true(c.restart_at == 5 * CLOCK_S);
     child_ended(&c, 10 * CLOCK_S); /* it ran for ten seconds */
     assert_true(c.restart_at == 10 * CLOCK_S + 200 * CLOCK_MS);
+    child_fini(&c);
+}
+
+/* The supervisor's answer to one line of JSON: a new object. */
+static json_t *ask(const struct rundir *d, const char *request)
+{
+    struct err e = {0};
+    json_t *reply;
+
+    if (control_ask(&reply, d, json_loads(request, 0, NULL), &e)) {
+        assert_int_equal(e.code, ERR_PEER);
+        return json_string(e.text);
+    }
+    return reply;
+}
+
+static void assert_answer(const struct rundir *d, const char *request, const char *sentence)
+{
+    json_t *reply = ask(d, request);
+
+    assert_true(json_is_string(reply));
+    assert_string_equal(json_string_value(reply), sentence);
+    json_decref(reply);
+}
+
+static size_t count_processes(const struct rundir *d)
+{
+    json_t *reply = ask(d, "{\"op\": \"list\"}");
+    size_t n = json_array_size(json_object_get(reply, "processes"));
+
+    json_decref(reply);
+    return n;
+}
+
+static void test_processes_are_added_and_removed_while_it_runs(void **state)
+{
+    static const char add[] = "{\"op\": \"add\", \"name\": \"node-2\", \"argv\": [\"/bin/sh\", \"-c\","
+                              " \"cd $TANDEM_RUN_DIR/tandem-$(id -u)/demo; echo >>more; exec sleep"
+                              " 1000\"]}";
+    struct rundir d;
+    struct supervisor s = start(&d, mortal);
+
+    (void)state;
+    wait_for(&d, "starts", 1);
+    supervisor_tell(&s, SUPERVISOR_READY);
+    json_decref(ask(&d, "{\"op\": \"list\"}")); /* READY was read before */
+    json_decref(ask(&d, add));
+    wait_for(&d, "more", 1);
+    assert_int_equal(count_processes(&d), 2);
+    assert_answer(&d, add, "there is a process node-2 already");
+    assert_answer(&d, "{\"op\": \"add\", \"name\": \"../x\"}",
+                  "name: \"../x\" is not a name: 1 to 63 letters, digits, '.', '_' or '-', not "
+                  "starting with '.' or '-'");
+    assert_answer(&d, "{\"op\": \"add\", \"name\": \"x\", \"argv\": [\"/bin/true\", 5]}",
+                  "argv: a list of texts is needed, the first an absolute path");
+    assert_answer(&d, "{\"op\": \"remove\", \"name\": \"node-9\"}", "there is no process \"node-9\"");
+    assert_answer(&d, "{\"op\": \"remove\", \"name\": \"node-1\"}",
+                  "node-1, the router, is not removed; `tandem down` ends the cluster");
+    assert_answer(&d, "{\"op\": \"fly\"}", "op: \"fly\" is none of list, add, remove");
+    json_decref(ask(&d, "{\"op\": \"remove\", \"name\": \"node-2\", \"stop\": true}"));
+    while (count_processes(&d) > 1)
+        usleep(2000);
+    assert_int_equal(supervisor_stop(&s), 0);
+    assert_true(is_gone(&d));
 }
 
 int main(void)
@@ -209,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_it_goes_on_once_up_has_detached),
         cmocka_unit_test(test_children_die_with_a_killed_supervisor),
         cmocka_unit_test(test_restarts_slow_down_and_recover),
+        cmocka_unit_test(test_processes_are_added_and_removed_while_it_runs),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
