@@ -253,6 +253,89 @@ int place(struct placement *out, const struct topo *const *hosts, size_t n_hosts
     return rc;
 }
 
+/* Whether one of the running nodes, of the kind (PLACE_ROUTER: of any), computes on this processor. */
+static bool pu_taken(const struct place_node *running, size_t n, enum place_kind kind, uint32_t pu)
+{
+    for (size_t i = 0; i < n; i++)
+        for (uint32_t k = 0; k < running[i].n_pus; k++)
+            if (running[i].kind != PLACE_ROUTER && running[i].pus[k] == pu &&
+                (kind == PLACE_ROUTER || running[i].kind == kind))
+                return true;
+    return false;
+}
+
+/* The domain's cores that `running` has, or has not, into pus (NULL: only counted). */
+static uint32_t domain_pus(uint32_t *pus, const struct topo_domain *d,
+                           const struct place_node *running, size_t n, enum place_kind kind,
+                           bool taken)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < d->n_cores; i++) {
+        if (pu_taken(running, n, kind, d->cores[i].pu) != taken)
+            continue;
+        if (pus)
+            pus[count] = d->cores[i].pu;
+        count++;
+    }
+    return count;
+}
+
+/* Most free cores; among those without, fewest nodes a core. The first of equals. */
+static uint32_t domain_for_one_more(const struct topo *t, const struct place_node *running, size_t n)
+{
+    uint32_t best = 0, best_free = 0, best_nodes = 0;
+
+    for (uint32_t d = 0; d < t->n_domains; d++) {
+        const struct topo_domain *domain = &t->domains[d];
+        uint32_t free = domain_pus(NULL, domain, running, n, PLACE_ROUTER, false), nodes = 0;
+
+        for (size_t i = 0; i < n; i++)
+            nodes += running[i].kind != PLACE_ROUTER && running[i].domain == d;
+        if (d == 0 || free > best_free ||
+            (free == best_free && (uint64_t)nodes * t->domains[best].n_cores <
+                                      (uint64_t)best_nodes * domain->n_cores)) {
+            best = d;
+            best_free = free;
+            best_nodes = nodes;
+        }
+    }
+    return best;
+}
+
+static bool name_taken(const struct place_node *running, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(running[i].name, name))
+            return true;
+    return false;
+}
+
+int place_add(struct place_node *out, const struct topo *t, const struct place_node *running,
+              size_t n, enum place_kind kind, struct err *e)
+{
+    const struct topo_domain *d;
+    uint32_t number = 0, own;
+
+    memset(out, 0, sizeof(*out));
+    if (n >= PLACE_NODES_MAX)
+        return err_set(e, ERR_LIMIT, "place: %zu nodes run, at most %u", n, PLACE_NODES_MAX);
+    out->kind = kind;
+    out->domain = domain_for_one_more(t, running, n);
+    d = &t->domains[out->domain];
+    out->pus = mem_calloc(d->n_cores, sizeof(*out->pus));
+    out->n_pus = domain_pus(out->pus, d, running, n, PLACE_ROUTER, false);
+    if (!out->n_pus) {
+        out->shared = true;
+        own = domain_pus(out->pus, d, running, n, kind, true);
+        out->n_pus = own ? own : domain_pus(out->pus, d, running, n, PLACE_ROUTER, true);
+    }
+    do
+        snprintf(out->name, sizeof(out->name), "%s-%u", place_kind_name(kind), ++number);
+    while (name_taken(running, n, out->name));
+    return ERR_OK;
+}
+
 void placement_fini(struct placement *p)
 {
     for (size_t i = 0; i < p->n; i++)
