@@ -1,5 +1,6 @@
 #include "deploy/api.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -24,6 +25,26 @@ int api_cluster(json_t **reply, const char *url, struct err *e)
         }
     }
     str_fini(&body);
+    return rc;
+}
+
+int api_drain(const char *url, const char *node, struct err *e)
+{
+    json_t *request = json_pack("{s:s}", "node", node), *reply;
+    char *text = json_dumps(request, JSON_COMPACT);
+    struct str body = {0};
+    int status = 0;
+    int rc = http_fetch(&status, &body, "POST", url, "/tandem/drain", text, API_TIMEOUT_MS, e);
+
+    if (!rc && status != 200) {
+        reply = json_loadb(str_text(&body), body.len, 0, NULL);
+        rc = err_set(e, ERR_PEER, "%s: %s", node,
+                     api_error(reply) ? api_error(reply) : "the router does not drain it");
+        json_decref(reply);
+    }
+    str_fini(&body);
+    free(text); /* jansson's own */
+    json_decref(request);
     return rc;
 }
 

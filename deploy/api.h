@@ -18,6 +18,9 @@ int api_cluster(json_t **reply, const char *url, struct err *e);
  * the router of another cluster, which may have the port, is not taken for ours. */
 bool api_ready(const char *url, pid_t supervisor, size_t n_nodes);
 
+/* POST /tandem/drain: the node finishes what it has and leaves. ERR_PEER with the router's sentence. */
+int api_drain(const char *url, const char *node, struct err *e);
+
 /* Member `key` of an object as text or number; "" and 0 if it is missing or something else. */
 const char *api_text(const json_t *object, const char *key);
 json_int_t api_number(const json_t *object, const char *key);

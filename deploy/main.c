@@ -20,6 +20,7 @@ static const struct subcommand {
     {"down", cmd_down, "[FILE|CLUSTER]", "end it, leaving nothing behind"},
     {"status", cmd_status, "[FILE|CLUSTER]", "show its nodes and what they do"},
     {"run", cmd_run, "[FILE|CLUSTER] PROMPT", "send one prompt and stream the answer; -i to chat"},
+    {"scale", cmd_scale, "[FILE|CLUSTER] KIND=N", "add or drain nodes while it serves"},
     {"plan", cmd_plan, "FILE", "show what `up` would start, and where"},
     {"tokenize", cmd_tokenize, "TEXT", "show the tokens of a text"},
     {"detokenize", cmd_detokenize, "ID...", "show the text of tokens"},
