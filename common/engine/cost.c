@@ -66,7 +66,7 @@ static void layer_cost(struct cost *c, const struct engine *en, const struct mod
 static void attention_cost(struct cost *c, const struct engine *en, const struct batch *b, bool wanted)
 {
     const struct hparams *hp = &en->model.hp;
-    double token = 2.0 * hp->n_head_kv * hp->head_dim * en->layout.element_bytes, read = 0;
+    double token = (double)kv_layout_token_bytes(&en->layout), read = 0;
 
     for (uint32_t i = 0; i < b->n; i++) {
         const struct batch_row *row = &b->rows[i];

@@ -3,14 +3,30 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "kv/kv_q8.h"
 #include "model/dtype.h"
+#include "model/hparams.h"
 
-static size_t kv_type_bytes(enum kv_type type) { return type == KV_F32 ? 4 : 2; }
+static size_t kv_type_bytes(enum kv_type type)
+{
+    return type == KV_F32 ? 4 : type == KV_Q8 ? 1 : 2;
+}
+
+/* Bytes of a token's K or V of one head in the canonical form: q8 has its scale in front. */
+static size_t kv_row_bytes(const struct kv_layout *l, enum kv_type wire)
+{
+    return l->head_dim * kv_type_bytes(wire) + (wire == KV_Q8 ? sizeof(float) : 0);
+}
+
+bool kv_wire_exact(enum kv_type wire, enum kv_type pool)
+{
+    return wire == pool || (wire == KV_F32 && pool != KV_Q8); /* of q8, not every scale */
+}
 
 size_t kv_wire_bytes(const struct kv_layout *l, enum kv_type wire, uint32_t head_count,
                      uint32_t n_tokens)
 {
-    return (size_t)2 * head_count * n_tokens * l->head_dim * kv_type_bytes(wire);
+    return (size_t)2 * head_count * n_tokens * kv_row_bytes(l, wire);
 }
 
 uint32_t kv_wire_heads(const struct kv_layout *l, enum kv_type wire, size_t limit)
@@ -18,112 +34,154 @@ uint32_t kv_wire_heads(const struct kv_layout *l, enum kv_type wire, size_t limi
     return u32_min(l->n_kv_head, (uint32_t)(limit / kv_wire_bytes(l, wire, 1, KV_PAGE_TOKENS)));
 }
 
-static float kv_element(const uint8_t *p, enum kv_type type)
-{
-    uint16_t h;
-    float f;
+/* One token's K or V of one head as it lies in a page: elements n times `stride` apart; those of
+ * bf16's K in pairs, so that the second of each pair is `pair` from the first. */
+struct kv_row {
+    uint8_t *data, *scale; /* scale: of q8 */
+    size_t stride, pair;   /* bytes */
+};
 
-    memcpy(&h, p, 2);
-    if (type == KV_F16)
-        return dtype_f16_to_f32(h);
-    if (type == KV_BF16)
-        return dtype_bf16_to_f32(h);
-    memcpy(&f, p, 4);
-    return f;
+static struct kv_row kv_row(const struct kv_layout *l, const uint8_t *head, bool v, size_t token)
+{
+    size_t (*at)(const struct kv_layout *, size_t, size_t) = v ? kv_layout_v_at : kv_layout_k_at;
+    size_t first = at(l, token, 0), bytes = l->element_bytes;
+    uint8_t *base = (uint8_t *)head + (v ? l->v_offset : 0);
+
+    return (struct kv_row){
+        .data = base + first * bytes,
+        .scale = (uint8_t *)head + (v ? l->v_scales : l->k_scales) + token * sizeof(float),
+        .stride = (at(l, token, 2) - first) * bytes,
+        .pair = (at(l, token, 1) - first) * bytes,
+    };
 }
 
-static void kv_element_set(uint8_t *p, enum kv_type type, float f)
+static uint8_t *kv_row_at(const struct kv_row *r, size_t dim)
 {
-    uint16_t h = type == KV_F16 ? dtype_f32_to_f16(f) : dtype_f32_to_bf16(f);
-
-    if (type == KV_F32)
-        memcpy(p, &f, 4);
-    else
-        memcpy(p, &h, 2);
+    return r->data + dim / 2 * r->stride + dim % 2 * r->pair;
 }
 
-/* Copies n elements, changing type on the way; strides in elements. The wire side comes from a frame
- * and has no alignment, so elements are moved byte by byte as far as C is concerned. */
-static void kv_copy(uint8_t *to, enum kv_type ot, size_t os, const uint8_t *from, enum kv_type it,
-                    size_t is, size_t n)
+/* n elements of one type, so many bytes apart. The wire side comes from a frame and has no alignment;
+ * a memcpy of constant length is a single move. */
+static void kv_copy(uint8_t *to, size_t os, const uint8_t *from, size_t is, size_t bytes, size_t n)
 {
-    size_t ob = kv_type_bytes(ot), ib = kv_type_bytes(it);
-
-    os *= ob;
-    is *= ib;
-    if (ot == it && ob == 2) {
+    if (bytes == 2)
         for (size_t i = 0; i < n; i++)
             memcpy(to + i * os, from + i * is, 2);
-    } else if (ot == it) {
+    else if (bytes == 1)
+        for (size_t i = 0; i < n; i++)
+            to[i * os] = from[i * is];
+    else
         for (size_t i = 0; i < n; i++)
             memcpy(to + i * os, from + i * is, 4);
-    } else {
-        for (size_t i = 0; i < n; i++)
-            kv_element_set(to + i * os, ot, kv_element(from + i * is, it));
+}
+
+static void kv_row_copy(const struct kv_row *to, const struct kv_row *from, size_t bytes, size_t n)
+{
+    if (to->stride == 2 * to->pair && from->stride == 2 * from->pair) {
+        kv_copy(to->data, to->pair, from->data, from->pair, bytes, n);
+        return;
+    }
+    kv_copy(to->data, to->stride, from->data, from->stride, bytes, (n + 1) / 2);
+    kv_copy(to->data + to->pair, to->stride, from->data + from->pair, from->stride, bytes, n / 2);
+}
+
+static void kv_row_get(float *to, const struct kv_row *from, enum kv_type type, size_t n)
+{
+    float d = 0;
+
+    if (type == KV_Q8)
+        memcpy(&d, from->scale, 4);
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *in = kv_row_at(from, i);
+        uint16_t h;
+
+        if (type == KV_F32) {
+            memcpy(to + i, in, 4);
+        } else if (type == KV_Q8) {
+            to[i] = d * (float)(int8_t)*in;
+        } else {
+            memcpy(&h, in, 2);
+            to[i] = type == KV_F16 ? dtype_f16_to_f32(h) : dtype_bf16_to_f32(h);
+        }
     }
 }
 
-/* Every `step`th element of one token's K or V, from dimension `first` on: as they lie in a page. */
-struct kv_lane {
-    size_t at, stride, n; /* elements */
-};
-
-static struct kv_lane kv_lane(const struct kv_layout *l, bool v, size_t token, size_t first,
-                              size_t step)
+static void kv_row_set(const struct kv_row *to, enum kv_type type, const float *from, size_t n)
 {
-    size_t (*at)(const struct kv_layout *, size_t, size_t) = v ? kv_layout_v_at : kv_layout_k_at;
+    int8_t q[HPARAMS_HEAD_DIM_MAX];
+    float d;
 
-    return (struct kv_lane){at(l, token, first), at(l, token, first + step) - at(l, token, first),
-                            (l->head_dim - first + step - 1) / step};
+    if (type == KV_Q8) {
+        d = kv_q8_row(q, 1, from, n);
+        memcpy(to->scale, &d, 4);
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *out = kv_row_at(to, i);
+        uint16_t h;
+
+        if (type == KV_F32) {
+            memcpy(out, from + i, 4);
+        } else if (type == KV_Q8) {
+            *out = (uint8_t)q[i];
+        } else {
+            h = type == KV_F16 ? dtype_f32_to_f16(from[i]) : dtype_f32_to_bf16(from[i]);
+            memcpy(out, &h, 2);
+        }
+    }
 }
 
-/* Steps in which the elements of one token lie evenly: K of bf16 is in pairs. */
-static size_t kv_steps(const struct kv_layout *l, bool v) { return l->type == KV_BF16 && !v ? 2 : 1; }
+static void kv_row_move(const struct kv_row *to, enum kv_type ot, const struct kv_row *from,
+                        enum kv_type it, size_t n)
+{
+    float x[HPARAMS_HEAD_DIM_MAX];
+
+    ASSERT(n <= ARRAY_LEN(x));
+    if (ot != it) {
+        kv_row_get(x, from, it, n);
+        kv_row_set(to, ot, x, n);
+        return;
+    }
+    if (ot == KV_Q8)
+        memcpy(to->scale, from->scale, sizeof(float));
+    kv_row_copy(to, from, kv_type_bytes(ot), n);
+}
+
+/* The canonical row at p. */
+static struct kv_row kv_wire_row(const uint8_t *p, enum kv_type wire)
+{
+    size_t bytes = kv_type_bytes(wire);
+
+    return (struct kv_row){.data = (uint8_t *)p + (wire == KV_Q8 ? sizeof(float) : 0),
+                           .scale = (uint8_t *)p, .stride = 2 * bytes, .pair = bytes};
+}
+
+/* All rows, into the page or out of it: of the two sides, only the one written to is changed. */
+static void kv_wire_walk(bool import, const uint8_t *canonical, enum kv_type wire,
+                         const struct kv_layout *l, const uint8_t *page, uint32_t layer,
+                         uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
+{
+    ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
+    for (int v = 0; v < 2; v++)
+        for (uint32_t h = head_first; h < head_first + head_count; h++)
+            for (uint32_t t = 0; t < n_tokens; t++, canonical += kv_row_bytes(l, wire)) {
+                struct kv_row in_page = kv_row(l, page + kv_layout_k(l, layer, h), v, t);
+                struct kv_row on_wire = kv_wire_row(canonical, wire);
+
+                if (import)
+                    kv_row_move(&in_page, l->type, &on_wire, wire, l->head_dim);
+                else
+                    kv_row_move(&on_wire, wire, &in_page, l->type, l->head_dim);
+            }
+}
 
 void kv_wire_export(void *out, enum kv_type wire, const struct kv_layout *l, const uint8_t *page,
                     uint32_t layer, uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
-    uint8_t *to = out;
-    size_t row = l->head_dim * kv_type_bytes(wire);
-
-    ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
-    for (int v = 0; v < 2; v++) {
-        size_t steps = kv_steps(l, v);
-
-        for (uint32_t h = head_first; h < head_first + head_count; h++) {
-            const uint8_t *from = page + kv_layout_k(l, layer, h) + (v ? l->v_offset : 0);
-
-            for (uint32_t t = 0; t < n_tokens; t++, to += row)
-                for (size_t i = 0; i < steps; i++) {
-                    struct kv_lane s = kv_lane(l, v, t, i, steps);
-
-                    kv_copy(to + i * kv_type_bytes(wire), wire, steps,
-                            from + s.at * l->element_bytes, l->type, s.stride, s.n);
-                }
-        }
-    }
+    kv_wire_walk(false, out, wire, l, page, layer, head_first, head_count, n_tokens);
 }
 
 void kv_wire_import(uint8_t *page, const struct kv_layout *l, const void *in, enum kv_type wire,
                     uint32_t layer, uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
-    const uint8_t *from = in;
-    size_t row = l->head_dim * kv_type_bytes(wire);
-
-    ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
-    for (int v = 0; v < 2; v++) {
-        size_t steps = kv_steps(l, v);
-
-        for (uint32_t h = head_first; h < head_first + head_count; h++) {
-            uint8_t *to = page + kv_layout_k(l, layer, h) + (v ? l->v_offset : 0);
-
-            for (uint32_t t = 0; t < n_tokens; t++, from += row)
-                for (size_t i = 0; i < steps; i++) {
-                    struct kv_lane s = kv_lane(l, v, t, i, steps);
-
-                    kv_copy(to + s.at * l->element_bytes, l->type, s.stride,
-                            from + i * kv_type_bytes(wire), wire, steps, s.n);
-                }
-        }
-    }
+    kv_wire_walk(true, in, wire, l, page, layer, head_first, head_count, n_tokens);
 }
