@@ -24,6 +24,11 @@ bool kernels_kv_type(const struct kernels *k, enum kv_type type)
     return type != KV_BF16 || k->matmul_bf16;
 }
 
+enum kv_type kernels_kv_auto(const struct kernels *k)
+{
+    return kernels_kv_type(k, KV_BF16) ? KV_BF16 : KV_F16;
+}
+
 enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type)
 {
     if (type == DTYPE_F32 || type == DTYPE_F16)

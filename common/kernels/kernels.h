@@ -141,7 +141,7 @@ struct kernels {
     void (*axpy)(float *y, float a, const float *x, size_t n);
 
     /* Writes one token's k[n_kv_head][head_dim] and v (same shape) into slot pos % 32 of its page,
-     * at `layer`, in the pool's type (f16 rounds to nearest even). */
+     * at `layer`, in the pool's type (f16 rounds to nearest even; q8: kv_q8.h). */
     void (*kv_store)(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
                      const float *k, const float *v);
 
@@ -153,6 +153,8 @@ struct kernels {
      *   p[t] = exp(s[t] - new), 0 for t >= c
      *   sum = fma(sum, corr, P), P by tree: u[j] = p[j] + p[j + 16], then j + 8, 4, 2, 1
      *   o[i] = o[i] * corr; then for t ascending, t < c: o[i] = fma(p[t], v[t][i], o[i])
+     * Pages of q8: k and v are the int8, s[t] = scale * (that acc * scale of k[t]), and p[t] is
+     * multiplied by the scale of v[t] after sum and before o.
      * Pages of bf16, with B(y, a, b) = y + 32 products as in matmul_bf16 (zeros fill up a block):
      *   s[t] = blocks of 32 dimensions i ascending, from acc = 0: acc = B(acc, k[i][t], bf16(scale * q[i]))
      *   new, corr, p and sum as above
@@ -175,6 +177,9 @@ const struct kernels *kernels_get(enum cpu_tier tier);
 
 /* Whether the tier works on pages of a type: on all but bf16, which asks for the matrix unit. */
 bool kernels_kv_type(const struct kernels *k, enum kv_type type);
+
+/* What KV_AUTO is in a tier: the type that it works fastest on without a loss worth the name. */
+enum kv_type kernels_kv_auto(const struct kernels *k);
 
 /* The form of input that the tier's matmul takes for weights of a type. */
 enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type);

@@ -2,15 +2,18 @@
 #include <string.h>
 
 #include "kernels/tiers.h"
+#include "kv/kv_q8.h"
 
 #define TOKENS KV_PAGE_TOKENS
 
-/* Element i of K or V. */
+/* Element i of K or V; of q8 without its scale. */
 static float element(const uint8_t *base, const struct kv_layout *l, size_t i)
 {
     uint16_t h;
     float f;
 
+    if (l->type == KV_Q8)
+        return (int8_t)base[i];
     if (l->type == KV_F16) {
         memcpy(&h, base + 2 * i, 2);
         return dtype_f16_to_f32(h);
@@ -34,13 +37,33 @@ void kv_store_ref(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint
 {
     size_t slot = pos % TOKENS;
 
-    for (uint32_t h = 0; h < l->n_kv_head; h++)
-        for (size_t i = 0; i < l->head_dim; i++) {
-            uint8_t *kp = page + kv_layout_k(l, layer, h);
+    for (uint32_t h = 0; h < l->n_kv_head; h++, k += l->head_dim, v += l->head_dim) {
+        uint8_t *kp = page + kv_layout_k(l, layer, h), *vp = kp + l->v_offset;
 
-            element_set(kp, l, i * TOKENS + slot, k[h * l->head_dim + i]);
-            element_set(kp + l->v_offset, l, slot * l->v_stride + i, v[h * l->head_dim + i]);
+        if (l->type == KV_Q8) {
+            int8_t *vq = (int8_t *)vp + slot * l->v_stride;
+            float dk = kv_q8_row((int8_t *)kp + slot, TOKENS, k, l->head_dim);
+            float dv = kv_q8_row(vq, 1, v, l->head_dim);
+
+            memcpy(kp + l->k_scales + 4 * slot, &dk, 4);
+            memcpy(kp + l->v_scales + 4 * slot, &dv, 4);
+            continue;
         }
+        for (size_t i = 0; i < l->head_dim; i++) {
+            element_set(kp, l, i * TOKENS + slot, k[i]);
+            element_set(vp, l, slot * l->v_stride + i, v[i]);
+        }
+    }
+}
+
+/* The scale of token t among those at scales; 1 for what is not q8. */
+static float scale_of(const uint8_t *scales, const struct kv_layout *l, size_t t)
+{
+    float d = 1;
+
+    if (l->type == KV_Q8)
+        memcpy(&d, scales + 4 * t, 4);
+    return d;
 }
 
 /* u[0] = the sum of p[32] by the tree of kernels.h. */
@@ -65,7 +88,7 @@ static void attend_page(float *o, float *mx, float *sum, const float *q, const u
         s[t] = 0;
         for (size_t i = 0; i < l->head_dim; i++)
             s[t] = fmaf(element(kp, l, i * TOKENS + t), q[i], s[t]);
-        s[t] *= scale;
+        s[t] = s[t] * scale_of(kp + l->k_scales, l, t) * scale;
         top = s[t] > top ? s[t] : top;
     }
     top += 0.0f; /* -0 becomes +0, so that the order of comparing shows nowhere */
@@ -74,6 +97,8 @@ static void attend_page(float *o, float *mx, float *sum, const float *q, const u
         p[t] = kernels_exp(s[t] - top);
     *mx = top;
     *sum = fmaf(*sum, corr, tree_sum(p));
+    for (size_t t = 0; t < c; t++)
+        p[t] *= scale_of(kp + l->v_scales, l, t);
     for (size_t i = 0; i < l->head_dim; i++) {
         o[i] *= corr;
         for (size_t t = 0; t < c; t++)

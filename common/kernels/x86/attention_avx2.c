@@ -4,24 +4,31 @@
 #include "kernels/x86/heads.h"
 #include "kernels/x86/lanes_avx2.h"
 #include "kernels/x86/tile.h"
+#include "kv/kv_q8.h"
+#include "model/hparams.h"
 
 #define TOKENS KV_PAGE_TOKENS
 #define HEADS 2 /* query heads that pass over a page's K and V together */
 #define VECTORS 4 /* of 8 lanes: the tokens of a page, or dimensions of V */
 
-/* 8 elements of K or V. */
+/* 8 elements of K or V; of q8 without their scales. */
 TILE_INLINE __m256 elements(const uint8_t *base, enum kv_type type, size_t i)
 {
+    if (type == KV_Q8)
+        return _mm256_cvtepi32_ps(
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(base + i))));
     if (type == KV_F16)
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(base + 2 * i)));
     return _mm256_loadu_ps((const float *)(const void *)(base + 4 * i));
 }
 
-/* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: K of the page after. */
+/* s[g][t] = the dot products of heads q[g] with the page's 32 keys, times their scales if it has any.
+ * next: K of the page after. */
 TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t *k,
-                        const uint8_t *next, size_t dim, enum kv_type type, int heads)
+                        const uint8_t *scales, const uint8_t *next, size_t dim, enum kv_type type,
+                        int heads)
 {
-    const size_t row = type == KV_F16 ? 2 * TOKENS : 4 * TOKENS;
+    const size_t row = TOKENS * (type == KV_F16 ? 2 : type == KV_Q8 ? 1 : 4);
     __m256 acc[HEADS][VECTORS];
 
     TILE_UNROLL for (int g = 0; g < heads; g++)
@@ -40,9 +47,21 @@ TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t
                 acc[g][j] = _mm256_fmadd_ps(kj, x[g], acc[g][j]);
         }
     }
-    TILE_UNROLL for (int g = 0; g < heads; g++)
-        TILE_UNROLL for (int j = 0; j < VECTORS; j++)
-            _mm256_storeu_ps(s[g] + j * 8, acc[g][j]);
+    TILE_UNROLL for (int j = 0; j < VECTORS; j++) {
+        __m256 d = _mm256_setzero_ps();
+
+        if (scales)
+            d = elements(scales, KV_F32, (size_t)j * 8);
+        TILE_UNROLL for (int g = 0; g < heads; g++)
+            _mm256_storeu_ps(s[g] + j * 8, scales ? _mm256_mul_ps(acc[g][j], d) : acc[g][j]);
+    }
+}
+
+/* p *= the scales of V. Those of slots without a token are anything and count for nothing. */
+static inline void scale_weights(float *p, const uint8_t *scales)
+{
+    for (size_t j = 0; j < TOKENS; j += 8)
+        _mm256_storeu_ps(p + j, _mm256_mul_ps(_mm256_loadu_ps(p + j), elements(scales, KV_F32, j)));
 }
 
 static inline float max_lane(__m256 v)
@@ -122,75 +141,88 @@ TILE_INLINE void all_values(float *const *o, float (*p)[TOKENS], const float *co
         values(o, p, corr, v, l, t0, t1, i, type, 1, heads);
 }
 
-/* Scores and weights of `heads` heads from h on; t: the page's first token. */
-TILE_INLINE void tile_weights(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *k,
-                              const uint8_t *next, size_t dim, float scale, enum kv_type type,
-                              int heads)
+/* Scores and weights of `heads` heads from h on. */
+TILE_INLINE void tile_weights(struct heads *hs, uint32_t h, const struct page *x, float scale,
+                              enum kv_type type, int heads)
 {
-    scores(hs->p + h, hs->q + h, k, next, dim, type, heads);
-    for (uint32_t g = h; g < h + (uint32_t)heads; g++)
-        hs->corr[g] = softmax(hs->p[g], hs->mx + g, hs->sum + g, heads_tokens(hs, g, t), scale);
+    scores(hs->p + h, hs->q + h, x->k, x->k_scales, x->next, x->l->head_dim, type, heads);
+    for (uint32_t g = h; g < h + (uint32_t)heads; g++) {
+        hs->corr[g] = softmax(hs->p[g], hs->mx + g, hs->sum + g, heads_tokens(hs, g, x->t), scale);
+        if (x->v_scales)
+            scale_weights(hs->p[g], x->v_scales);
+    }
 }
 
 /* Their values: the tokens that all of them see together, the rest head by head. */
-TILE_INLINE void tile_values(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *v,
-                             const struct kv_layout *l, enum kv_type type, int heads)
+TILE_INLINE void tile_values(struct heads *hs, uint32_t h, const struct page *x, enum kv_type type,
+                             int heads)
 {
-    uint32_t c = heads_tokens(hs, h, t);
+    uint32_t c = heads_tokens(hs, h, x->t);
 
-    all_values(hs->o + h, hs->p + h, hs->corr + h, v, l, 0, c, type, heads);
+    all_values(hs->o + h, hs->p + h, hs->corr + h, x->v, x->l, 0, c, type, heads);
     for (uint32_t g = h + 1; g < h + (uint32_t)heads; g++)
-        if (heads_tokens(hs, g, t) > c)
-            all_values(hs->o + g, hs->p + g, NULL, v, l, c, heads_tokens(hs, g, t), type, 1);
+        if (heads_tokens(hs, g, x->t) > c)
+            all_values(hs->o + g, hs->p + g, NULL, x->v, x->l, c, heads_tokens(hs, g, x->t), type, 1);
 }
 
-static void weights(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *k, const uint8_t *next,
-                    size_t dim, float scale, enum kv_type type)
+#define TILE(type)                                                                                 \
+    do {                                                                                           \
+        if (hs->count - h < HEADS)                                                                 \
+            STEP(type, 1);                                                                         \
+        else                                                                                       \
+            STEP(type, HEADS);                                                                     \
+    } while (0)
+
+#define STEP(type, heads) tile_weights(hs, h, x, scale, type, heads)
+static void weights(struct heads *hs, uint32_t h, const struct page *x, float scale)
 {
-    switch ((hs->count - h < HEADS ? 1 : 2) * 2 + (type == KV_F32)) {
-    case 2: tile_weights(hs, h, t, k, next, dim, scale, KV_F16, 1); break;
-    case 3: tile_weights(hs, h, t, k, next, dim, scale, KV_F32, 1); break;
-    case 4: tile_weights(hs, h, t, k, next, dim, scale, KV_F16, 2); break;
-    default: tile_weights(hs, h, t, k, next, dim, scale, KV_F32, 2);
-    }
+    if (x->type == KV_F16)
+        TILE(KV_F16);
+    else if (x->type == KV_Q8)
+        TILE(KV_Q8);
+    else
+        TILE(KV_F32);
 }
+#undef STEP
 
-static void weighted(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *v,
-                     const struct kv_layout *l, enum kv_type type)
+#define STEP(type, heads) tile_values(hs, h, x, type, heads)
+static void weighted(struct heads *hs, uint32_t h, const struct page *x)
 {
-    switch ((hs->count - h < HEADS ? 1 : 2) * 2 + (type == KV_F32)) {
-    case 2: tile_values(hs, h, t, v, l, KV_F16, 1); break;
-    case 3: tile_values(hs, h, t, v, l, KV_F32, 1); break;
-    case 4: tile_values(hs, h, t, v, l, KV_F16, 2); break;
-    default: tile_values(hs, h, t, v, l, KV_F32, 2);
-    }
+    if (x->type == KV_F16)
+        TILE(KV_F16);
+    else if (x->type == KV_Q8)
+        TILE(KV_Q8);
+    else
+        TILE(KV_F32);
 }
+#undef STEP
 
-/* n f16 of a page become f32. */
-static const uint8_t *widen(float *to, const uint8_t *from, size_t n)
+/* n elements of a page become f32. */
+static const uint8_t *widen(float *to, const uint8_t *from, size_t n, enum kv_type type)
 {
     for (size_t i = 0; i < n; i += 8)
-        _mm256_storeu_ps(to + i, elements(from, KV_F16, i));
+        _mm256_storeu_ps(to + i, elements(from, type, i));
     return (const uint8_t *)to;
 }
 
 /* One page, of which t is the first token, for the heads from lo on; k and next are the kv head's K
- * in this page and the one after. f16 is converted once if several tiles will read it. */
+ * in this page and the one after. What is not f32 is converted once if several tiles will read it. */
 static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, const uint8_t *next,
                    const struct kv_layout *l, float scale)
 {
-    const uint8_t *v = k + l->v_offset;
-    bool widens = l->type == KV_F16 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
-    enum kv_type type = widens ? KV_F32 : l->type;
+    struct page x = page_at(l, t, k, next);
+    bool widens = l->type != KV_F32 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
 
-    if (widens)
-        k = next = widen(hs->page, k, (size_t)l->head_dim * TOKENS);
+    if (widens) {
+        x.k = x.next = widen(hs->page, k, (size_t)l->head_dim * TOKENS, l->type);
+        x.type = KV_F32;
+    }
     for (uint32_t h = lo; h < hs->count; h += HEADS)
-        weights(hs, h, t, k, next, l->head_dim, scale, type);
+        weights(hs, h, &x, scale);
     if (widens)
-        v = widen(hs->page, v, (size_t)l->v_stride * TOKENS);
+        x.v = widen(hs->page, x.v, (size_t)l->v_stride * TOKENS, l->type);
     for (uint32_t h = lo; h < hs->count; h += HEADS)
-        weighted(hs, h, t, v, l, type);
+        weighted(hs, h, &x);
 }
 
 void attention_avx2(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a)
@@ -238,6 +270,36 @@ static inline void store_halves(uint8_t *to, size_t stride, const float *x, size
         memcpy(to + 2 * i * stride, half + i, 2);
 }
 
+/* q[n] of x[n], and its scale d: kv_q8_row. */
+static inline void store_q8(int8_t *q, uint8_t *d, const float *x, size_t n)
+{
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i top = _mm256_setzero_si256();
+    uint32_t lanes[8], bits = 0;
+    float amax, by;
+
+    for (size_t i = 0; i < n; i += 8)
+        top = _mm256_max_epu32(top, _mm256_and_si256(_mm256_castps_si256(load_avx2(x, n, i)), magnitude));
+    _mm256_storeu_si256((__m256i *)lanes, top);
+    for (int i = 0; i < 8; i++)
+        bits = lanes[i] > bits ? lanes[i] : bits;
+    memcpy(&amax, &bits, 4);
+    by = kv_q8_factor(amax);
+    for (size_t i = 0; i < n; i += 8) {
+        __m256i r = _mm256_cvtps_epi32(_mm256_mul_ps(load_avx2(x, n, i), _mm256_set1_ps(by)));
+        __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
+        int8_t eight[16];
+
+        _mm_storeu_si128((__m128i *)eight, _mm_packs_epi16(half, half));
+        if (by > 0)
+            memcpy(q + i, eight, n - i < 8 ? n - i : 8);
+        else
+            memset(q + i, 0, n - i < 8 ? n - i : 8);
+    }
+    amax /= 127;
+    memcpy(d, &amax, 4);
+}
+
 void kv_store_avx2(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
                    const float *k, const float *v)
 {
@@ -252,6 +314,16 @@ void kv_store_avx2(uint8_t *page, const struct kv_layout *l, uint32_t layer, uin
             for (size_t i = 0; i < l->head_dim; i++)
                 memcpy(kp + 4 * i * TOKENS, k + i, 4);
             memcpy(vp, v, 4 * l->head_dim);
+            continue;
+        }
+        if (l->type == KV_Q8) {
+            uint8_t *head = page + kv_layout_k(l, layer, h);
+            int8_t q[HPARAMS_HEAD_DIM_MAX];
+
+            store_q8((int8_t *)vp, head + l->v_scales + 4 * slot, v, l->head_dim);
+            store_q8(q, head + l->k_scales + 4 * slot, k, l->head_dim);
+            for (size_t i = 0; i < l->head_dim; i++)
+                kp[i * TOKENS] = (uint8_t)q[i];
             continue;
         }
         for (size_t i = 0; i < l->head_dim; i += 8) {

@@ -5,25 +5,32 @@
 #include "kernels/x86/lanes_avx512.h"
 #include "kernels/x86/softmax_avx512.h"
 #include "kernels/x86/tile.h"
+#include "kv/kv_q8.h"
+#include "model/hparams.h"
 
 #define TOKENS KV_PAGE_TOKENS
 /* Query heads of a tile: with 2 vectors each, 16 sums cover the latency of two FMA units, and 10
  * loads a step leave them room. */
 #define HEADS SOFTMAX_HEADS
 
-/* 16 elements of K or V. */
+/* 16 elements of K or V; of q8 without their scales. */
 TILE_INLINE __m512 elements(const uint8_t *base, enum kv_type type, size_t i)
 {
+    if (type == KV_Q8)
+        return _mm512_cvtepi32_ps(
+            _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(base + i))));
     if (type == KV_F16)
         return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(base + 2 * i)));
     return _mm512_loadu_ps(base + 4 * i);
 }
 
-/* s[g][t] = the dot products of heads q[g] with the page's 32 keys. next: K of the page after. */
+/* s[g][t] = the dot products of heads q[g] with the page's 32 keys, times their scales if it has any.
+ * next: K of the page after. */
 TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t *k,
-                        const uint8_t *next, size_t dim, enum kv_type type, int heads)
+                        const uint8_t *scales, const uint8_t *next, size_t dim, enum kv_type type,
+                        int heads)
 {
-    const size_t row = type == KV_F16 ? 2 * TOKENS : 4 * TOKENS;
+    const size_t row = TOKENS * (type == KV_F16 ? 2 : type == KV_Q8 ? 1 : 4);
     const float *x[HEADS];
     __m512 acc[HEADS][2];
 
@@ -42,9 +49,29 @@ TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t
             acc[g][1] = _mm512_fmadd_ps(k1, xi, acc[g][1]);
         }
     }
+    if (scales) {
+        __m512 d0 = _mm512_loadu_ps(scales), d1 = _mm512_loadu_ps(scales + 64);
+
+        TILE_UNROLL for (int g = 0; g < heads; g++) {
+            acc[g][0] = _mm512_mul_ps(acc[g][0], d0);
+            acc[g][1] = _mm512_mul_ps(acc[g][1], d1);
+        }
+    }
     TILE_UNROLL for (int g = 0; g < heads; g++) {
         _mm512_storeu_ps(s[g], acc[g][0]);
         _mm512_storeu_ps(s[g] + 16, acc[g][1]);
+    }
+}
+
+/* p *= the scales of V, for `heads` heads. Those of slots without a
+ * token are anything and count for nothing. */
+TILE_INLINE void scale_weights(float (*p)[TOKENS], const uint8_t *scales, int heads)
+{
+    __m512 d0 = _mm512_loadu_ps(scales), d1 = _mm512_loadu_ps(scales + 64);
+
+    TILE_UNROLL for (int g = 0; g < heads; g++) {
+        _mm512_storeu_ps(p[g], _mm512_mul_ps(_mm512_loadu_ps(p[g]), d0));
+        _mm512_storeu_ps(p[g] + 16, _mm512_mul_ps(_mm512_loadu_ps(p[g] + 16), d1));
     }
 }
 
@@ -94,62 +121,77 @@ TILE_INLINE void all_values(float *const *o, float (*p)[TOKENS], const float *co
                heads);
 }
 
-/* Scores and weights of `heads` heads from h on; t: the page's first token. */
-TILE_INLINE void tile_weights(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *k,
-                              const uint8_t *next, size_t dim, float scale, enum kv_type type,
-                              int heads)
+/* Scores and weights of `heads` heads from h on. */
+TILE_INLINE void tile_weights(struct heads *hs, uint32_t h, const struct page *x, float scale,
+                              enum kv_type type, int heads)
 {
     uint32_t c[HEADS];
 
     for (int g = 0; g < heads; g++)
-        c[g] = heads_tokens(hs, h + (uint32_t)g, t);
-    scores(hs->p + h, hs->q + h, k, next, dim, type, heads);
+        c[g] = heads_tokens(hs, h + (uint32_t)g, x->t);
+    scores(hs->p + h, hs->q + h, x->k, x->k_scales, x->next, x->l->head_dim, type, heads);
     softmax(hs->p + h, hs->corr + h, hs->mx + h, hs->sum + h, c, scale, heads);
+    if (x->v_scales)
+        scale_weights(hs->p + h, x->v_scales, heads);
 }
 
 /* Their values: the tokens that all of them see together, the rest head by head. */
-TILE_INLINE void tile_values(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *v,
-                             const struct kv_layout *l, enum kv_type type, int heads)
+TILE_INLINE void tile_values(struct heads *hs, uint32_t h, const struct page *x, enum kv_type type,
+                             int heads)
 {
-    uint32_t c = heads_tokens(hs, h, t);
+    uint32_t c = heads_tokens(hs, h, x->t);
 
-    all_values(hs->o + h, hs->p + h, hs->corr + h, v, l, 0, c, type, heads);
+    all_values(hs->o + h, hs->p + h, hs->corr + h, x->v, x->l, 0, c, type, heads);
     for (uint32_t g = h + 1; g < h + (uint32_t)heads; g++)
-        if (heads_tokens(hs, g, t) > c)
-            all_values(hs->o + g, hs->p + g, NULL, v, l, c, heads_tokens(hs, g, t), type, 1);
+        if (heads_tokens(hs, g, x->t) > c)
+            all_values(hs->o + g, hs->p + g, NULL, x->v, x->l, c, heads_tokens(hs, g, x->t), type, 1);
 }
 
-#define TILE(type, heads) tile_weights(hs, h, t, k, next, dim, scale, type, heads)
-static void weights(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *k, const uint8_t *next,
-                    size_t dim, float scale, enum kv_type type)
+#define TILE(type, heads) tile_weights(hs, h, x, scale, type, heads)
+static void weights(struct heads *hs, uint32_t h, const struct page *x, float scale)
 {
-    if (type == KV_F16)
+    if (x->type == KV_F16)
         TILE_ROWS_8(KV_F16, hs->count - h)
+    else if (x->type == KV_Q8)
+        TILE_ROWS_8(KV_Q8, hs->count - h)
     else
         TILE_ROWS_8(KV_F32, hs->count - h)
 }
 #undef TILE
 
-#define TILE(type, heads) tile_values(hs, h, t, v, l, type, heads)
-static void weighted(struct heads *hs, uint32_t h, uint32_t t, const uint8_t *v,
-                     const struct kv_layout *l, enum kv_type type)
+#define TILE(type, heads) tile_values(hs, h, x, type, heads)
+static void weighted(struct heads *hs, uint32_t h, const struct page *x)
 {
-    if (type == KV_F16)
+    if (x->type == KV_F16)
         TILE_ROWS_8(KV_F16, hs->count - h)
+    else if (x->type == KV_Q8)
+        TILE_ROWS_8(KV_Q8, hs->count - h)
     else
         TILE_ROWS_8(KV_F32, hs->count - h)
 }
 #undef TILE
 
-/* n f16 of a page become f32, if several tiles will read them. next: the same of the page after. */
-static const uint8_t *widen(float *to, const uint8_t *from, const uint8_t *next, size_t n)
+/* n elements of a page become f32, if several tiles will read them. next: the same of the page after. */
+TILE_INLINE void widen(float *to, const uint8_t *from, const uint8_t *next, size_t n,
+                       enum kv_type type)
 {
+    const size_t bytes = type == KV_F16 ? 2 : 1;
+
     for (size_t i = 0; i < n; i += 32) {
-        _mm_prefetch(next + 2 * i, _MM_HINT_T1);
-        _mm512_storeu_ps(to + i, elements(from, KV_F16, i));
-        _mm512_storeu_ps(to + i + 16, elements(from, KV_F16, i + 16));
+        _mm_prefetch(next + bytes * i, _MM_HINT_T1);
+        _mm512_storeu_ps(to + i, elements(from, type, i));
+        _mm512_storeu_ps(to + i + 16, elements(from, type, i + 16));
     }
-    return (const uint8_t *)to;
+}
+
+static const uint8_t *widened(struct heads *hs, const uint8_t *from, const uint8_t *next, size_t n,
+                              enum kv_type type)
+{
+    if (type == KV_F16)
+        widen(hs->page, from, next, n, KV_F16);
+    else
+        widen(hs->page, from, next, n, KV_Q8);
+    return (const uint8_t *)hs->page;
 }
 
 /* One page, of which t is the first token, for the heads from lo on; k and next are the kv head's K
@@ -157,21 +199,23 @@ static const uint8_t *widen(float *to, const uint8_t *from, const uint8_t *next,
 static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, const uint8_t *next,
                    const struct kv_layout *l, float scale)
 {
-    const uint8_t *v = k + l->v_offset, *next_v = next + l->v_offset;
-    bool widens = l->type == KV_F16 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
-    enum kv_type type = widens ? KV_F32 : l->type;
+    struct page x = page_at(l, t, k, next);
+    const uint8_t *next_v = next + l->v_offset;
+    bool widens = l->type != KV_F32 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
 
-    if (widens)
-        k = next = widen(hs->page, k, next, (size_t)l->head_dim * TOKENS);
+    if (widens) {
+        x.k = x.next = widened(hs, k, next, (size_t)l->head_dim * TOKENS, l->type);
+        x.type = KV_F32;
+    }
     for (uint32_t h = lo; h < hs->count; h += HEADS)
-        weights(hs, h, t, k, next, l->head_dim, scale, type);
+        weights(hs, h, &x, scale);
     if (widens)
-        v = widen(hs->page, v, next_v, (size_t)l->v_stride * TOKENS);
+        x.v = widened(hs, x.v, next_v, (size_t)l->v_stride * TOKENS, l->type);
     else
         for (size_t line = 0; line < l->head_bytes - l->v_offset; line += 64)
             _mm_prefetch(next_v + line, _MM_HINT_T1);
     for (uint32_t h = lo; h < hs->count; h += HEADS)
-        weighted(hs, h, t, v, l, type);
+        weighted(hs, h, &x);
 }
 
 void attention_avx512vnni(float *o, size_t o_stride, float *mx, float *sum,
@@ -222,6 +266,33 @@ static inline void store_halves(uint8_t *to, size_t stride, const float *x, size
         memcpy(to + 2 * i * stride, half + i, 2);
 }
 
+/* q[n] of x[n], and its scale d: kv_q8_row. */
+static inline void store_q8(int8_t *q, uint8_t *d, const float *x, size_t n)
+{
+    __m512i top = _mm512_setzero_si512();
+    uint32_t bits;
+    float amax, by;
+
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 v = _mm512_maskz_loadu_ps(lanes_avx512(n - i), x + i);
+
+        top = _mm512_max_epu32(top, _mm512_and_si512(_mm512_castps_si512(v),
+                                                     _mm512_set1_epi32(0x7fffffff)));
+    }
+    bits = _mm512_reduce_max_epu32(top);
+    memcpy(&amax, &bits, 4);
+    by = kv_q8_factor(amax);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 in = lanes_avx512(n - i);
+        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(in, x + i), _mm512_set1_ps(by));
+        __m512i r = by > 0 ? _mm512_cvtps_epi32(v) : _mm512_setzero_si512();
+
+        _mm512_mask_cvtepi32_storeu_epi8(q + i, in, r);
+    }
+    amax /= 127;
+    memcpy(d, &amax, 4);
+}
+
 void kv_store_avx512vnni(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
                          const float *k, const float *v)
 {
@@ -236,6 +307,16 @@ void kv_store_avx512vnni(uint8_t *page, const struct kv_layout *l, uint32_t laye
             for (size_t i = 0; i < l->head_dim; i++)
                 memcpy(kp + 4 * i * TOKENS, k + i, 4);
             memcpy(vp, v, 4 * l->head_dim);
+            continue;
+        }
+        if (l->type == KV_Q8) {
+            uint8_t *head = page + kv_layout_k(l, layer, h);
+            int8_t q[HPARAMS_HEAD_DIM_MAX];
+
+            store_q8((int8_t *)vp, head + l->v_scales + 4 * slot, v, l->head_dim);
+            store_q8(q, head + l->k_scales + 4 * slot, k, l->head_dim);
+            for (size_t i = 0; i < l->head_dim; i++)
+                kp[i * TOKENS] = (uint8_t)q[i];
             continue;
         }
         for (size_t i = 0; i < l->head_dim; i += 16) {

@@ -44,6 +44,27 @@ static inline void heads_take(struct heads *hs, float *o, size_t o_stride, float
     }
 }
 
+/* A kv head in one page, as the tiles read it. */
+struct page {
+    const struct kv_layout *l;
+    uint32_t t;        /* its first token */
+    enum kv_type type; /* of k and v: the layout's, or f32 that they were converted to */
+    const uint8_t *k, *v, *next;         /* next: k of the page after */
+    const uint8_t *k_scales, *v_scales;  /* [32] f32 of q8; else NULL */
+};
+
+static inline struct page page_at(const struct kv_layout *l, uint32_t t, const uint8_t *k,
+                                  const uint8_t *next)
+{
+    struct page x = {.l = l, .t = t, .type = l->type, .k = k, .v = k + l->v_offset, .next = next};
+
+    if (l->type == KV_Q8) {
+        x.k_scales = k + l->k_scales;
+        x.v_scales = k + l->v_scales;
+    }
+    return x;
+}
+
 /* Those tokens of the page from t on that head h attends to. */
 static inline uint32_t heads_tokens(const struct heads *hs, uint32_t h, uint32_t t)
 {

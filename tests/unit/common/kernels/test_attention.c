@@ -98,9 +98,16 @@ static void result_close(struct result *r)
     guard_close(&r->sum);
 }
 
-static double stored(const struct sequence *s, float x)
+/* What a page holds of row[dim], the K or V of one token and head. */
+static double stored(const struct sequence *s, const float *row, uint32_t dim)
 {
-    return s->l.type == KV_F16 ? dtype_f16_to_f32(dtype_f32_to_f16(x)) : x;
+    double amax = 0;
+
+    if (s->l.type != KV_Q8)
+        return s->l.type == KV_F16 ? dtype_f16_to_f32(dtype_f32_to_f16(row[dim])) : row[dim];
+    for (uint32_t i = 0; i < s->l.head_dim; i++)
+        amax = fmax(amax, fabs(row[i]));
+    return rint((double)(row[dim] * (127 / (float)amax))) * (amax / 127);
 }
 
 /* softmax(scale q K) V of query head g over tokens 0..n, in double */
@@ -116,11 +123,11 @@ static void naive(double *o, const struct sequence *s, uint32_t g, uint32_t n)
         double dot = 0, p;
 
         for (uint32_t i = 0; i < dim; i++)
-            dot += ((float *)s->q.data)[g * dim + i] * stored(s, k[i]);
+            dot += ((float *)s->q.data)[g * dim + i] * stored(s, k, i);
         p = exp(dot / sqrt(dim)); /* |dot| is small here: no maximum needed */
         sum += p;
         for (uint32_t i = 0; i < dim; i++)
-            o[i] += p * stored(s, v[i]);
+            o[i] += p * stored(s, v, i);
     }
     for (uint32_t i = 0; i < dim; i++)
         o[i] /= sum;
@@ -175,6 +182,9 @@ static void check(enum kv_type type, uint32_t head_dim, uint32_t group, uint32_t
     sequence_close(&s);
 }
 
+/* The types of pages that all tiers work on, with the same bits. */
+static const enum kv_type types[] = {KV_F16, KV_F32, KV_Q8};
+
 static const uint32_t head_dims[] = {8, 16, 24, 20, 48, 64, 33, 80, 96, 128, 203};
 
 static void test_every_head_dim_and_group(void **state)
@@ -182,15 +192,15 @@ static void test_every_head_dim_and_group(void **state)
     (void)state;
     for (size_t d = 0; d < ARRAY_LEN(head_dims); d++)
         for (uint32_t group = 1; group <= 9; group++)
-            for (int type = 0; type <= KV_F32; type++)
-                check((enum kv_type)type, head_dims[d], group, 20 + group * 7, d);
+            for (size_t type = 0; type < ARRAY_LEN(types); type++)
+                check(types[type], head_dims[d], group, 20 + group * 7, d);
 }
 
 static void test_every_number_of_tokens(void **state)
 {
     (void)state;
     for (uint32_t n = 1; n <= 100; n++)
-        check(n % 3 ? KV_F16 : KV_F32, head_dims[n % 6], 1 + n % 5, n, n);
+        check(types[n % 3], head_dims[n % 6], 1 + n % 5, n, n);
 }
 
 static void test_a_head_of_a_group_is_the_head_alone(void **state)
@@ -261,11 +271,13 @@ static void test_a_row_among_rows_is_the_row_alone(void **state)
     (void)state;
     for (uint32_t rows = 1; rows <= 20; rows++)
         for (uint32_t group = 1; group <= 8; group++)
-            check_rows(group % 2 ? KV_F16 : KV_F32, head_dims[(rows + group) % ARRAY_LEN(head_dims)],
+            check_rows(types[(rows + group) % 3], head_dims[(rows + group) % ARRAY_LEN(head_dims)],
                        rows, group, 1 + (rows * 5 + group * 11) % 70, rows * group);
     check_rows(KV_F16, 16, 140, 1, 3, 1);
     check_rows(KV_F32, 24, 50, 3, 40, 2);
     check_rows(KV_F16, 8, 20, 9, 33, 3);
+    check_rows(KV_Q8, 24, 50, 3, 40, 2);
+    check_rows(KV_Q8, 264, 5, 3, 30, 4);
     check_rows(KV_F16, 264, 5, 3, 30, 4); /* longer than what is converted ahead */
 }
 
@@ -398,6 +410,21 @@ static void test_score_at_the_end_of_exp(void **state)
         }
 }
 
+/* Token `slot` of a kv head's K or V as kv_layout.h and kv_q8.h say. */
+static void want_q8(uint8_t *head, const struct kv_layout *l, bool is_v, uint32_t slot, const float *x)
+{
+    uint8_t *at = head + (is_v ? l->v_offset : 0);
+    float amax = 0, d;
+
+    for (uint32_t i = 0; i < l->head_dim; i++)
+        amax = fmaxf(amax, fabsf(x[i]));
+    d = amax / 127;
+    memcpy(head + (is_v ? l->v_scales : l->k_scales) + 4 * slot, &d, 4);
+    for (uint32_t i = 0; i < l->head_dim; i++)
+        at[is_v ? slot * l->v_stride + i : i * 32 + slot] =
+            (uint8_t)(int8_t)(amax >= 0x1p-120f ? rintf(x[i] * (127 / amax)) : 0);
+}
+
 static void check_store(enum kv_type type, uint32_t head_dim, uint32_t pos)
 {
     struct kv_layout l;
@@ -419,10 +446,15 @@ static void check_store(enum kv_type type, uint32_t head_dim, uint32_t pos)
                 uint16_t half = dtype_f32_to_f16(f);
                 size_t at = is_v ? pos % 32 * l.v_stride + i : i * 32 + pos % 32;
 
-                memcpy(want + kv_layout_k(&l, 1, (uint32_t)h) + (is_v ? l.v_offset : 0) +
-                           at * l.element_bytes,
-                       type == KV_F16 ? (void *)&half : (void *)&f, l.element_bytes);
+                if (type != KV_Q8)
+                    memcpy(want + kv_layout_k(&l, 1, (uint32_t)h) + (is_v ? l.v_offset : 0) +
+                               at * l.element_bytes,
+                           type == KV_F16 ? (void *)&half : (void *)&f, l.element_bytes);
             }
+    for (uint32_t h = 0; h < 3 && type == KV_Q8; h++)
+        for (int is_v = 0; is_v < 2; is_v++)
+            want_q8(want + kv_layout_k(&l, 1, h), &l, is_v, pos % 32,
+                    (float *)(is_v ? v.data : k.data) + h * head_dim);
     FOR_TIERS(kern) {
         guard_open(&page, l.page_bytes);
         kern->kv_store(page.data, &l, 1, pos, (float *)k.data, (float *)v.data);
@@ -440,8 +472,8 @@ static void test_store_writes_its_slot_only(void **state)
     (void)state;
     for (size_t d = 0; d < ARRAY_LEN(head_dims); d++)
         for (uint32_t pos = 0; pos < 70; pos += 3)
-            for (int type = 0; type <= KV_F32; type++)
-                check_store((enum kv_type)type, head_dims[d], pos);
+            for (size_t type = 0; type < ARRAY_LEN(types); type++)
+                check_store(types[type], head_dims[d], pos);
 }
 
 int main(void)
