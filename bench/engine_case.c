@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "engine/cost.h"
-#include "model/dtype.h"
+#include "kv/kv_wire.h"
 
 #define LOOK_NS (30 * CLOCK_MS) /* at the machine, before and after a run */
 #define WARM_ROWS 8
@@ -62,14 +62,15 @@ static uint32_t case_sequences(const struct engine_case *c) { return c->pp ? 1 :
 static void pages_fill(struct engine_rig *rig, uint32_t n)
 {
     const struct kv_layout *l = engine_kv_layout(rig->engine);
+    size_t values = kv_wire_bytes(l, KV_F32, l->n_kv_head, KV_PAGE_TOKENS) / sizeof(float);
+    float *x = mem_calloc(values, sizeof(*x));
 
-    for (size_t i = 0; i < l->page_bytes / l->element_bytes; i++) {
-        float x = (float)(rng_f64(7, i) - 0.5) / 8;
-        uint16_t half = dtype_f32_to_f16(x);
-
-        memcpy(rig->pages[0] + i * l->element_bytes, l->type == KV_F16 ? (void *)&half : (void *)&x,
-               l->element_bytes);
+    for (uint32_t layer = 0; layer < l->n_layer; layer++) {
+        for (size_t i = 0; i < values; i++)
+            x[i] = (float)(rng_f64(7 + layer, i) - 0.5) / 8;
+        kv_wire_import(rig->pages[0], l, x, KV_F32, layer, 0, l->n_kv_head, KV_PAGE_TOKENS);
     }
+    mem_free(x);
     for (uint32_t i = 1; i < n; i++)
         memcpy(rig->pages[i], rig->pages[0], l->page_bytes);
 }

@@ -28,7 +28,7 @@ void engine_report_table(struct str *out, const struct engine_bench_options *o,
     cost_types(&types, rig->engine);
     str_addf(out, "%s  types %s  tier %s  threads %u  KV %s  rounds %u\nmachine, best/median: ",
              o->model, str_text(&types), cpu_tier_name(r->tier), r->threads,
-             o->kv_type == KV_F16 ? "f16" : "f32", o->repeat);
+             kv_type_name(engine_kv_layout(rig->engine)->type), o->repeat);
     roofline_text(out, r);
     str_addf(out, "\nMFU against %s, \"best\" is best rate over best peak\n\n",
              roof_name(cost_roof(rig->engine)));

@@ -160,7 +160,7 @@ static enum decode_event_type decode_page(struct decode *d, uint32_t peer,
         return DECODE_PAGE_BAD;
     }
     kv_wire_import(kv_pool_page(d->node.pool, page_id), &d->node.layout, p->bulk.data,
-                   d->node.layout.type, p->layer, p->head_first, p->head_count, p->n_tokens);
+                   d->node.wire, p->layer, p->head_first, p->head_count, p->n_tokens);
     return DECODE_PAGE_IN;
 }
 
@@ -309,7 +309,7 @@ static int decode_core_open(struct decode *d, struct err *e)
         .n_vocab = d->node.n_vocab,
         .ctx_max = d->node.ctx_max,
         .slots = o->slots,
-        .wire = d->node.layout.type,
+        .wire = d->node.wire,
         .credit_bytes = o->credit_bytes,
         .prompt_rows = decode_budget(o),
         .lease_ns = LEASE_NS,
@@ -382,8 +382,8 @@ int decode_run(const void *options, struct err *e)
     d->options = o;
     d->err = e;
     d->node_options = (struct node_options){&o->common, o->cores, o->domain, o->kv_pages,
-                                            o->kv_type, rows_max(o->slots, &budget), o->slots,
-                                            o->prefix_cache, o->prefix_pages};
+                                            o->kv_type, o->kv_wire, rows_max(o->slots, &budget),
+                                            o->slots, o->prefix_cache, o->prefix_pages};
     d->rc = node_open(&d->node, &d->node_options, e);
     if (!d->rc)
         d->rc = decode_core_open(d, e);

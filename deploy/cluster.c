@@ -2,8 +2,8 @@
  *
  *   cluster_load_text
  *     cluster_defaults        the four tables
- *     cluster_from_file       top-level keys; then cpu, log_level and chat_template as new defaults of
- *                             the daemons; then the router:, prefill: and decode: maps; hosts:
+ *     cluster_from_file       top-level keys; then those of cluster_hand_down as new defaults of the
+ *                             daemons; then the router:, prefill: and decode: maps; hosts:
  *     option_from_env         each table
  *     cluster_apply_override  a key is set in every table that has it
  *     cluster_finish          paths made absolute, the ratio split, what involves several options */
@@ -54,6 +54,8 @@ static const struct option cluster_rows[] = {
     OPTION(cluster, cpu, STR, .def = "auto", .wrong = options_cpu_wrong),
     OPTION(cluster, log_level, ENUM, .def = "info", .names = options_log_levels),
     OPTION(cluster, chat_template, STR, .def = "auto"),
+    OPTION(cluster, kv_type, ENUM, .def = "auto", .names = options_kv_types),
+    OPTION(cluster, kv_wire, ENUM, .def = "auto", .names = options_kv_types),
     {.key = "router", .type = OPTION_YAML},
     {.key = "prefill", .type = OPTION_YAML},
     {.key = "decode", .type = OPTION_YAML},
@@ -181,7 +183,8 @@ static int cluster_set_roles(struct cluster *c, const char *key, const char *val
 /* The keys whose top-level value is the default of the daemons' maps. */
 static int cluster_hand_down(struct cluster *c, struct err *e)
 {
-    static const char *const keys[] = {"cpu", "log_level", "chat_template"};
+    static const char *const keys[] = {"cpu", "log_level", "chat_template", "kv_type",
+                                       "kv_wire"};
 
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         struct str value = {0};

@@ -30,8 +30,9 @@ struct cluster {
     char *cluster;       /* its name */
     char *model;         /* absolute path of a GGUF file */
     char *ratio;         /* "auto" or "P:D" */
-    char *cpu;           /* of all processes whose map does not say otherwise; so the next two */
+    char *cpu;           /* of all processes whose map does not say otherwise; so the next four */
     int log_level;
+    int kv_type, kv_wire;
     char *chat_template; /* "auto", a family, or the absolute path of a file */
     uint32_t ratio_prefill, ratio_decode; /* 0, 0: auto */
     struct router_options router; /* .nodes and, unless given, .clients are "": `up` fills them */

@@ -1,6 +1,7 @@
 /* tandem eval: the engine alone, for comparison with an outside oracle. */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/mem.h"
 #include "config/option.h"
 #include "daemon/daemon.h"
+#include "daemon/options.h"
 #include "deploy/commands.h"
 #include "engine/eval.h"
 #include "model/vocab.h"
@@ -16,10 +18,9 @@
 struct eval_options {
     char *model, *tokens, *logits, *cpu;
     uint32_t greedy, threads, chunk_tokens;
+    bool perplexity;
     int kv_type;
 };
-
-static const char *const kv_names[] = {"f16", "f32", "bf16", NULL}; /* in the order of enum kv_type */
 
 static const struct option eval_option_list[] = {
     OPTION(eval_options, model, STR, .unit = "FILE", .help = "the model, a GGUF"),
@@ -27,16 +28,17 @@ static const struct option eval_option_list[] = {
     OPTION(eval_options, logits, STR, .unit = "OUT",
            .help = "write f32 logits of every position, [tokens][vocab] for each line"),
     OPTION(eval_options, greedy, U32, .max = 1 << 20, .help = "print the N ids that follow each line"),
+    OPTION(eval_options, perplexity, BOOL, .help = "print that of all lines, each a text of its own"),
     OPTION(eval_options, cpu, STR, .def = "auto", .unit = "TIER", .help = "kernel tier: auto, ref, avx2, avx512vnni, amx"),
     OPTION(eval_options, threads, U32, .def = "1", .min = 1, .max = 1024, .help = "threads, not pinned"),
-    OPTION(eval_options, kv_type, ENUM, .names = kv_names, .help = "type of the KV pages"),
+    OPTION(eval_options, kv_type, ENUM, .def = "auto", .names = options_kv_types, .help = "type of the KV pages; auto: bf16 with amx, else f16"),
     OPTION(eval_options, chunk_tokens, U32, .def = "256", .min = 1, .max = 8192,
            .help = "rows of a forward pass over the prompt"),
 };
 
 static const struct option_table eval_option_table = {
     .program = "tandem eval",
-    .summary = "Runs token lists through one engine in one process: logits and greedy continuations",
+    .summary = "Runs token lists through one engine in one process: logits, continuations, perplexity",
     .options = eval_option_list,
     .n = ARRAY_LEN(eval_option_list),
 };
@@ -56,15 +58,18 @@ static int line_parse(struct token_list *out, char *line, const char *file, size
     return 0;
 }
 
-struct logits_out {
-    FILE *f;
+/* What all lines give together. */
+struct eval_out {
+    FILE *f; /* for logits, or NULL */
     uint32_t n_vocab;
     bool failed;
+    double nll; /* of so many foretold tokens */
+    uint64_t foretold;
 };
 
 static void logits_write(void *ctx, uint32_t pos, const float *logits)
 {
-    struct logits_out *o = ctx;
+    struct eval_out *o = ctx;
 
     (void)pos;
     if (fwrite(logits, sizeof(float), o->n_vocab, o->f) != o->n_vocab)
@@ -72,14 +77,21 @@ static void logits_write(void *ctx, uint32_t pos, const float *logits)
 }
 
 static int line_eval(struct eval *ev, const struct token_list *t, const struct eval_options *o,
-                     struct logits_out *out, struct err *e)
+                     struct eval_out *out, struct err *e)
 {
     struct sample_params greedy = {.top_p = 1};
+    double nll;
     uint32_t *ids;
     int rc = 0;
 
     if (out->f && (rc = eval_logits(ev, t->ids, (uint32_t)t->n, 0, logits_write, out, e)))
         return rc;
+    if (o->perplexity) {
+        if ((rc = eval_nll(ev, t->ids, (uint32_t)t->n, &nll, e)))
+            return rc;
+        out->nll += nll;
+        out->foretold += t->n - 1;
+    }
     if (!o->greedy)
         return 0;
     ids = mem_calloc(o->greedy, sizeof(*ids));
@@ -92,7 +104,7 @@ static int line_eval(struct eval *ev, const struct token_list *t, const struct e
 
 static int file_eval(struct eval *ev, const struct eval_options *o, struct err *e)
 {
-    struct logits_out out = {.n_vocab = engine_hparams(eval_engine(ev))->n_vocab};
+    struct eval_out out = {.n_vocab = engine_hparams(eval_engine(ev))->n_vocab};
     struct token_list t = {0};
     char *line = NULL;
     size_t cap = 0, number = 0;
@@ -112,6 +124,9 @@ static int file_eval(struct eval *ev, const struct eval_options *o, struct err *
     }
     if (out.f && (fclose(out.f) != 0 || out.failed) && !rc)
         rc = err_set(e, ERR_IO, "cannot write %s: %s", o->logits, strerror(errno));
+    if (!rc && out.foretold)
+        printf("perplexity %.4f over %" PRIu64 " tokens\n", exp(out.nll / (double)out.foretold),
+               out.foretold);
     fclose(in);
     free(line); /* getline's own */
     token_list_fini(&t);
@@ -129,8 +144,8 @@ static int eval_run(const struct eval_options *o, struct err *e)
 
     if (!*o->model || !*o->tokens)
         return err_set(e, ERR_ARG, "--model and --tokens are needed");
-    if (!*o->logits && !o->greedy)
-        return err_set(e, ERR_ARG, "nothing to do: give --logits OUT, --greedy N, or both");
+    if (!*o->logits && !o->greedy && !o->perplexity)
+        return err_set(e, ERR_ARG, "nothing to do: give --logits OUT, --greedy N or --perplexity");
     if ((rc = cpu_tier_choose(&eo.tier, o->cpu, e)) || (rc = eval_open(&ev, &eo, e)))
         return rc;
     rc = file_eval(ev, o, e);

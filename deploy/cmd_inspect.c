@@ -219,7 +219,7 @@ static void add_memory(struct str *out, const struct hparams *h)
     static const struct {
         const char *name;
         enum kv_type type;
-    } kinds[] = {{"f16", KV_F16}, {"bf16", KV_BF16}, {"f32", KV_F32}};
+    } kinds[] = {{"f16", KV_F16}, {"bf16", KV_BF16}, {"f32", KV_F32}, {"q8", KV_Q8}};
 
     str_adds(out, "\nKV memory\n");
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {

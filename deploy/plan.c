@@ -6,7 +6,9 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "config/ranges.h"
+#include "daemon/node.h"
 #include "deploy/command.h"
+#include "kernels/kernels.h"
 #include "kv/kv_layout.h"
 #include "model/gguf.h"
 #include "model/weights.h"
@@ -61,26 +63,46 @@ static uint32_t plan_sharers(const struct plan *p, const struct place_node *node
     return n;
 }
 
-static void plan_node_init(struct plan *p, const struct cluster *c, struct plan_node *out,
-                           const struct place_node *node)
+/* The type of a role's KV; an error if it may not travel as the role is told. */
+static int plan_kv_type(enum kv_type *type, const struct cluster *c, bool prefill, struct err *e)
+{
+    int asked = prefill ? c->prefill.options.kv_type : c->decode.options.kv_type;
+    int wire = prefill ? c->prefill.options.kv_wire : c->decode.options.kv_wire;
+    const char *cpu = prefill ? c->prefill.options.common.cpu : c->decode.options.common.cpu;
+    enum kv_type travels;
+    enum cpu_tier tier;
+    int rc = cpu_tier_choose(&tier, cpu, e);
+
+    if (rc)
+        return rc;
+    *type = asked == KV_AUTO ? kernels_kv_auto(kernels_get(tier)) : (enum kv_type)asked;
+    return node_wire(&travels, wire, *type, e);
+}
+
+static int plan_node_init(struct plan *p, const struct cluster *c, struct plan_node *out,
+                          const struct place_node *node, struct err *e)
 {
     bool prefill = node->kind == PLACE_PREFILL;
     uint32_t asked = prefill ? c->prefill.options.kv_pages : c->decode.options.kv_pages;
     struct kv_layout kv;
+    enum kv_type type;
+    int rc;
 
     out->place = node;
     out->domain = &p->topo->domains[node->domain];
     if (node->kind == PLACE_ROUTER)
-        return;
-    kv_layout_init(&kv, (enum kv_type)(prefill ? c->prefill.options.kv_type
-                                               : c->decode.options.kv_type),
-                   p->hparams.n_layer, p->hparams.n_head_kv, p->hparams.head_dim);
+        return 0;
+    rc = plan_kv_type(&type, c, prefill, e);
+    if (rc)
+        return rc;
+    kv_layout_init(&kv, type, p->hparams.n_layer, p->hparams.n_head_kv, p->hparams.head_dim);
     out->kv_pages = asked ? asked
                           : plan_kv_pages(kv.page_bytes, p->hparams.n_ctx,
                                           prefill ? PLAN_PREFILL_SEQUENCES : c->decode.options.slots,
                                           out->domain->memory_bytes, plan_sharers(p, node));
     out->kv_bytes = out->kv_pages * (uint64_t)kv.page_bytes;
     out->weight_bytes = p->weight_bytes;
+    return 0;
 }
 
 static int plan_place(struct plan *p, const struct place_policy *policy, struct err *e)
@@ -110,7 +132,9 @@ static int plan_nodes(struct plan *p, const struct cluster *c, struct err *e)
     p->n = p->placement.n;
     p->nodes = mem_calloc(p->n, sizeof(*p->nodes));
     for (size_t i = 0; i < p->n; i++) {
-        plan_node_init(p, c, &p->nodes[i], &p->placement.nodes[i]);
+        rc = plan_node_init(p, c, &p->nodes[i], &p->placement.nodes[i], e);
+        if (rc)
+            return rc;
         if (p->nodes[i].kv_bytes > policy.kv_bytes)
             policy.kv_bytes = p->nodes[i].kv_bytes;
     }

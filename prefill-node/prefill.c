@@ -171,7 +171,7 @@ static bool prefill_ship_unit(struct prefill *p, const struct prefill_unit *u, v
     struct msg m = {.type = MSG_KV_PAGE};
     struct msg_kv_page *page = &m.u.page;
 
-    kv_wire_export(buf, p->node.layout.type, &p->node.layout,
+    kv_wire_export(buf, p->node.wire, &p->node.layout,
                    kv_pool_page(p->node.pool, u->page_id), u->unit.layer, u->unit.head_first,
                    u->unit.head_count, u->unit.n_tokens);
     *page = (struct msg_kv_page){
@@ -337,7 +337,7 @@ static int prefill_core_open(struct prefill *p, struct err *e)
         .ctx_max = p->node.ctx_max,
         .queue_max = o->queue_max,
         .chunk_tokens = o->chunk_tokens,
-        .wire = l->type,
+        .wire = p->node.wire,
         .lease_ns = LEASE_NS,
         .hello_ns = HELLO_NS,
     };
@@ -352,7 +352,7 @@ static int prefill_core_open(struct prefill *p, struct err *e)
     if (rc)
         return rc;
     return sendbufs_open(&p->sendbufs, SENDBUFS,
-                         kv_wire_bytes(l, l->type, kv_wire_heads(l, l->type, MSG_BULK_MAX),
+                         kv_wire_bytes(l, c.wire, kv_wire_heads(l, c.wire, MSG_BULK_MAX),
                                        KV_PAGE_TOKENS), e);
 }
 
@@ -406,7 +406,7 @@ int prefill_run(const void *options, struct err *e)
     p->options = o;
     p->err = e;
     p->node_options = (struct node_options){&o->common, o->cores, o->domain, o->kv_pages,
-                                            o->kv_type, o->chunk_tokens, SEQUENCES,
+                                            o->kv_type, o->kv_wire, o->chunk_tokens, SEQUENCES,
                                             o->prefix_cache, o->prefix_pages};
     p->rc = node_open(&p->node, &p->node_options, e);
     if (!p->rc)

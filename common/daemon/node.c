@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "config/ranges.h"
 #include "host/topo.h"
+#include "kv/kv_wire.h"
 
 #define POOL_MEMORY_SHARE 4 /* a pool sized by us takes at most this fraction of the machine */
 
@@ -23,6 +24,17 @@ uint32_t node_pool_pages(const struct kv_layout *l, uint32_t sequences, uint32_t
     if (n < one)
         n = one;
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+int node_wire(enum kv_type *wire, int asked, enum kv_type pool, struct err *e)
+{
+    *wire = asked == KV_AUTO ? pool : (enum kv_type)asked;
+    if (kv_wire_exact(*wire, pool))
+        return 0;
+    return err_set(e, ERR_CONFIG, "kv_wire: %s does not carry a kv_type of %s bit for bit, and a stream "
+                   "that starts again would get other tokens; use kv_wire: auto%s",
+                   kv_type_name(*wire), kv_type_name(pool),
+                   *wire == KV_Q8 ? " or kv_type: q8" : "");
 }
 
 static int node_pool_open(struct node *n, const struct node_options *o, struct err *e)
@@ -93,13 +105,15 @@ int node_open(struct node *n, const struct node_options *o, struct err *e)
     n->n_vocab = engine_hparams(en)->n_vocab;
     n->ctx_max = engine_ctx_max(en);
     n->model_hash = engine_model_hash(en);
-    rc = node_pool_open(n, o, e);
+    rc = node_wire(&n->wire, o->kv_wire, n->layout.type, e);
+    if (!rc)
+        rc = node_pool_open(n, o, e);
     if (rc)
         goto fail;
     log_info("node", "model=%s hash=%016" PRIx64 " tier=%s threads=%u weights=%.1fMiB ctx=%u "
-             "kv_pages=%u kv=%.1fMiB loaded in %.1f s", o->common->model, n->model_hash,
+             "kv_type=%s kv_wire=%s kv_pages=%u kv=%.1fMiB loaded in %.1f s", o->common->model, n->model_hash,
              cpu_tier_name(n->tier), n->n_threads, (double)engine_weight_bytes(en) / 0x1p20,
-             n->ctx_max, kv_pool_total(n->pool),
+             n->ctx_max, kv_type_name(n->layout.type), kv_type_name(n->wire), kv_pool_total(n->pool),
              (double)kv_pool_total(n->pool) * (double)n->layout.page_bytes / 0x1p20,
              clock_s(clock_now() - start));
     node_log_roofline(n);
@@ -125,7 +139,7 @@ void node_register(const struct node *n, const struct node_options *o, struct ms
     reg->model_hash = n->model_hash;
     reg->geometry = (struct kv_geometry){n->layout.n_layer, n->layout.n_kv_head,
                                          n->layout.head_dim, KV_PAGE_TOKENS,
-                                         (uint32_t)n->layout.type};
+                                         (uint32_t)n->wire};
     reg->ctx_max = n->ctx_max;
     reg->pages_total = kv_pool_total(n->pool);
     reg->cores = n->n_threads;

@@ -18,7 +18,7 @@ struct node_options {
     const char *cores; /* as in options.h */
     int32_t domain;
     uint32_t kv_pages;
-    int kv_type;
+    int kv_type, kv_wire; /* enum kv_type, or KV_AUTO */
     uint32_t rows_max;
     uint32_t sequences; /* of full length that a pool sized from the model has room for */
     bool prefix_cache;  /* else node.prefix stays empty */
@@ -32,10 +32,15 @@ struct node {
     struct prefix *prefix; /* of the pool */
     bool prefix_reset;     /* the router knows nothing of it yet */
     struct kv_layout layout;
+    enum kv_type wire; /* what KV travels as */
     uint32_t n_vocab, ctx_max, n_threads;
     uint64_t model_hash;
     enum cpu_tier tier;
 };
+
+/* The type that KV of a pool travels as, where `asked` is KV_AUTO or a type. ERR_CONFIG if that would
+ * change the KV: see kv_wire_exact. */
+int node_wire(enum kv_type *wire, int asked, enum kv_type pool, struct err *e);
 
 /* Loads the model (this takes its time), starts the compute thread, maps the pool, and logs what
  * they take. On failure n is closed. */

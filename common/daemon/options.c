@@ -10,7 +10,7 @@
 #include "host/cpu.h"
 
 const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
-const char *const options_kv_types[] = {"f16", "f32", "bf16", NULL};
+const char *const options_kv_types[] = {"f16", "f32", "bf16", "q8", "auto", NULL};
 const char *const options_off_on[] = {"off", "on", NULL};
 
 const char *const options_router_modes[] = {"auto", "disaggregated", "aggregated", NULL};
@@ -103,8 +103,11 @@ int options_check(const struct daemon_options *o, struct err *e)
            .help = "NUMA domain to keep memory on, -1 for any"),                                   \
     OPTION(s, kv_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                    \
            .help = "KV pages of 32 tokens, 0 to size from the model"),                             \
-    OPTION(s, kv_type, ENUM, .def = "f16", .names = options_kv_types,                              \
-           .help = "type of KV values; bf16, the matrix unit's, needs cpu: amx"),                  \
+    OPTION(s, kv_type, ENUM, .def = "auto", .names = options_kv_types,                             \
+           .help = "type of KV values; auto: bf16 with cpu amx, which alone has it, else f16; "    \
+                   "q8 takes half the memory"),                                                    \
+    OPTION(s, kv_wire, ENUM, .def = "auto", .names = options_kv_types,                             \
+           .help = "type that KV travels as; auto: kv_type; or f32, for nodes whose types differ"), \
     OPTION(s, prefix_cache, ENUM, .def = "on", .names = options_off_on,                            \
            .help = "keep KV for later prompts that begin alike, while nobody needs its pages"),    \
     OPTION(s, prefix_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                \

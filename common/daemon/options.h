@@ -49,14 +49,15 @@ struct prefill_options {
     uint32_t kv_pages; /* 0: sized from the model */
     uint32_t chunk_tokens;
     uint32_t queue_max;
-    int kv_type; /* enum kv_type */
+    int kv_type, kv_wire; /* enum kv_type */
     int prefix_cache;      /* 0: off */
     uint32_t prefix_pages; /* it may know; 0: the whole pool */
 };
 
 struct decode_options {
     struct daemon_options common;
-    char *router;   /* as above, and so cores, domain, kv_pages, kv_type, prefix_* */
+    char *router;   /* as above, and so cores, domain, kv_pages, kv_type, kv_wire,
+                       prefix_* */
     char *kv;       /* ZeroMQ endpoint to bind, where prefill nodes send KV */
     char *cores;
     int32_t domain;
@@ -64,7 +65,7 @@ struct decode_options {
     uint32_t slots; /* sequences at once */
     uint64_t credit_bytes;
     uint32_t local_tokens; /* of prompts computed here, in a step with others; 0: as measured */
-    int kv_type;
+    int kv_type, kv_wire;
     int prefix_cache;
     uint32_t prefix_pages;
 };

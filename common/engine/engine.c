@@ -67,6 +67,7 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
 {
     struct engine *en = mem_zalloc(sizeof(*en));
     const struct hparams *hp = &en->model.hp;
+    enum kv_type kv_type;
     int rc;
 
     *out = NULL;
@@ -76,7 +77,8 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
         rc = err_set(e, ERR_UNSUPPORTED, "cpu tier %s is not available here", cpu_tier_name(o->tier));
         goto fail;
     }
-    if (!kernels_kv_type(en->kern, o->kv_type)) {
+    kv_type = o->kv_type == KV_AUTO ? kernels_kv_auto(en->kern) : o->kv_type;
+    if (!kernels_kv_type(en->kern, kv_type)) {
         rc = err_set(e, ERR_UNSUPPORTED, "KV of bf16 needs the cpu tier amx, not %s",
                      cpu_tier_name(o->tier));
         goto fail;
@@ -91,7 +93,7 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
     }
     en->ctx_max = o->ctx_max ? o->ctx_max : hp->n_ctx;
     en->rows_max = o->rows_max;
-    kv_layout_init(&en->layout, o->kv_type, hp->n_layer, hp->n_head_kv, hp->head_dim);
+    kv_layout_init(&en->layout, kv_type, hp->n_layer, hp->n_head_kv, hp->head_dim);
     scratch_init(&en->s, en->kern, hp, o->rows_max, o->n_threads);
     *out = en;
     return 0;

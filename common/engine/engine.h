@@ -24,7 +24,7 @@ struct engine_options {
     uint32_t n_threads;  /* length of pus, or number of unpinned threads; >= 1 */
     uint32_t rows_max;   /* largest batch */
     uint32_t ctx_max;    /* longest sequence; 0: the model's context length */
-    enum kv_type kv_type;
+    enum kv_type kv_type; /* KV_AUTO: the tier's, kernels_kv_auto */
 };
 
 /* Maps the file, checks it, packs the weights with the team's threads (each packs what it will

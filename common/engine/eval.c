@@ -1,5 +1,7 @@
 #include "engine/eval.h"
 
+#include <math.h>
+
 #include "base/check.h"
 #include "base/mem.h"
 #include "kv/kv_pool.h"
@@ -106,6 +108,35 @@ int eval_logits(struct eval *ev, const uint32_t *tokens, uint32_t n, uint32_t ch
             fn(ctx, at + i, logits + (size_t)i * n_vocab);
     }
     return 0;
+}
+
+struct nll {
+    const uint32_t *tokens;
+    uint32_t n, n_vocab;
+    double sum;
+};
+
+static void nll_row(void *ctx, uint32_t pos, const float *logits)
+{
+    struct nll *x = ctx;
+    double top = logits[0], sum = 0;
+
+    if (pos + 1 == x->n)
+        return; /* nothing is known of what follows */
+    for (uint32_t i = 1; i < x->n_vocab; i++)
+        top = fmax(top, logits[i]);
+    for (uint32_t i = 0; i < x->n_vocab; i++)
+        sum += exp(logits[i] - top);
+    x->sum += log(sum) + top - logits[x->tokens[pos + 1]];
+}
+
+int eval_nll(struct eval *ev, const uint32_t *tokens, uint32_t n, double *nll, struct err *e)
+{
+    struct nll x = {tokens, n, engine_hparams(ev->engine)->n_vocab, 0};
+    int rc = eval_logits(ev, tokens, n, 0, nll_row, &x, e);
+
+    *nll = x.sum;
+    return rc;
 }
 
 int eval_generate(struct eval *ev, const uint32_t *tokens, uint32_t n, const struct sample_params *p,

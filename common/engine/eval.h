@@ -24,6 +24,10 @@ typedef void eval_row_fn(void *ctx, uint32_t pos, const float *logits);
 int eval_logits(struct eval *ev, const uint32_t *tokens, uint32_t n, uint32_t chunk, eval_row_fn *fn,
                 void *ctx, struct err *e);
 
+/* How badly the model foretells the tokens: *nll = the sum of -log p(tokens[i] | those before it) for
+ * i = 1 .. n - 1, in nats. exp(nll / (n - 1)) is the perplexity. Errors as eval_logits. */
+int eval_nll(struct eval *ev, const uint32_t *tokens, uint32_t n, double *nll, struct err *e);
+
 /* Starts anew with the prompt and writes the n_new ids that follow into out, sampled with p (index 0
  * first). End-of-text ids do not stop it. */
 int eval_generate(struct eval *ev, const uint32_t *tokens, uint32_t n, const struct sample_params *p,

@@ -52,3 +52,7 @@ t "a decode node killed under $N streams changes no byte" kill_one decode 1
 t "streams of long prompts without faults" want 40
 t "a prefill node killed under $N prompts changes no byte" kill_one prefill 40
 t "all KV pages are free afterwards" all_free
+down
+PREFILL=2 up killq8 "$DEMO" "kv_type: q8" || echo "not ok a cluster with KV of q8 starts"
+t "KV of q8: streams without faults" want 1
+t "KV of q8: a decode node killed under $N streams changes no byte" kill_one decode 1

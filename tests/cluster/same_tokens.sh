@@ -48,12 +48,12 @@ both_decoded() {
     [ "$(nodes '[.nodes[] | select(.role == "decode" and .tokens > 0)] | length')" = 2 ]
 }
 
-# The ids of the single-process engine for each prompt.
+# The ids of the single-process engine for each prompt, with KV of type $1.
 as_one_process() {
     local i bad=0
     for i in "${!prompts[@]}"; do
         "$BIN/tandem" tokenize --model "$DEMO" "${prompts[$i]}" >"$TMP/ids" || return 1
-        "$BIN/tandem" eval --model "$DEMO" --tokens "$TMP/ids" --greedy $((10 + 13 * i)) | tr ' ' '\n' >"$TMP/a"
+        "$BIN/tandem" eval --model "$DEMO" --tokens "$TMP/ids" --kv_type "$1" --greedy $((10 + 13 * i)) | tr ' ' '\n' >"$TMP/a"
         jq '.choices[0].token_ids[]' "$TMP/solo.0.$i" >"$TMP/b"
         cmp "$TMP/a" "$TMP/b" || { echo "prompt $i"; bad=1; }
     done
@@ -76,15 +76,21 @@ t "each prompt alone, temperature 0.8 with a seed" solo 0.8
 t "8 at once equal the same alone, greedy" together 0
 t "8 at once equal the same alone, temperature 0.8 with a seed" together 0.8
 t "both decode nodes took part" both_decoded
-t "greedy streams equal the single-process engine" as_one_process
+t "greedy streams equal the single-process engine" as_one_process auto
 t "all KV pages are free afterwards" all_free
+down
+up q8 "$DEMO" "kv_type: q8" || echo "not ok a cluster with KV of q8 starts"
+t "KV of q8: each prompt alone, greedy" solo 0
+t "KV of q8: 8 at once equal the same alone" together 0
+t "KV of q8: streams equal the single-process engine" as_one_process q8
 down
 for name in stories260K-f32 babyllama-f32; do
     if [ ! -r "$DATA/golden/$name.gguf" ]; then
         echo "skip $name: no test data golden/$name.gguf"
         continue
     fi
-    up "g$name" "$DATA/golden/$name.gguf" || { echo "not ok $name starts"; continue; }
+    up "g$name" "$DATA/golden/$name.gguf" "kv_type: f32" || # as the reference has it
+        { echo "not ok $name starts"; continue; }
     t "$name: greedy equals the reference" reference "$name"
     down
 done

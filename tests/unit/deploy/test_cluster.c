@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "kv/kv_layout.h"
 
 #define MODEL "model: /m.gguf\n" /* the default one is looked for on disk */
 
@@ -43,7 +44,7 @@ static void test_everything_has_a_default(void **state)
 static void test_keys_reach_their_daemons(void **state)
 {
     static const char text[] = "cluster: demo\nmodel: /m.gguf\nratio: 1:3\ncpu: ref\n"
-                               "log_level: warn\nchat_template: chatml\n"
+                               "log_level: warn\nchat_template: chatml\nkv_type: q8\n"
                                "router: {http: '0.0.0.0:80', clients: 'tcp://127.0.0.1:9', queue_max: 7}\n"
                                "prefill: {nodes: 2, chunk_tokens: 64, log_level: debug}\n"
                                "decode:\n  nodes: 5\n  slots: 3\n  credit_bytes: 1MiB\n"
@@ -60,6 +61,8 @@ static void test_keys_reach_their_daemons(void **state)
     assert_string_equal(c.router.clients, "tcp://127.0.0.1:9");
     assert_int_equal(c.router.queue_max, 7);
     assert_string_equal(c.router.chat_template, "chatml");
+    assert_int_equal(c.prefill.options.kv_type, KV_Q8);
+    assert_int_equal(c.decode.options.kv_type, KV_Q8);
     assert_string_equal(c.router.common.cpu, "ref");
     assert_string_equal(c.decode.options.common.cpu, "ref");
     assert_int_equal(c.prefill.nodes, 2);

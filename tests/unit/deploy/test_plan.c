@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "deploy/launch.h"
 #include "deploy/paths.h"
+#include "kv/kv_layout.h"
 
 static void test_pages_are_bounded_by_memory_and_by_one_sequence(void **state)
 {
@@ -97,6 +98,27 @@ static void test_a_missing_model_is_named(void **state)
     cluster_fini(&c);
 }
 
+/* A wire that would round the KV is refused before anything starts. */
+static void test_a_wire_that_rounds_is_refused(void **state)
+{
+    struct plan p = {0};
+    struct cluster c;
+    struct err e = {0};
+
+    (void)state;
+    load(&c);
+    c.decode.options.kv_type = KV_F16;
+    c.decode.options.kv_wire = KV_Q8;
+    assert_int_equal(plan_init(&p, &c, NULL, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "kv_wire: q8 does not carry a kv_type of f16"));
+    plan_fini(&p);
+    c.decode.options.kv_type = KV_Q8;
+    assert_int_equal(plan_init(&p, &c, NULL, &e), 0);
+    assert_true(p.nodes[3].kv_bytes < (uint64_t)p.nodes[3].kv_pages * 6 * 2 * 2 * 64 * 32 * 1.1);
+    plan_fini(&p);
+    cluster_fini(&c);
+}
+
 static bool has(char **argv, const char *want)
 {
     for (; *argv; argv++)
@@ -138,6 +160,7 @@ int main(void)
         cmocka_unit_test(test_pages_are_bounded_by_memory_and_by_one_sequence),
         cmocka_unit_test(test_plan_of_this_machine),
         cmocka_unit_test(test_a_missing_model_is_named),
+        cmocka_unit_test(test_a_wire_that_rounds_is_refused),
         cmocka_unit_test(test_command_lines_agree_with_each_other),
     };
 

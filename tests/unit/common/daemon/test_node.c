@@ -88,12 +88,35 @@ static void the_router_hears_of_prefixes_in_pieces(void **state)
     node_close(&n);
 }
 
+/* What travels is what pools hold, or f32 around a type that f32 holds. */
+static void a_wire_that_rounds_is_refused(void **state)
+{
+    static const char want[] = "kv_wire: q8 does not carry a kv_type of f16 bit for bit, and a stream "
+                               "that starts again would get other tokens; use kv_wire: auto or kv_type: q8";
+    enum kv_type wire;
+    struct err e;
+
+    (void)state;
+    for (int pool = 0; pool < KV_TYPE_COUNT; pool++) {
+        assert_int_equal(node_wire(&wire, KV_AUTO, (enum kv_type)pool, &e), 0);
+        assert_int_equal(wire, pool);
+        for (int asked = 0; asked < KV_TYPE_COUNT; asked++) {
+            bool exact = asked == pool || (asked == KV_F32 && pool != KV_Q8);
+
+            assert_int_equal(node_wire(&wire, asked, (enum kv_type)pool, &e), exact ? 0 : ERR_CONFIG);
+        }
+    }
+    assert_int_equal(node_wire(&wire, KV_Q8, KV_F16, &e), ERR_CONFIG);
+    assert_string_equal(e.text, want);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_has_room_for_the_sequences_within_the_memory),
         cmocka_unit_test(a_missing_model_is_named),
         cmocka_unit_test(the_router_hears_of_prefixes_in_pieces),
+        cmocka_unit_test(a_wire_that_rounds_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,8 @@ static void test_tables_have_good_defaults(void **state)
     assert_int_equal(p.chunk_tokens % KV_PAGE_TOKENS, 0);
     assert_int_equal(d.credit_bytes, 8 << 20);
     assert_int_equal(p.common.log_level, LOG_INFO);
-    assert_int_equal(d.kv_type, KV_F16);
+    assert_int_equal(d.kv_type, KV_AUTO);
+    assert_int_equal(d.kv_wire, KV_AUTO);
     option_free(&router_option_table, &r);
     option_free(&prefill_option_table, &p);
     option_free(&decode_option_table, &d);
@@ -55,9 +56,10 @@ static void test_names_stand_in_the_order_of_their_enums(void **state)
     for (int i = 0; i < LOG_LEVEL_COUNT; i++)
         assert_string_equal(options_log_levels[i], log_level_names[i]);
     assert_null(options_log_levels[LOG_LEVEL_COUNT]);
-    assert_string_equal(options_kv_types[KV_F16], "f16");
-    assert_string_equal(options_kv_types[KV_F32], "f32");
-    assert_null(options_kv_types[KV_TYPE_COUNT]);
+    for (int i = 0; i < KV_TYPE_COUNT; i++)
+        assert_string_equal(options_kv_types[i], kv_type_name((enum kv_type)i));
+    assert_string_equal(options_kv_types[KV_AUTO], "auto");
+    assert_null(options_kv_types[KV_AUTO + 1]);
     for (int i = 0; i < CPU_TIER_COUNT; i++)
         assert_non_null(strstr(OPTIONS_CPU_TIERS, cpu_tier_name((enum cpu_tier)i)));
 }

@@ -84,6 +84,10 @@ static void assert_same_kv(struct rig *ra, struct seq *a, struct seq *b, uint32_
             for (uint32_t h = 0; h < l->n_kv_head; h++)
                 for (uint32_t d = 0; d < l->head_dim; d++) {
                     size_t k = kv_layout_k(l, layer, h), eb = l->element_bytes;
+                    size_t scales[] = {k + l->k_scales + t % 32 * 4, k + l->v_scales + t % 32 * 4};
+
+                    for (int i = 0; i < 2 && l->type == KV_Q8; i++)
+                        assert_memory_equal(a->pages[t / 32] + scales[i], b->pages[t / 32] + scales[i], 4);
                     size_t ko = k + kv_layout_k_at(l, t % 32, d) * eb;
                     size_t vo = k + l->v_offset + kv_layout_v_at(l, t % 32, d) * eb;
 
@@ -96,12 +100,14 @@ static void assert_same_kv(struct rig *ra, struct seq *a, struct seq *b, uint32_
 static void each_path(void (*check)(enum cpu_tier, enum kv_type))
 {
     check(cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF, KV_F16);
+    check(cpu_tier_available(CPU_AVX512VNNI) ? CPU_AVX512VNNI : CPU_REF, KV_Q8);
     if (!cpu_tier_available(CPU_AMX)) {
         print_message("skipped: tier amx is not available on this machine\n");
         return;
     }
     check(CPU_AMX, KV_F16);
     check(CPU_AMX, KV_BF16);
+    check(CPU_AMX, KV_Q8);
 }
 
 static void check_chunking(enum cpu_tier tier, enum kv_type kv)
