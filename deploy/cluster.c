@@ -56,10 +56,22 @@ static const struct option cluster_rows[] = {
     OPTION(cluster, chat_template, STR, .def = "auto"),
     OPTION(cluster, kv_type, ENUM, .def = "auto", .names = options_kv_types),
     OPTION(cluster, kv_wire, ENUM, .def = "auto", .names = options_kv_types),
+    {.key = "workload", .type = OPTION_YAML},
     {.key = "router", .type = OPTION_YAML},
     {.key = "prefill", .type = OPTION_YAML},
     {.key = "decode", .type = OPTION_YAML},
     {.key = "hosts", .type = OPTION_YAML},
+};
+
+static const struct option workload_rows[] = {
+    OPTION(cluster_workload, prompt_tokens, U32, .def = "512", .min = 1, .max = 1 << 20),
+    OPTION(cluster_workload, output_tokens, U32, .def = "128", .min = 1, .max = 1 << 20),
+};
+
+static const struct option_table workload_table = {
+    .program = "tandem",
+    .options = workload_rows,
+    .n = ARRAY_LEN(workload_rows),
 };
 
 static const struct option_table cluster_table = {
@@ -237,6 +249,9 @@ static int cluster_from_file(struct cluster *c, const struct yaml_doc *doc, cons
         node = yaml_get(root, cluster_roles[i].key);
         rc = node ? cluster_read_role(c, &cluster_roles[i], doc, node, e) : 0;
     }
+    node = yaml_get(root, "workload");
+    if (!rc && node)
+        rc = option_from_map(&workload_table, &c->workload, doc, node, e);
     node = yaml_get(root, "hosts");
     if (!rc && node)
         rc = cluster_read_hosts(doc, node, e);
@@ -312,6 +327,7 @@ static int cluster_finish(struct cluster *c, const char *path, const char *dir, 
 static void cluster_defaults(struct cluster *c)
 {
     option_defaults(&cluster_table, c);
+    option_defaults(&workload_table, &c->workload);
     for (size_t i = 0; i < ARRAY_LEN(cluster_roles); i++)
         option_defaults(cluster_roles[i].daemon, cluster_role_options(c, &cluster_roles[i]));
     /* Filled by `up` with sockets in the run directory, where the file does not say. */

@@ -26,6 +26,11 @@ struct cluster_decode {
     uint32_t nodes;
 };
 
+/* What is expected of requests, for `ratio: auto`. */
+struct cluster_workload {
+    uint32_t prompt_tokens, output_tokens;
+};
+
 struct cluster {
     char *cluster;       /* its name */
     char *model;         /* absolute path of a GGUF file */
@@ -35,6 +40,7 @@ struct cluster {
     int kv_type, kv_wire;
     char *chat_template; /* "auto", a family, or the absolute path of a file */
     uint32_t ratio_prefill, ratio_decode; /* 0, 0: auto */
+    struct cluster_workload workload;
     struct router_options router; /* .nodes and, unless given, .clients are "": `up` fills them */
     struct cluster_prefill prefill;
     struct cluster_decode decode;

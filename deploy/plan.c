@@ -105,6 +105,37 @@ static int plan_node_init(struct plan *p, const struct cluster *c, struct plan_n
     return 0;
 }
 
+/* `ratio: auto` without counts: solved. On a recorded machine too, with this one's rates. */
+static int plan_solve(struct plan *p, const struct cluster *c, struct place_policy *policy,
+                      struct err *e)
+{
+    uint32_t units = p->topo->n_domains > 1 ? p->topo->n_domains : p->topo->domains[0].n_cores;
+    enum cpu_tier tier;
+    enum kv_type type;
+    struct kv_layout kv;
+    int rc;
+
+    if (c->ratio_prefill || c->prefill.nodes || c->decode.nodes || policy->decode_only)
+        return 0;
+    rc = plan_kv_type(&type, c, false, e);
+    if (!rc)
+        rc = cpu_tier_choose(&tier, c->cpu, e);
+    if (!rc)
+        rc = solve_measure(&p->solve.cost, tier, e);
+    if (rc)
+        return rc;
+    kv_layout_init(&kv, type, p->hparams.n_layer, p->hparams.n_head_kv, p->hparams.head_dim);
+    p->solve.mix = (struct ratio_mix){.prompt = c->workload.prompt_tokens,
+                                      .output = c->workload.output_tokens};
+    p->solve.cost.flops_token = solve_flops_token(&p->hparams);
+    p->solve.cost.weight_bytes = (double)p->weight_bytes;
+    p->solve.cost.kv_token_bytes = (double)kv.page_bytes / KV_PAGE_TOKENS;
+    solve_share(&p->solve, units, c->decode.options.slots);
+    policy->prefill = p->solve.prefill;
+    policy->decode = p->solve.decode;
+    return 0;
+}
+
 static int plan_place(struct plan *p, const struct place_policy *policy, struct err *e)
 {
     const struct topo *hosts[] = {p->topo};
@@ -125,8 +156,10 @@ static int plan_nodes(struct plan *p, const struct cluster *c, struct err *e)
         .decode_only = c->router.mode == ROUTER_AGGREGATED && !c->prefill.nodes,
         .weight_bytes = p->weight_bytes,
     };
-    int rc = plan_place(p, &policy, e);
+    int rc = plan_solve(p, c, &policy, e);
 
+    if (!rc)
+        rc = plan_place(p, &policy, e);
     if (rc)
         return rc;
     p->n = p->placement.n;
@@ -238,5 +271,7 @@ void plan_print(const struct plan *p, const struct cluster *c, struct str *out)
     }
     if (shared)
         str_adds(out, "* shared with another process\n");
+    if (p->solve.prefill)
+        solve_print(&p->solve, out);
     str_addf(out, "http://%s\n", c->router.http);
 }

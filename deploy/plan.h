@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "deploy/cluster.h"
+#include "deploy/solve.h"
 #include "host/place.h"
 #include "host/topo.h"
 #include "model/hparams.h"
@@ -26,6 +27,7 @@ struct plan {
     struct hparams hparams;
     uint64_t weight_bytes; /* of one copy */
     struct placement placement;
+    struct solve solve; /* prefill 0: the ratio was not ours to choose */
     struct plan_node *nodes; /* as placement.nodes: the router, prefill, decode */
     size_t n;
 };
