@@ -13,6 +13,7 @@ void series_add(struct series *s, double value)
         s->values = mem_realloc(s->values, s->cap * sizeof(*s->values));
     }
     s->values[s->n++] = value;
+    s->sorted = false;
 }
 
 void series_fini(struct series *s)
@@ -28,27 +29,34 @@ static int compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static double percentile(const struct series *s, double p)
+double series_percentile(struct series *s, double p)
 {
-    size_t rank = (size_t)ceil(p / 100 * (double)s->n);
+    /* a hair less: 99.9 % of 1000 is 999, though 99.9 / 100 * 1000 is not quite */
+    size_t rank = (size_t)ceil(p / 100 * (double)s->n - 1e-9);
 
+    if (s->n == 0)
+        return 0;
+    if (!s->sorted)
+        qsort(s->values, s->n, sizeof(*s->values), compare);
+    s->sorted = true;
     return s->values[rank > 0 ? rank - 1 : 0];
 }
 
 struct stats series_stats(struct series *s)
 {
-    double sum = 0;
+    struct stats out = {.n = s->n,
+                        .min = series_percentile(s, 0),
+                        .p50 = series_percentile(s, 50),
+                        .p90 = series_percentile(s, 90),
+                        .p95 = series_percentile(s, 95),
+                        .p99 = series_percentile(s, 99),
+                        .max = series_percentile(s, 100)};
+    double squares = 0;
 
-    if (s->n == 0)
-        return (struct stats){0};
-    qsort(s->values, s->n, sizeof(*s->values), compare);
     for (size_t i = 0; i < s->n; i++)
-        sum += s->values[i];
-    return (struct stats){s->n,
-                          sum / (double)s->n,
-                          percentile(s, 50),
-                          percentile(s, 90),
-                          percentile(s, 95),
-                          percentile(s, 99),
-                          s->values[s->n - 1]};
+        out.mean += s->values[i] / (double)s->n;
+    for (size_t i = 0; i < s->n; i++)
+        squares += (s->values[i] - out.mean) * (s->values[i] - out.mean);
+    out.std = s->n > 0 ? sqrt(squares / (double)s->n) : 0;
+    return out;
 }

@@ -24,6 +24,7 @@
 struct native {
     struct transport base; /* first */
     const struct bench_options *options;
+    const char *url;
     struct call_events events;
     struct loop *loop;
     struct sock_ctx *ctx;
@@ -70,18 +71,21 @@ static int generate_send(struct native *t, struct exchange *x, struct err *e)
     int rc;
 
     g->tag = x->tag;
-    if (p->text) {
-        g->text = mem_strndup(p->text, p->text_bytes);
-        g->text_bytes = p->text_bytes;
+    if (p->n_texts > 0) {
+        struct str joined = {0};
+
+        prompt_join(p, &joined);
+        g->text_bytes = joined.len;
+        g->text = str_steal(&joined);
     } else {
         g->tokens = mem_dup(p->tokens, p->n_tokens * sizeof(*p->tokens));
         g->n_tokens = p->n_tokens;
     }
-    g->max_tokens = o->max_tokens;
+    g->max_tokens = x->call->output;
     g->sampling = (struct sampling){.temperature = (float)o->temperature, .top_p = 1,
-                                    .seed = call_seed(o, x->call)};
+                                    .seed = x->call->seed};
     g->has_seed = o->temperature > 0;
-    g->ignore_eos = bench_ignore_eos(o);
+    g->ignore_eos = o->ignore_eos || bench_exact(o);
     rc = sock_send(t->sock, NULL, &m, e);
     msg_fini(&m);
     t->down = t->down && rc != ERR_OK;
@@ -136,6 +140,10 @@ static void on_tokens(struct native *t, const struct msg_generate_tokens *m)
         return;
     }
     x->call->record.output_tokens += m->n_tokens;
+    for (uint32_t i = 0; i < m->n_tokens; i++)
+        token_list_add(&x->call->ids, m->tokens[i]);
+    if (m->text)
+        str_add(&x->call->text, m->text, m->text_bytes);
     if (m->n_tokens > 0)
         t->events.output(t->events.ctx, x->call);
 }
@@ -177,7 +185,7 @@ static int native_start(struct transport *base, struct call *call, struct err *e
     if (!t->first) /* else it queues behind those that wait */
         rc = generate_send(t, x, e);
     if (rc == ERR_BUSY && t->down)
-        rc = err_set(e, ERR_NET, "no router takes requests at %s", t->options->native);
+        rc = err_set(e, ERR_NET, "no router takes requests at %s", t->url);
     if (rc != ERR_OK && rc != ERR_BUSY) {
         mem_free(x);
         return rc;
@@ -247,30 +255,31 @@ static int connect_wait(struct native *t, struct err *e)
     }
 }
 
-int transport_native_open(struct transport **out, struct loop *loop, const struct bench_options *o,
+int transport_native_open(struct transport **out, struct loop *loop, const struct transport_setup *s,
                           const struct call_events *events, struct err *e)
 {
     struct native *t = mem_zalloc(sizeof(*t));
     char identity[PEER_ID_MAX];
     struct sock_options options = {.kind = SOCK_DEALER, .lane = SOCK_CONTROL, .identity = identity};
-    struct sock *s = NULL;
+    struct sock *sock = NULL;
     int rc;
 
     *out = NULL;
     t->base = (struct transport){native_start, native_cancel, native_close, ""};
-    t->options = o;
+    t->options = s->options;
+    t->url = s->url;
     t->events = *events;
     t->loop = loop;
     t->last = &t->first;
     t->next_tag = 1; /* 0 is connect_wait's */
     snprintf(identity, sizeof(identity), "bench-%d#%016" PRIx64, (int)getpid(), rng_entropy());
     t->ctx = sock_ctx_new();
-    rc = sock_open(&s, t->ctx, &options, e);
+    rc = sock_open(&sock, t->ctx, &options, e);
     if (rc != ERR_OK)
         goto fail;
-    t->sock = s;
-    loop_add_sock(loop, s, on_msg, t);
-    rc = sock_connect(s, o->native, e);
+    t->sock = sock;
+    loop_add_sock(loop, sock, on_msg, t);
+    rc = sock_connect(sock, t->url, e);
     if (rc == ERR_OK)
         rc = connect_wait(t, e);
     if (rc != ERR_OK)

@@ -1,36 +1,43 @@
-/* workload: the prompts, all made before the measurement begins. Immutable afterwards. */
+/* workload: item i of what is asked: its prompt, turn by turn, and how much is to be generated. All
+ * is a function of the options and i, so that two servers, or two runs, get the same. Immutable
+ * after open. */
 #ifndef TANDEM_BENCH_WORKLOAD_H
 #define TANDEM_BENCH_WORKLOAD_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
+#include "bench/dataset.h"
 #include "bench/options.h"
+#include "bench/prompt.h"
+#include "bench/synth.h"
+#include "bench/trace.h"
 
-/* Synthetic prompts that are made at most: a run with more requests uses them again, in order. */
-#define WORKLOAD_SYNTHETIC_MAX 4096
-#define WORKLOAD_LINE_MAX ((size_t)8 << 20) /* MSG_PROMPT_MAX: what the router takes */
-
-struct prompt {
-    char *text; /* NULL: tokens */
-    size_t text_bytes;
-    uint32_t *tokens;
-    uint32_t n_tokens; /* 0: unknown (text from a file) */
-};
-
-/* A zeroed struct is empty. */
+/* A zeroed struct is closed. */
 struct workload {
-    struct prompt *prompts;
-    uint32_t n, cap;
+    const struct bench_options *options;
+    struct synth synth;
+    struct dataset dataset;
+    struct trace trace;
 };
 
-/* What the options say: from the file, or synthetic. ERR_IO, ERR_FORMAT (FILE:LINE and why),
- * ERR_UNSUPPORTED: the tokenizer has no words to make text of. */
+/* Files named by the options are read here. options are borrowed until close. */
 int workload_open(struct workload *w, const struct bench_options *o, struct err *e);
-void workload_fini(struct workload *w);
+void workload_close(struct workload *w);
 
-/* The prompt of request i. */
-const struct prompt *workload_prompt(const struct workload *w, uint64_t i);
+/* How many different items there are: UINT32_MAX if they are random. Prompts of a file are used round
+ * and round; a trace ends. */
+uint32_t workload_size(const struct workload *w);
+
+/* Turns of item i, at most --turns. */
+uint32_t workload_turns(const struct workload *w, uint32_t i);
+
+/* Tokens to generate in this turn. */
+uint32_t workload_output(const struct workload *w, uint32_t i, uint32_t turn);
+
+/* Adds what item i says in this turn: to an empty prompt if turn is 0, otherwise after the answer,
+ * which the caller has added. ERR_UNSUPPORTED: no random text of that length. */
+int workload_prompt(struct prompt *p, const struct workload *w, uint32_t i, uint32_t turn,
+                    struct err *e);
 
 #endif

@@ -1,6 +1,8 @@
 /* The whole client against servers in a thread of this process: one speaks HTTP, one ZeroMQ. */
 #include "tests/lib/test.h"
 
+#include <math.h>
+
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
@@ -13,6 +15,7 @@
 
 #include "base/mem.h"
 #include "bench/run.h"
+#include "bench/workload.h"
 #include "net/loop.h"
 #include "net/sock.h"
 
@@ -67,6 +70,10 @@ static void on_http(struct evhttp_request *q, void *arg)
     if (strcmp(evhttp_request_get_uri(q), "/v1/models") == 0) {
         evbuffer_add_printf(out, "{\"object\":\"list\",\"data\":[{\"id\":\"fake\"}]}");
         evhttp_send_reply(q, 200, "OK", out);
+        goto out;
+    }
+    if (strcmp(evhttp_request_get_uri(q), "/metrics") == 0) {
+        evhttp_send_error(q, 404, NULL);
         goto out;
     }
     body = json_loadb((char *)evbuffer_pullup(in, -1), evbuffer_get_length(in), 0, NULL);
@@ -196,20 +203,28 @@ static void server_stop(struct server *s)
 static void bench(struct result *r, struct server *s, bool native, int argc, const char **argv)
 {
     struct bench_options o = {0};
+    struct run_setup setup = {.options = &o, .native = native, .keep_answers = true, .label = ""};
     enum option_action action;
-    char flag[MSG_ENDPOINT_MAX + 16];
-    char *args[16] = {(char *)"tandem-bench", flag};
+    char *args[20] = {(char *)"tandem-bench", (char *)"--progress=off"};
     struct workload w;
     struct err e = {0};
 
     server_start(s, native);
-    snprintf(flag, sizeof(flag), "--%s=%s", native ? "native" : "url", s->address);
     for (int i = 0; i < argc; i++)
         args[i + 2] = (char *)argv[i];
+    memset(r, 0, sizeof(*r));
     if (option_main(&bench_option_table, &o, argc + 2, args, NULL, &action, &e) != ERR_OK ||
-        workload_open(&w, &o, &e) != ERR_OK || run(r, &o, &w, &e) != ERR_OK)
+        workload_open(&w, &o, &e) != ERR_OK)
         fail_msg("%s", e.text);
-    workload_fini(&w);
+    setup.workload = &w;
+    setup.url = s->address;
+    setup.rate = bench_number(o.request_rate);
+    setup.count = bench_prompts(&o);
+    if (native) /* no metrics are asked of a server that is not there */
+        option_set(option_find(&bench_option_table, "base_url"), &o, "http://127.0.0.1:1", NULL, NULL);
+    if (run(r, &setup, &e) != ERR_OK)
+        fail_msg("%s", e.text);
+    workload_close(&w);
     option_free(&bench_option_table, &o);
     server_stop(s);
 }
@@ -228,10 +243,11 @@ static void assert_good(const struct result *r, size_t n)
         assert_int_equal(c->prompt_tokens, 5);
         assert_int_equal(c->output_tokens, 3);
         assert_true(c->start <= c->sent && c->sent < c->first);
+        assert_int_equal(c->outputs, 2);
         assert_true(c->first <= c->last && c->last <= c->done);
+        assert_true(c->second == c->last);
+        assert_true(fabs((double)c->gaps_ms[0] - (double)(c->last - c->first) * 1e-6) < 1e-3);
     }
-    assert_int_equal(r->itl_ms.n, n); /* two outputs each */
-    assert_int_equal(r->prompt_mismatches, 0);
 }
 
 static void closed_loop_sends_each_request_once(void **state)
@@ -240,13 +256,12 @@ static void closed_loop_sends_each_request_once(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, false, "--prompt-tokens=5", "--vocab=100", "--requests=20", "--concurrency=4",
-          "--warmup=3");
+    BENCH(&r, &s, false, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20", "--max-concurrency=4");
     assert_good(&r, 20);
     assert_string_equal(r.model, "fake");
-    assert_int_equal(s.requests, 23);
-    assert_int_equal(s.ids, 23);
-    assert_int_equal(s.ignoring_eos, 23);
+    assert_int_equal(s.requests, 20);
+    assert_int_equal(s.ids, 20);
+    assert_int_equal(s.ignoring_eos, 20);
     assert_int_equal(r.start_lag_ms.n, 0);
     result_fini(&r);
 }
@@ -257,10 +272,8 @@ static void open_loop_counts_from_the_time_a_request_was_due(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, false, "--prompt-tokens=5", "--vocab=100", "--requests=30", "--rate=1000",
-          "--ignore-eos=no");
+    BENCH(&r, &s, false, "--random-input-len=5", "--vocab-size=100", "--num-prompts=30", "--request-rate=1000");
     assert_good(&r, 30);
-    assert_int_equal(s.ignoring_eos, 0);
     assert_int_equal(r.start_lag_ms.n, 30);
     for (size_t i = 0; i < r.n; i++)
         assert_true(r.records[i].start < r.records[i].sent);
@@ -273,14 +286,13 @@ static void the_native_protocol_measures_the_same(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, true, "--prompt-tokens=5", "--vocab=100", "--requests=20", "--concurrency=4",
-          "--warmup=3");
+    BENCH(&r, &s, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20", "--max-concurrency=4");
     assert_good(&r, 20);
-    assert_int_equal(s.requests, 23);
-    assert_int_equal(s.ids, 23);
-    assert_int_equal(s.ignoring_eos, 23);
+    assert_int_equal(s.requests, 20);
+    assert_int_equal(s.ids, 20);
+    assert_int_equal(s.ignoring_eos, 20);
     result_fini(&r);
-    BENCH(&r, &open, true, "--prompt-tokens=5", "--vocab=100", "--requests=30", "--rate=1000");
+    BENCH(&r, &open, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=30", "--request-rate=1000");
     assert_good(&r, 30);
     result_fini(&r);
 }
@@ -309,8 +321,8 @@ static void failures_are_counted_by_kind(void **state)
         const char *timeout = s.behaviour == NEVER ? "--timeout=0.05" : "--timeout=60";
         struct result r;
 
-        BENCH(&r, &s, cases[i].native, "--prompt-tokens=5", "--vocab=100", "--requests=3",
-              "--concurrency=3", timeout);
+        BENCH(&r, &s, cases[i].native, "--random-input-len=5", "--vocab-size=100", "--num-prompts=3",
+              "--max-concurrency=3", timeout);
         assert_int_equal(r.n, 3);
         assert_int_equal(r.failures[cases[i].outcome].count, 3);
         assert_non_null(strstr(r.failures[cases[i].outcome].first, cases[i].says));
@@ -323,16 +335,15 @@ static void a_server_that_is_not_there_is_one_sentence(void **state)
     struct bench_options o = {0};
     struct server s = {.behaviour = GOOD};
     struct workload w = {0};
-    struct result r;
+    struct run_setup setup = {.options = &o, .workload = &w, .url = s.address, .label = ""};
+    struct result r = {0};
     struct err e = {0};
 
     (void)state;
     server_start(&s, false);
     server_stop(&s); /* its port is free now */
     option_defaults(&bench_option_table, &o);
-    assert_int_equal(option_set(option_find(&bench_option_table, "url"), &o, s.address, NULL, &e),
-                     ERR_OK);
-    assert_int_equal(run(&r, &o, &w, &e), ERR_NET);
+    assert_int_equal(run(&r, &setup, &e), ERR_NET);
     assert_non_null(strstr(e.text, "cannot connect"));
     result_fini(&r);
     option_free(&bench_option_table, &o);
@@ -342,24 +353,25 @@ static void a_router_that_is_not_there_fails_every_request(void **state)
 {
     struct bench_options o = {0};
     struct workload w;
-    struct result r;
+    struct run_setup setup = {.options = &o, .workload = &w, .url = "ipc:///tmp/tandem-nosuch.sock",
+                              .native = true, .rate = INFINITY, .count = 5, .label = ""};
+    struct result r = {0};
     struct err e = {0};
     enum option_action action;
-    char *args[] = {(char *)"tandem-bench",      (char *)"--native=ipc:///tmp/tandem-nosuch.sock",
-                    (char *)"--timeout=0.05",    (char *)"--prompt-tokens=5",
-                    (char *)"--vocab=100",       (char *)"--requests=5",
-                    (char *)"--concurrency=2"};
+    char *args[] = {(char *)"tandem-bench",         (char *)"--base-url=http://127.0.0.1:1",
+                    (char *)"--timeout=0.05",       (char *)"--random-input-len=5",
+                    (char *)"--vocab-size=100",     (char *)"--max-concurrency=2"};
 
     (void)state;
-    if (option_main(&bench_option_table, &o, 7, args, NULL, &action, &e) ||
-        workload_open(&w, &o, &e) || run(&r, &o, &w, &e))
+    if (option_main(&bench_option_table, &o, 6, args, NULL, &action, &e) ||
+        workload_open(&w, &o, &e) || run(&r, &setup, &e))
         fail_msg("%s", e.text);
     assert_int_equal(r.n, 5);
     assert_int_equal(r.failures[OUTCOME_CONNECT].count, 5);
     assert_string_equal(r.failures[OUTCOME_CONNECT].first,
-                        "no router takes requests at ipc:///tmp/tandem-nosuch.sock");
+                        "request 0: no router takes requests at ipc:///tmp/tandem-nosuch.sock");
     result_fini(&r);
-    workload_fini(&w);
+    workload_close(&w);
     option_free(&bench_option_table, &o);
 }
 
@@ -370,7 +382,7 @@ static void a_router_that_dies_leaves_no_request_under_way(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, true, "--prompt-tokens=5", "--vocab=100", "--requests=20", "--concurrency=2",
+    BENCH(&r, &s, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20", "--max-concurrency=2",
           "--timeout=0.05");
     assert_int_equal(r.n, 20);
     assert_int_equal(r.failures[OUTCOME_TIMEOUT].count + r.failures[OUTCOME_CONNECT].count, 20);
@@ -384,11 +396,12 @@ static void a_duration_ends_the_run(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, false, "--prompt-tokens=5", "--vocab=100", "--duration=0.05");
+    BENCH(&r, &s, false, "--random-input-len=5", "--vocab-size=100", "--duration=0.05",
+          "--max-concurrency=1");
     assert_true(r.n >= 1);
     assert_int_equal(r.failures[OUTCOME_OK].count, r.n);
     result_fini(&r);
-    BENCH(&r, &open, true, "--prompt-tokens=5", "--vocab=100", "--duration=0.05", "--rate=200");
+    BENCH(&r, &open, true, "--random-input-len=5", "--vocab-size=100", "--duration=0.05", "--request-rate=200");
     assert_int_equal(r.failures[OUTCOME_OK].count, r.n);
     result_fini(&r);
 }

@@ -1,5 +1,7 @@
 #include "tests/lib/test.h"
 
+#include <math.h>
+
 #include "bench/series.h"
 
 static void assert_stats(const struct stats *s, double mean, double p50, double p90, double p95,
@@ -33,7 +35,27 @@ static void percentiles_are_measured_values(void **state)
         series_add(&s, i);
     stats = series_stats(&s);
     assert_int_equal(stats.n, 1000);
-    assert_stats(&stats, 500.5, 500, 900, 950, 990, 1000);
+    assert_true(fabs(stats.mean - 500.5) < 1e-9);
+    assert_stats(&stats, stats.mean, 500, 900, 950, 990, 1000);
+    assert_true(series_percentile(&s, 99.9) == 999);
+    assert_true(series_percentile(&s, 0) == 1);
+    series_fini(&s);
+}
+
+/* 2 4 4 4 5 5 7 9: mean 5, squares of the distances 9 1 1 1 0 0 4 16, so the variance is 32 / 8. */
+static void the_spread_is_that_of_the_values(void **state)
+{
+    static const double values[] = {2, 4, 4, 4, 5, 5, 7, 9};
+    struct series s = {0};
+    struct stats stats;
+
+    (void)state;
+    for (size_t i = 0; i < 8; i++)
+        series_add(&s, values[i]);
+    stats = series_stats(&s);
+    assert_true(fabs(stats.mean - 5) < 1e-12);
+    assert_true(fabs(stats.std - 2) < 1e-12);
+    assert_true(stats.min == 2);
     series_fini(&s);
 }
 
@@ -41,6 +63,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(percentiles_are_measured_values),
+        cmocka_unit_test(the_spread_is_that_of_the_values),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
