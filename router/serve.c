@@ -172,14 +172,15 @@ static void serve_metrics(struct router *r, struct http_conn *c, struct http_tex
 static json_t *serve_node_value(const struct node *n)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
         n->reg.name, "role", n->reg.role == ROLE_PREFILL ? "prefill" : "decode", "tier",
         n->reg.tier, "state", node_state_names[n->state], "queued", (json_int_t)n->beat.queued,
         "running", (json_int_t)n->beat.running, "slots", (json_int_t)n->reg.slots, "pages_free",
         (json_int_t)n->beat.pages_free, "pages_total", (json_int_t)n->beat.pages_total, "tokens",
         (json_int_t)n->beat.tokens, "steps", (json_int_t)n->beat.steps, "kv_bytes",
         (json_int_t)n->beat.kv_bytes, "domain", (json_int_t)n->reg.domain, "cores",
-        (json_int_t)n->reg.cores, "pid", (json_int_t)n->reg.pid);
+        (json_int_t)n->reg.cores, "pid", (json_int_t)n->reg.pid, "pages_cached",
+        (json_int_t)n->beat.pages_cached, "hit_tokens", (json_int_t)n->beat.hit_tokens);
 }
 
 static void serve_cluster(struct router *r, struct http_conn *c, struct http_text rest)

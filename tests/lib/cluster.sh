@@ -52,8 +52,8 @@ up() {
     {
         echo "cluster: $1"
         echo "model: $(realpath "$2")"
-        echo "prefill: {nodes: ${PREFILL:-1}}"
-        echo "decode: {nodes: ${DECODE:-2}}"
+        case "$*" in *prefill:*) ;; *) echo "prefill: {nodes: ${PREFILL:-1}}" ;; esac
+        case "$*" in *decode:*) ;; *) echo "decode: {nodes: ${DECODE:-2}}" ;; esac
         echo "router: {http: \"127.0.0.1:$port\"}"
         shift 2
         printf '%s\n' "$@"
@@ -82,7 +82,7 @@ metric() {
 # nodes JQ-FILTER: of GET /v1/cluster.
 nodes() { curl -sS -m 5 "$URL/v1/cluster" | jq -r "$1"; }
 
-# All KV pages of all nodes are free and nothing runs or waits, within 5 s.
+# All KV pages of all nodes are free (or only cached) and nothing runs or waits, within 5 s.
 all_free() {
     local i
     for i in $(seq 50); do
