@@ -1,8 +1,8 @@
 /* chunk: which tokens of which prompts the next forward pass computes. Pure.
  *
- * In order of arrival, up to the budget; what a prompt leaves of it the next prompt takes, so short
- * ones share a pass. A prompt is cut at page boundaries only, so a chunk completes pages. The first
- * job for which no pages are free stops the plan: nobody overtakes it. */
+ * In the order of jobs.h, up to the budget; what a prompt leaves of it the next prompt takes, so short
+ * ones share a pass. A prompt is cut at page boundaries only, so a chunk completes pages. Behind a job
+ * for which no pages can be had nobody starts, but those that have theirs go on: it waits for them. */
 #ifndef TANDEM_PREFILL_CHUNK_H
 #define TANDEM_PREFILL_CHUNK_H
 

@@ -4,6 +4,7 @@
  *   router ── PREFILL_JOB, CANCEL, DRAIN ──> core ── PREFILL_TOKEN, PREFILL_FAILED ──> router
  *   core ── KV_HELLO, KV_PAGE, KV_END, KV_ABORT ──> decode
  *   core <── KV_WELCOME, KV_CREDIT, KV_AGAIN, KV_DONE, KV_ABORT, REFUSED ── decode
+ *   core ── KV_RESUME ──> decode ── KV_MISSING ──> core, after LINK_CUT
  *   core ── RUN(spans) ──> compute ── LAYER_DONE, CHUNK_DONE(tokens) ──> core
  *
  * KV pages: whenever something happened, the shell asks prefill_core_next_unit what may leave now,
@@ -21,8 +22,9 @@
 #include "kv/kv_layout.h"
 #include "kv/kv_pool.h"
 #include "kv/kv_unit.h"
+#include "kv/prefix.h"
 #include "net/msg.h"
-#include "prefill-node/chunk.h"
+#include "prefill-node/actions.h"
 #include "prefill-node/links.h"
 
 struct prefill_config {
@@ -39,6 +41,7 @@ struct prefill_config {
 enum prefill_event_type {
     PREFILL_ROUTER,      /* msg; a PREFILL_JOB's tokens are taken */
     PREFILL_LINK,        /* link, msg */
+    PREFILL_LINK_CUT,    /* link: its connection broke, what was under way is lost */
     PREFILL_LAYER_DONE,  /* layer of the chunk in flight */
     PREFILL_CHUNK_DONE,  /* tokens, one a span of the last RUN (only those of `last` spans count) */
     PREFILL_UNIT_SENT,   /* unit, just as prefill_core_next_unit gave it */
@@ -63,35 +66,13 @@ struct prefill_event {
     const struct prefill_unit *unit; /* borrowed */
 };
 
-enum prefill_action_type {
-    PREFILL_SEND_ROUTER, /* msg */
-    PREFILL_SEND_LINK,   /* link, msg */
-    PREFILL_OPEN_LINK,   /* link: connect to endpoint */
-    PREFILL_CLOSE_LINK,  /* link: close at once, drop what was not sent */
-    PREFILL_RUN,         /* submit spans[n_spans]; the core leaves them alone until CHUNK_DONE */
-};
-
-struct prefill_action {
-    enum prefill_action_type type;
-    uint32_t link;
-    struct msg msg; /* owns nothing on the heap */
-    const char *endpoint;
-    const struct span *spans;
-    uint32_t n_spans;
-};
-
-/* In order. A zeroed struct is empty; the shell carries them out and sets n = 0. */
-struct prefill_actions {
-    struct prefill_action *items;
-    size_t n, cap;
-};
-void prefill_actions_fini(struct prefill_actions *a);
-
 struct prefill_core;
 
-/* pool: borrowed, of this layout. ERR_LIMIT if a kv head does not fit into a bulk frame. */
+/* pool, of this layout, and its prefix cache are borrowed. ERR_LIMIT if a kv head does not fit into a
+ * bulk frame. */
 int prefill_core_new(struct prefill_core **core, const struct prefill_config *c,
-                     const struct kv_layout *l, struct kv_pool *pool, struct err *e);
+                     const struct kv_layout *l, struct kv_pool *pool, struct prefix *prefix,
+                     struct err *e);
 /* No chunk may be running any more, though its CHUNK_DONE need not have come. Returns all pages. */
 void prefill_core_free(struct prefill_core **core);
 
@@ -99,7 +80,7 @@ void prefill_core_free(struct prefill_core **core);
 void prefill_step(struct prefill_core *core, const struct prefill_event *ev, int64_t now,
                   struct prefill_actions *out);
 
-/* The oldest job's next unit that is final, whose link is up and has credit for it, and is not among
+/* The first job's next unit that is final, whose link is up and has credit for it, and is not among
  * blocked[PREFILL_LINKS_MAX] (NULL: none is). False: nothing may leave now. */
 bool prefill_core_next_unit(const struct prefill_core *core, const bool *blocked,
                             struct prefill_unit *out);
@@ -110,8 +91,10 @@ const struct job *prefill_core_job(const struct prefill_core *core, uint32_t job
 /* Counters for heartbeat and log. */
 struct prefill_stats {
     uint32_t queued, running; /* jobs now: QUEUED, and all later states */
+    uint64_t queued_tokens;   /* of those, not yet computed */
     uint64_t tokens, steps, kv_bytes;
-    uint64_t pages_again, leases_expired;
+    uint64_t hit_tokens;      /* found in the prefix cache */
+    uint64_t pages_again, leases_expired, resumed;
     bool draining;
 };
 void prefill_core_stats(const struct prefill_core *core, struct prefill_stats *out);

@@ -6,9 +6,10 @@
 #include "base/mem.h"
 #include "kv/kv_layout.h"
 
-void jobs_init(struct jobs *j, uint32_t n, uint32_t ctx_max, struct kv_pool *pool)
+void jobs_init(struct jobs *j, uint32_t n, uint32_t ctx_max, struct kv_pool *pool,
+               struct prefix *prefix)
 {
-    *j = (struct jobs){.n = n, .ctx_max = ctx_max, .pool = pool};
+    *j = (struct jobs){.n = n, .ctx_max = ctx_max, .pool = pool, .prefix = prefix};
     j->items = mem_calloc(n, sizeof(*j->items));
     j->order = mem_calloc(n, sizeof(*j->order));
     for (uint32_t i = 0; i < n; i++) {
@@ -21,6 +22,7 @@ void jobs_fini(struct jobs *j)
 {
     for (uint32_t i = 0; j->items && i < j->n; i++) {
         mem_free(j->items[i].tokens);
+        mem_free(j->items[i].ship.missing);
         mem_free(j->items[i].page_ids);
         mem_free(j->items[i].pages);
     }
@@ -35,6 +37,18 @@ static struct job *job_free_place(struct jobs *j)
         if (j->items[i].state == JOB_FREE)
             return &j->items[i];
     return NULL;
+}
+
+/* Behind all jobs of its band and of those before. */
+static void order_insert(struct jobs *j, const struct job *job)
+{
+    uint32_t i = j->n_order;
+
+    while (i > 0 && j->items[j->order[i - 1]].priority > job->priority)
+        i--;
+    memmove(&j->order[i + 1], &j->order[i], (j->n_order - i) * sizeof(*j->order));
+    j->order[i] = (uint32_t)(job - j->items);
+    j->n_order++;
 }
 
 struct job *jobs_add(struct jobs *j, struct msg_prefill_job *m, int64_t now)
@@ -52,6 +66,8 @@ struct job *jobs_add(struct jobs *j, struct msg_prefill_job *m, int64_t now)
         .first_index = m->first_index,
         .max_new = m->max_new,
         .skip_tokens = m->skip_tokens,
+        .priority = m->priority,
+        .salt = m->salt,
         .sampling = m->sampling,
         .n_stop_tokens = m->n_stop_tokens,
         .page_ids = job->page_ids,
@@ -61,7 +77,7 @@ struct job *jobs_add(struct jobs *j, struct msg_prefill_job *m, int64_t now)
     memcpy(job->stop_tokens, m->stop_tokens, sizeof(job->stop_tokens));
     m->tokens = NULL;
     m->n_tokens = 0;
-    j->order[j->n_order++] = (uint32_t)(job - j->items);
+    order_insert(j, job);
     return job;
 }
 
@@ -82,12 +98,17 @@ struct job *jobs_find(const struct jobs *j, struct stream_id id)
 
 bool jobs_start(struct jobs *j, struct job *job, int64_t now)
 {
-    uint32_t n = kv_layout_pages(job->n_tokens);
+    uint32_t n = kv_layout_pages(job->n_tokens), hit;
 
     ASSERT(job->state == JOB_QUEUED);
-    if (!kv_pool_take(j->pool, job->page_ids, n))
+    hit = prefix_match(j->prefix, job->salt, job->tokens, job->n_tokens, job->page_ids);
+    if (!prefix_take(j->prefix, job->page_ids + hit, n - hit)) {
+        while (hit--)
+            kv_pool_unref(j->pool, job->page_ids[hit]);
         return false;
+    }
     job->n_pages = n;
+    job->done = job->hit_tokens = hit * KV_PAGE_TOKENS;
     for (uint32_t i = 0; i < n; i++)
         job->pages[i] = kv_pool_page(j->pool, job->page_ids[i]);
     job->state = JOB_COMPUTING;
@@ -100,7 +121,9 @@ static void job_free(struct jobs *j, struct job *job)
     for (uint32_t i = 0; i < job->n_pages; i++)
         kv_pool_unref(j->pool, job->page_ids[i]);
     mem_free(job->tokens);
+    mem_free(job->ship.missing);
     job->tokens = NULL;
+    job->ship = (struct ship){0};
     job->n_pages = 0;
     job->state = JOB_FREE;
 }

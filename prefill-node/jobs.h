@@ -1,8 +1,8 @@
 /* jobs: the prompts of a prefill node, from the queue to the decode node's receipt.
  *
- * The table is bounded; its order is that of arrival, and everything is served in it: pages, compute
- * and sending. KV pages are taken when a job's first chunk is planned and returned when the decode
- * node has all of them. Network thread only; the compute thread reads `pages` of jobs that stand in
+ * The table is bounded; its order is by priority band and then by arrival, and everything is served in
+ * it: pages, compute and sending. KV pages are taken when a job's first chunk is planned, those of a
+ * known beginning shared with the prefix cache, and returned when the decode node has all. Network thread only; the compute thread reads `pages` of jobs that stand in
  * the chunk in flight, and those do not change before its end. */
 #ifndef TANDEM_PREFILL_JOBS_H
 #define TANDEM_PREFILL_JOBS_H
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "kv/kv_pool.h"
+#include "kv/prefix.h"
 #include "net/msg.h"
 
 /*   FREE --job--> QUEUED --pages--> COMPUTING --last chunk--> SHIPPING --KV_END--> HELD --KV_DONE--> FREE
@@ -25,8 +26,11 @@ enum job_state { JOB_FREE, JOB_QUEUED, JOB_COMPUTING, JOB_SHIPPING, JOB_HELD, JO
 struct ship {
     uint32_t page_first, page_end; /* the window: pages of one chunk, or of several that lagged */
     uint32_t layer, page, part;    /* next unit; layer == n_layer: the window was sent */
+    bool started;                  /* a unit has left */
     bool again;                    /* the decode node lacks unit again_unit */
     size_t again_unit;
+    bool resuming;                 /* KV_RESUME was said: nothing leaves before the answer */
+    uint32_t *missing, n_missing;  /* the answer, owned: runs of units; NULL: nobody resumed */
 };
 
 struct job {
@@ -35,7 +39,8 @@ struct job {
     struct stream_id id;
     uint32_t link;  /* to its decode node */
     uint32_t *tokens, n_tokens; /* owned */
-    uint32_t first_index, max_new, skip_tokens;
+    uint32_t first_index, max_new, skip_tokens, priority;
+    uint64_t salt;  /* of the prefix cache */
     struct sampling sampling;
     uint32_t n_stop_tokens;
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
@@ -44,6 +49,7 @@ struct job {
     uint32_t *page_ids; /* [n_pages] */
     uint8_t **pages;    /* [n_pages], their bytes */
 
+    uint32_t hit_tokens;   /* of those done: found in the prefix cache */
     uint32_t done;         /* leading tokens whose KV is final in all layers */
     uint32_t chunk_end;    /* the chunk in flight computes done .. chunk_end; == done: none does */
     uint32_t chunk_layers; /* layers of that chunk that are final */
@@ -56,16 +62,18 @@ struct job {
 
 struct jobs {
     struct job *items; /* [n] */
-    uint32_t *order;   /* [n_order] live jobs by arrival; ENDING ones have left it */
+    uint32_t *order;   /* [n_order] live jobs as they are served; ENDING ones have left it */
     uint32_t n, n_order, ctx_max;
-    struct kv_pool *pool; /* borrowed */
+    struct kv_pool *pool;  /* borrowed, and so the cache over it */
+    struct prefix *prefix;
 };
 
 /* Room for n jobs of at most ctx_max tokens. */
-void jobs_init(struct jobs *j, uint32_t n, uint32_t ctx_max, struct kv_pool *pool);
+void jobs_init(struct jobs *j, uint32_t n, uint32_t ctx_max, struct kv_pool *pool,
+               struct prefix *prefix);
 void jobs_fini(struct jobs *j);
 
-/* A QUEUED job at the end of the order; takes m->tokens (and clears them in m). NULL: all n places
+/* A QUEUED job behind all of its band; takes m->tokens (and clears them in m). NULL: all n places
  * are taken; m is as before. */
 struct job *jobs_add(struct jobs *j, struct msg_prefill_job *m, int64_t now);
 
@@ -73,7 +81,8 @@ struct job *jobs_add(struct jobs *j, struct msg_prefill_job *m, int64_t now);
 struct job *jobs_find_request(const struct jobs *j, uint64_t request);
 struct job *jobs_find(const struct jobs *j, struct stream_id id);
 
-/* QUEUED -> COMPUTING with pages for the whole prompt; false: not enough are free. */
+/* QUEUED -> COMPUTING with pages for the whole prompt, of which those that the prefix cache knows are
+ * done; false: not enough could be had. */
 bool jobs_start(struct jobs *j, struct job *job, int64_t now);
 
 /* Ends the job: frees it now, or after jobs_chunk_over if the chunk in flight has rows of it. */

@@ -1,11 +1,12 @@
 /* links: the decode nodes that this prefill node sends KV to. One link an endpoint, opened when the
  * first job names it. Pure; network thread.
  *
- *   FREE --job--> HELLO --KV_WELCOME--> UP --REFUSED, silence--> FREE
+ *   FREE --job--> HELLO --KV_WELCOME--> UP --REFUSED--> FREE    HELLO --silence--> FREE
  *                   ^                    |
- *                   +---- first job -----+
+ *                   +-- first job, cut --+
  * A link that had no job says KV_HELLO again before the next one: the decode node may have been
- * restarted at the same endpoint meanwhile, and both sides' credit accounts start anew. */
+ * restarted at the same endpoint meanwhile, and both sides' credit accounts start anew. A link whose
+ * connection was cut says it on a new connection, and its streams resume. */
 #ifndef TANDEM_PREFILL_LINKS_H
 #define TANDEM_PREFILL_LINKS_H
 

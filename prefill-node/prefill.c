@@ -57,6 +57,7 @@ struct prefill {
     const struct span *spans;
     uint32_t n_spans;
     uint32_t *tokens; /* [queue_max], one a span */
+    int64_t busy_ns;  /* in forward passes since the start */
     int64_t stop_at;  /* 0: nobody asked us to stop */
     int rc;           /* of prefill_run */
     struct err *err;  /* its */
@@ -234,6 +235,7 @@ static void prefill_on_joined(void *ctx)
 {
     struct prefill *p = ctx;
 
+    node_joined(&p->node);
     member_beat(p->member);
 }
 
@@ -259,17 +261,26 @@ static void prefill_on_beat(void *ctx, struct msg_heartbeat *h)
 {
     struct prefill *p = ctx;
     struct prefill_stats s;
+    struct msg report;
+    uint32_t cached;
 
+    if (node_prefix_report(&p->node, &report))
+        member_send(p->member, &report);
+    cached = prefix_evictable(p->node.prefix);
     prefill_core_stats(p->core, &s);
     *h = (struct msg_heartbeat){
         .queued = s.queued,
         .running = s.running,
-        .pages_free = kv_pool_free_count(p->node.pool),
+        .pages_free = kv_pool_free_count(p->node.pool) + cached,
         .pages_total = kv_pool_total(p->node.pool),
         .tokens = s.tokens,
         .steps = s.steps,
         .kv_bytes = s.kv_bytes,
         .draining = s.draining,
+        .queued_tokens = s.queued_tokens,
+        .busy_ns = (uint64_t)p->busy_ns,
+        .hit_tokens = s.hit_tokens,
+        .pages_cached = cached,
     };
 }
 
@@ -285,6 +296,7 @@ static void prefill_on_computed(void *ctx)
             prefill_event(p, &(struct prefill_event){.type = PREFILL_LAYER_DONE, .layer = ev.layer});
             continue;
         }
+        p->busy_ns += ev.job->ns;
         for (uint32_t i = 0; i < p->n_spans; i++) {
             row += p->spans[i].count;
             p->tokens[i] = ev.job->samples[row - 1].token; /* 0 unless the span was a last one */
@@ -348,7 +360,7 @@ static int prefill_core_open(struct prefill *p, struct err *e)
     p->rows = mem_calloc(o->chunk_tokens, sizeof(*p->rows));
     p->samples = mem_calloc(o->chunk_tokens, sizeof(*p->samples));
     p->tokens = mem_calloc(o->queue_max, sizeof(*p->tokens));
-    rc = prefill_core_new(&p->core, &c, l, p->node.pool, e);
+    rc = prefill_core_new(&p->core, &c, l, p->node.pool, p->node.prefix, e);
     if (rc)
         return rc;
     return sendbufs_open(&p->sendbufs, SENDBUFS,

@@ -51,7 +51,7 @@ struct sim {
     int64_t now;
     struct kv_layout layout;
     struct kv_pool *p_pool[N], *d_pool[N];
-    struct prefix *d_prefix[N];
+    struct prefix *p_prefix[N], *d_prefix[N];
     struct prefill_core *p[N];
     struct decode_core *d[N];
     struct prefill_actions p_out;
@@ -505,8 +505,10 @@ static void sim_init(struct sim *s, uint64_t seed)
         snprintf(pc.name, sizeof(pc.name), "p%u", i);
         assert_int_equal(kv_pool_open(&s->p_pool[i], &s->layout, PAGES, NULL), 0);
         assert_int_equal(kv_pool_open(&s->d_pool[i], &s->layout, PAGES, NULL), 0);
+        s->p_prefix[i] = prefix_new(s->p_pool[i], 0);
         s->d_prefix[i] = prefix_new(s->d_pool[i], PAGES);
-        assert_int_equal(prefill_core_new(&s->p[i], &pc, &s->layout, s->p_pool[i], NULL), 0);
+        assert_int_equal(prefill_core_new(&s->p[i], &pc, &s->layout, s->p_pool[i], s->p_prefix[i],
+                                          NULL), 0);
         assert_int_equal(decode_core_new(&s->d[i], &dc, &s->layout, s->d_pool[i], s->d_prefix[i],
                                          NULL), 0);
         s->r_to_p[i] = mem_zalloc(sizeof(struct queue));
@@ -529,6 +531,7 @@ static void sim_fini(struct sim *s)
     for (uint32_t i = 0; i < N; i++) {
         prefill_core_free(&s->p[i]);
         decode_core_free(&s->d[i]);
+        prefix_free(&s->p_prefix[i]);
         prefix_free(&s->d_prefix[i]);
         kv_pool_close(&s->p_pool[i]);
         kv_pool_close(&s->d_pool[i]);
