@@ -7,6 +7,7 @@
 #include "kernels/roofline.h"
 
 #define SOLVE_EFFICIENCY 0.4 /* of the peak of registers: what prefill reaches with large chunks */
+#define SOLVE_FLOPS_BYTE 40  /* for tiers whose unit has no loop: a core without matrix unit, roughly */
 #define SOLVE_ROUNDS 8       /* of about a millisecond each; the best counts */
 
 double solve_flops_token(const struct hparams *h)
@@ -44,6 +45,8 @@ int solve_measure(struct ratio_cost *cost, enum cpu_tier tier, struct err *e)
     memset(memory, 1, ROOFLINE_MEMORY); /* resident */
     cost->read_bytes_s = solve_best(team, tier, ROOF_READ, memory);
     cost->flops_s = SOLVE_EFFICIENCY * solve_best(team, tier, roof_of_matmul(tier, true), memory);
+    if (cost->flops_s <= 0)
+        cost->flops_s = SOLVE_FLOPS_BYTE * cost->read_bytes_s;
     mem_free(memory);
     team_free(&team);
     return 0;
