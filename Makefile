@@ -9,6 +9,7 @@
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
 #   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
 #                      brings deploy/install-deps.sh build arm; `make ARCH=aarch64 unit` runs in qemu
+#   make bench-goodput requests within latency targets: disaggregated, aggregated (MODEL=, ARGS=)
 #   make install       programs and the default model into $(DESTDIR)$(PREFIX)
 #   make clean         remove build/
 #
@@ -93,7 +94,7 @@ TESTS   := $(TEST_SRCS:tests/unit/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(sort $(wildcard tests/lib/*.c))
 CHECKS  := $(patsubst tests/kernels/%.c,$(BUILD)/tests/%,$(wildcard tests/kernels/bench_*.c))
 
-.PHONY: all demo check unit lint fuzz bench-kernels install clean help tests
+.PHONY: all demo check unit lint fuzz bench-kernels bench-goodput install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
@@ -115,6 +116,8 @@ lint:
 	$(Q)tests/lint.sh
 bench-kernels: $(CHECKS)
 	$(Q)for b in $(CHECKS); do $$b || exit 1; done
+bench-goodput: all
+	$(Q)bench/goodput.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-r 10 -n 100 -p 300 -o 40 -t 500 -g 50)
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/tandem
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
