@@ -59,8 +59,7 @@ void decode_step(struct decode_core *d, const struct decode_event *ev, int64_t n
 }
 
 int decode_core_new(struct decode_core **core, const struct decode_config *c,
-                    const struct kv_layout *l, struct kv_pool *pool, struct prefix *prefix,
-                    struct err *e)
+                    const struct kv_layout *l, const struct slots_memory *memory, struct err *e)
 {
     struct kv_cut cut;
     struct decode_core *d;
@@ -81,7 +80,7 @@ int decode_core_new(struct decode_core **core, const struct decode_config *c,
     };
     memcpy(d->peers.cluster, c->cluster, sizeof(d->peers.cluster));
     d->rows = mem_calloc(rows_max(c->slots, &c->prompt_rows), sizeof(*d->rows));
-    slots_init(&d->slots, c->slots, c->ctx_max, &cut, pool, prefix);
+    slots_init(&d->slots, c->slots, c->ctx_max, &cut, memory, l->page_bytes);
     *core = d;
     return 0;
 }
@@ -111,7 +110,9 @@ void decode_core_stats(const struct decode_core *d, struct decode_stats *out)
 
         out->reserved += slot->state == SLOT_FILLING;
         out->running += slot->state == SLOT_RUNNING;
-        if (slot->state == SLOT_RUNNING && slot->pos < slot->n_tokens)
+        out->aside += slot->state == SLOT_ASIDE;
+        if ((slot->state == SLOT_RUNNING || slot->state == SLOT_ASIDE) &&
+            slot->pos < slot->n_tokens)
             out->queued_tokens += slot->n_tokens - slot->pos;
     }
 }

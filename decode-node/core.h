@@ -21,9 +21,8 @@
 #include "base/err.h"
 #include "decode-node/actions.h"
 #include "decode-node/peers.h"
+#include "decode-node/slots.h"
 #include "kv/kv_layout.h"
-#include "kv/kv_pool.h"
-#include "kv/prefix.h"
 #include "net/msg.h"
 
 #define DECODE_BARREN_ASKS_MAX 3 /* asks in a row that bring nothing before the stream is given up */
@@ -60,11 +59,9 @@ struct decode_event {
 
 struct decode_core;
 
-/* pool: borrowed, of this layout, and so the prefix cache of it. ERR_LIMIT if a kv head does not fit into
- * a bulk frame. */
+/* memory: pages of this layout. ERR_LIMIT if a kv head does not fit into a bulk frame. */
 int decode_core_new(struct decode_core **core, const struct decode_config *c,
-                    const struct kv_layout *l, struct kv_pool *pool, struct prefix *prefix,
-                    struct err *e);
+                    const struct kv_layout *l, const struct slots_memory *memory, struct err *e);
 /* No step may be running any more, though its STEP_DONE need not have come. Returns all pages. */
 void decode_core_free(struct decode_core **core);
 
@@ -93,10 +90,11 @@ enum decode_verdict decode_core_accepts_page(const struct decode_core *core, uin
 
 /* Counters for heartbeat and log. */
 struct decode_stats {
-    uint32_t reserved, running; /* slots now */
+    uint32_t reserved, running, aside; /* slots now */
     uint64_t tokens, steps, kv_bytes;
     uint64_t queued_tokens; /* of local prompts, not yet computed */
     uint64_t local_tokens;  /* of local prompts, computed */
+    uint64_t preempted;     /* sequences set aside, or given up, for want of pages */
     uint64_t hit_tokens;    /* of prompts, found in the prefix cache */
     uint64_t busy_ns, step_ns; /* in steps; a step, smoothed */
     uint64_t pages_bad, pages_refused, leases_expired;

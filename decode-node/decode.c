@@ -1,5 +1,6 @@
 #include "decode-node/decode.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ struct decode {
     const struct decode_options *options;
     struct node node;
     struct node_options node_options;
+    struct kv_pool *swap; /* NULL: none */
     struct decode_core *core;
     struct decode_actions actions;
     struct loop *loop;
@@ -235,6 +237,7 @@ static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
         .step_ns = s.step_ns,
         .local_tokens = s.local_tokens,
         .hit_tokens = s.hit_tokens,
+        .preempted = s.preempted,
         .pages_cached = cached,
     };
 }
@@ -301,6 +304,19 @@ static struct rows_budget decode_budget(const struct decode_options *o)
     return (struct rows_budget){mixed, u32_max(mixed, LOCAL_ALONE)};
 }
 
+/* Pages for what is set aside: mapped now, resident when used. */
+static int decode_swap_open(struct decode *d, struct err *e)
+{
+    uint64_t pages = d->options->swap / d->node.layout.page_bytes;
+    int rc;
+
+    if (!pages)
+        return 0;
+    rc = kv_pool_open(&d->swap, &d->node.layout, (uint32_t)(pages < UINT32_MAX ? pages : UINT32_MAX),
+                      e);
+    return rc ? err_wrap(e, "swap: %" PRIu64 " bytes", d->options->swap) : 0;
+}
+
 static int decode_core_open(struct decode *d, struct err *e)
 {
     const struct decode_options *o = d->options;
@@ -315,6 +331,8 @@ static int decode_core_open(struct decode *d, struct err *e)
         .lease_ns = LEASE_NS,
     };
     uint32_t n = rows_max(o->slots, &c.prompt_rows);
+    struct slots_memory memory;
+    int rc;
 
     if (!o->local_tokens)
         c.prompt_rows.mixed = decode_local_tokens(d);
@@ -323,7 +341,11 @@ static int decode_core_open(struct decode *d, struct err *e)
     d->rows = mem_calloc(n, sizeof(*d->rows));
     d->samples = mem_calloc(n, sizeof(*d->samples));
     d->tokens = mem_calloc(n, sizeof(*d->tokens));
-    return decode_core_new(&d->core, &c, &d->node.layout, d->node.pool, d->node.prefix, e);
+    rc = decode_swap_open(d, e);
+    if (rc)
+        return rc;
+    memory = (struct slots_memory){d->node.pool, d->node.prefix, d->swap};
+    return decode_core_new(&d->core, &c, &d->node.layout, &memory, e);
 }
 
 /* The KV socket is bound before the router hears of the node. */
@@ -364,6 +386,7 @@ static void decode_close(struct decode *d)
     sock_ctx_free(&d->ctx);
     compute_stop(&d->node.compute); /* before the pages of its step go back */
     decode_core_free(&d->core);
+    kv_pool_close(&d->swap);
     node_close(&d->node);
     decode_actions_fini(&d->actions);
     mem_free(d->rows);

@@ -1,8 +1,9 @@
 /* slots: the sequences of a decode node, from reservation to the last token.
  *
- * A slot and all the pages it may ever need are taken together, so a sequence that was admitted
- * never waits for memory. All tables are sized at start. Network thread only; the compute thread
- * reads `pages` of slots that stand in a submitted step, and those do not change before its end. */
+ * A slot is taken with pages for its prompt and a little more; it grows as it runs (room.h says what
+ * happens when there are no more pages). A sequence that the whole pool could not hold is never
+ * admitted. All tables are sized at start. Network thread only; the compute thread reads `pages` of
+ * slots that stand in a submitted step, and those do not change before its end. */
 #ifndef TANDEM_DECODE_SLOTS_H
 #define TANDEM_DECODE_SLOTS_H
 
@@ -17,16 +18,18 @@
 #include "kv/prefix.h"
 #include "net/msg.h"
 
-/*   FREE --take--> FILLING --all KV is here--> RUNNING --last token--> FREE
- *     |               |                          ^ |
- *     +--take, local--|--------------------------+ |
- *                     +--cancel, lease, abort------+--> FREE, or ENDING until the step in flight
- *                                                       is over
+/*   FREE --take--> FILLING --start--> RUNNING --last token--> FREE
+ *     |               |                ^ | ^ |
+ *     +--take, local--|----------------+ | | +--set_aside--> ASIDE
+ *                     |                  | +---bring_back------+
+ *                     +------------------+--cancel, abort, lease, failure (any)--> FREE, or ENDING
+ *                                                              until the step in flight is over
  * RUNNING: each step computes the known tokens from pos on: one, once the answer has begun; of a
  * local prompt as many as the step has room for. */
-enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_RUNNING, SLOT_ENDING };
+enum slot_state { SLOT_FREE, SLOT_FILLING, SLOT_RUNNING, SLOT_ASIDE, SLOT_ENDING };
 
 #define SLOT_NO_PEER UINT32_MAX
+#define SLOT_AHEAD_TOKENS KV_PAGE_TOKENS /* of the answer, for which RESERVE takes pages */
 
 struct slot {
     enum slot_state state;
@@ -50,7 +53,7 @@ struct slot {
     uint32_t held;     /* leading tokens whose KV the prefix cache had, whole pages */
 
     uint32_t n_pages;
-    uint32_t *page_ids; /* [n_pages] */
+    uint32_t *page_ids; /* [n_pages]; ASIDE: of the swap */
     uint8_t **pages;    /* [n_pages], their bytes */
 
     /* FILLING */
@@ -65,25 +68,34 @@ struct slot {
     int64_t started_at; /* the first step with a row of it; 0: none yet */
 };
 
+/* Whose pages they are; all borrowed. */
+struct slots_memory {
+    struct kv_pool *pool;
+    struct prefix *prefix; /* of the pool */
+    struct kv_pool *swap;  /* for what is set aside, pages of the same size; NULL: none */
+};
+
 struct slots {
     struct slot *items;
     uint32_t *order; /* [n - n_free] taken slots by rank: priority, then arrival */
     uint32_t n, n_free, ctx_max;
-    struct kv_pool *pool;  /* borrowed */
-    struct prefix *prefix; /* of the pool, borrowed */
+    struct slots_memory memory;
+    size_t page_bytes;
+    uint32_t *ids; /* scratch, pages of the longest sequence */
     struct kv_cut cut;
     struct map by_request; /* slots that are neither FREE nor ENDING */
 };
 
-/* Room for n sequences of ctx_max tokens. */
+/* Room for n sequences of ctx_max tokens, whose pages have page_bytes. */
 void slots_init(struct slots *s, uint32_t n, uint32_t ctx_max, const struct kv_cut *cut,
-                struct kv_pool *pool, struct prefix *prefix);
+                const struct slots_memory *memory, size_t page_bytes);
 void slots_fini(struct slots *s);
 
-/* Takes a slot and pages for r->n_tokens + max_new, both or none; the tokens are copied. Leading pages
- * that the prefix cache has are shared, and what of them would have to arrive counts as here. max_new
- * is cut to what the context leaves. ERR_LIMIT: it can never fit; ERR_BUSY: not now. The sentence has
- * the numbers. FILLING, or RUNNING if r is local. */
+/* Takes a slot and pages for the prompt and SLOT_AHEAD_TOKENS, both or none; the tokens are copied.
+ * Leading pages that the prefix cache has are shared, and what of them would have to arrive counts as
+ * here. max_new is cut to what the context leaves. ERR_LIMIT: it can never fit; ERR_BUSY: not now,
+ * which is also said if others would soon be short of pages, or are. The sentence has the numbers.
+ * FILLING, or RUNNING if r is local. */
 int slots_take(struct slots *s, struct slot **out, const struct msg_reserve *r, struct err *e);
 
 /* All KV of the prompt is here and this is the first token of the answer: FILLING -> RUNNING. */
@@ -91,6 +103,21 @@ void slots_start(struct slots *s, struct slot *slot, uint32_t token);
 
 /* The prefix cache learns what is final of the sequence's KV. */
 void slots_remember(struct slots *s, const struct slot *slot);
+/* And the sequence goes on with the cache's pages where it had its own with the same KV, so that what
+ * the cache cannot evict are pages of running sequences. No step has rows of it. */
+void slots_share(struct slots *s, struct slot *slot);
+
+/* Pages that could be taken now. */
+uint32_t slots_available(const struct slots *s);
+/* Pages that the sequence must have for its next row. */
+uint32_t slot_needs(const struct slot *slot);
+
+/* Moving between steps. RUNNING: one page more; false: there is none. */
+bool slots_grow(struct slots *s, struct slot *slot);
+/* RUNNING -> ASIDE: its KV is copied to the swap, its pages are given back; false: the swap is full. */
+bool slots_set_aside(struct slots *s, struct slot *slot);
+/* ASIDE -> RUNNING: bit for bit as it was, on other pages; false: there are too few. */
+bool slots_bring_back(struct slots *s, struct slot *slot);
 
 /* The live slot of exactly this request and epoch; NULL if there is none. */
 struct slot *slots_find(const struct slots *s, struct stream_id id);

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "decode-node/room.h"
 
 #define STEP_SMOOTH 8 /* a step counts for so much of the smoothed time, inverse */
 
@@ -32,6 +33,7 @@ void stream_run_next(struct decode_core *d, int64_t now, struct decode_actions *
 
     if (d->n_rows)
         return;
+    room_make(d, out);
     d->n_rows = rows_next(&d->slots, &d->config.prompt_rows, d->rows);
     if (!d->n_rows)
         return;
@@ -67,7 +69,7 @@ static void stream_token(struct decode_core *d, struct slot *slot, uint32_t toke
 
     rows_take_token(slot, token, &t);
     if (slot->pos == slot->n_tokens)
-        slots_remember(&d->slots, slot); /* a local prompt: others may begin alike */
+        slots_share(&d->slots, slot); /* a local prompt: others may begin alike */
     if (!slot->told) {
         slot->told = true;
         t.hit_tokens = slot->held;
@@ -187,7 +189,7 @@ void stream_router_lost(struct decode_core *d, struct decode_actions *out)
     for (uint32_t i = 0; i < d->slots.n; i++) {
         struct slot *slot = &d->slots.items[i];
 
-        if (slot->state == SLOT_FILLING || slot->state == SLOT_RUNNING)
+        if (slot->state != SLOT_FREE && slot->state != SLOT_ENDING)
             stream_drop(d, slot, "the router is gone", out);
     }
 }

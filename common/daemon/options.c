@@ -156,6 +156,8 @@ static const struct option decode_rows[] = {
     /* No less than two KV_PAGE messages of MSG_BULK_MAX, one on its way and one to be sent. */
     OPTION(decode_options, credit_bytes, BYTES, .def = "8MiB", .min = 512 << 10, .max = 1 << 30,
            .unit = "SIZE", .help = "KV bytes a prefill node may have on the way"),
+    OPTION(decode_options, swap, BYTES, .def = "1GiB", .min = 0, .max = (int64_t)1 << 40,
+           .unit = "SIZE", .help = "memory for sequences set aside while KV pages are short"),
     OPTION(decode_options, local_tokens, U32, .def = "0", .min = 0, .max = 4096,
            .help = "tokens of local prompts in a step with others, 0 for what doubles its time"),
 };

@@ -64,6 +64,7 @@ struct decode_options {
     uint32_t kv_pages;
     uint32_t slots; /* sequences at once */
     uint64_t credit_bytes;
+    uint64_t swap; /* bytes */
     uint32_t local_tokens; /* of prompts computed here, in a step with others; 0: as measured */
     int kv_type, kv_wire;
     int prefix_cache;

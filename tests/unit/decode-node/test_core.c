@@ -14,12 +14,14 @@
 #define PAGES 16
 #define CTX 256
 #define CACHE 12
+#define SWAP 8
 #define PAGE_BYTES (2 * 2 * 32 * 16 * 2) /* K and V, 2 heads, 32 tokens, head_dim 16, f16 */
 
 struct fixture {
     struct kv_layout layout;
     struct kv_pool *pool;
     struct prefix *prefix;
+    struct kv_pool *swap;
     struct decode_core *core;
     struct decode_actions out; /* of the last step */
     int64_t now;
@@ -31,13 +33,16 @@ static void setup_cached(struct fixture *f, uint32_t slots, uint32_t cached)
     struct decode_config c = {.cluster = "c", .model_hash = 7, .n_vocab = 1000, .ctx_max = CTX,
                               .slots = slots, .wire = KV_F16, .credit_bytes = WINDOW,
                               .prompt_rows = {4, 16}, .lease_ns = LEASE};
+    struct slots_memory memory;
 
     log_level_max = LOG_ERROR;
     *f = (struct fixture){0};
     kv_layout_init(&f->layout, KV_F16, 2, 2, 16);
     assert_int_equal(kv_pool_open(&f->pool, &f->layout, PAGES, NULL), 0);
     f->prefix = prefix_new(f->pool, cached);
-    assert_int_equal(decode_core_new(&f->core, &c, &f->layout, f->pool, f->prefix, NULL), 0);
+    assert_int_equal(kv_pool_open(&f->swap, &f->layout, SWAP, NULL), 0);
+    memory = (struct slots_memory){f->pool, f->prefix, f->swap};
+    assert_int_equal(decode_core_new(&f->core, &c, &f->layout, &memory, NULL), 0);
 }
 
 static void setup(struct fixture *f, uint32_t slots) { setup_cached(f, slots, 0); }
@@ -49,7 +54,9 @@ static void teardown(struct fixture *f)
     decode_core_free(&f->core);
     prefix_free(&f->prefix);
     assert_int_equal(kv_pool_free_count(f->pool), PAGES);
+    assert_int_equal(kv_pool_free_count(f->swap), SWAP);
     decode_actions_fini(&f->out);
+    kv_pool_close(&f->swap);
     kv_pool_close(&f->pool);
 }
 
@@ -261,7 +268,7 @@ static void reservations_are_refused_with_numbers(void **state)
         {0, 1, false, "0 prompt tokens"},
         {1, 0, false, "0 new"},
         {CTX, 1, false, "prompt has 256 tokens, the context 256"},
-        {200, 56, true, "need 8 KV pages, 6 of 16 are free"},
+        {200, 56, true, "need 8 KV pages and others soon 0, 6 of 16 are free"},
     };
 
     (void)state;
@@ -860,6 +867,54 @@ static void an_answer_is_remembered_with_its_prompt(void **state)
     teardown(&f);
 }
 
+static void a_token_whose_kv_was_not_computed_is_not_remembered(void **state)
+{
+    struct fixture f;
+    struct msg m = reserve(1, 1, 63, 26);
+
+    (void)state;
+    setup_cached(&f, 2, CACHE);
+    m.u.reserve.local = true;
+    m.u.reserve.n_tokens = 63;
+    from_router(&f, m);
+    for (uint32_t i = 0; i < 4; i++)
+        step_done(&f, (uint32_t[16]){[14] = 163}); /* the 64th is known, and in the next step */
+    from_router(&f, cancel(1, 1));
+    step_done(&f, (uint32_t[]){9});
+    m = reserve(2, 1, 100, 1);
+    from_router(&f, m);
+    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED)->u.reserved.held_tokens, 32);
+    from_router(&f, cancel(2, 1));
+    teardown(&f);
+}
+
+static void equal_prompts_that_came_at_once_share_their_pages(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup_cached(&f, 2, CACHE);
+    from_peer(&f, 0, hello("p"));
+    for (uint64_t i = 1; i <= 2; i++)
+        from_router(&f, reserve(i, 1, 40, 5));
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 4);
+    for (uint64_t i = 1; i <= 2; i++) {
+        for (uint32_t layer = 0; layer < 2; layer++) {
+            page_in(&f, 0, page_of(i, 0, layer, 32));
+            page_in(&f, 0, page_of(i, 1, layer, 8));
+        }
+        from_peer(&f, 0, end_of(i, 40, 5));
+    }
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 3);
+    step_done(&f, (uint32_t[]){9});
+    assert_ptr_equal(f.out.items[1].rows[0].pages[0], f.out.items[1].rows[1].pages[0]);
+    assert_ptr_not_equal(f.out.items[1].rows[0].pages[1], f.out.items[1].rows[1].pages[1]);
+    for (uint64_t i = 1; i <= 2; i++)
+        from_router(&f, cancel(i, 1));
+    step_done(&f, (uint32_t[2]){9});
+    teardown(&f);
+}
+
 static void what_is_only_remembered_makes_room(void **state)
 {
     struct fixture f;
@@ -875,6 +930,72 @@ static void what_is_only_remembered_makes_room(void **state)
     sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
     from_router(&f, cancel(2, 1));
     from_router(&f, cancel(3, 1));
+    teardown(&f);
+}
+
+static void a_page_is_taken_when_the_answer_comes_to_it(void **state)
+{
+    struct fixture f;
+    struct msg m = reserve(1, 1, 60, 60);
+
+    (void)state;
+    setup(&f, 2);
+    from_peer(&f, 0, hello("p"));
+    m.u.reserve.local = true;
+    m.u.reserve.n_tokens = 4;
+    from_router(&f, m);
+    assert_int_equal(kv_pool_free_count(f.pool), PAGES - 2); /* 4 and 32 ahead */
+    for (uint32_t i = 0; i < 59; i++) {
+        step_done(&f, (uint32_t[4]){9, 9, 9, 9});
+        assert_int_equal(kv_pool_free_count(f.pool), PAGES - 2); /* until 64 are known */
+    }
+    step_done(&f, (uint32_t[]){9});
+    teardown(&f);
+}
+
+static void the_lowest_rank_yields_and_comes_back(void **state)
+{
+    static const uint32_t nine[16] = {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9};
+    struct fixture f;
+    struct decode_stats stats;
+    struct msg m;
+    uint32_t n = 0, pos = 0; /* its next row */
+
+    (void)state;
+    setup(&f, 4);
+    from_peer(&f, 0, hello("p"));
+    for (uint64_t i = 0; i < 3; i++) { /* 4 pages each, and 3 more to come: 21 of 16 */
+        m = reserve(i, 1, 96, 128);
+        m.u.reserve.local = true;
+        m.u.reserve.priority = i == 1; /* the lowest rank */
+        from_router(&f, m);
+        sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
+    }
+    do {
+        step_done(&f, nine);
+        decode_core_stats(f.core, &stats);
+        for (uint32_t i = 0; i < f.out.items[f.out.n - 1].n_rows; i++)
+            if (f.out.items[f.out.n - 1].rows[i].slot == 1)
+                pos = f.out.items[f.out.n - 1].rows[i].pos + 1;
+    } while (!stats.aside && n++ < 1000);
+    assert_int_equal(stats.running, 2);
+    assert_int_equal(stats.preempted, 1);
+    assert_int_equal(f.out.items[f.out.n - 1].rows[0].slot, 0);
+    assert_int_equal(f.out.items[f.out.n - 1].rows[1].slot, 2);
+    from_router(&f, reserve(3, 1, 1, 1));
+    assert_non_null(strstr(sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVE_REFUSED)->u.failed.text,
+                           "set aside"));
+    from_router(&f, cancel(0, 1));
+    step_done(&f, nine);
+    decode_core_stats(f.core, &stats);
+    assert_int_equal(stats.aside, 0);
+    assert_int_equal(f.out.items[1].n_rows, 2);
+    assert_int_equal(f.out.items[1].rows[1].slot, 1);
+    assert_in_range(pos, 97, 159);
+    assert_int_equal(f.out.items[1].rows[1].pos, pos);
+    for (uint64_t i = 1; i < 3; i++)
+        from_router(&f, cancel(i, 1));
+    step_done(&f, nine);
     teardown(&f);
 }
 
@@ -907,7 +1028,11 @@ int main(void)
         cmocka_unit_test(a_local_prompt_begins_behind_what_is_held),
         cmocka_unit_test(only_final_kv_is_remembered),
         cmocka_unit_test(an_answer_is_remembered_with_its_prompt),
+        cmocka_unit_test(a_token_whose_kv_was_not_computed_is_not_remembered),
+        cmocka_unit_test(equal_prompts_that_came_at_once_share_their_pages),
         cmocka_unit_test(what_is_only_remembered_makes_room),
+        cmocka_unit_test(a_page_is_taken_when_the_answer_comes_to_it),
+        cmocka_unit_test(the_lowest_rank_yields_and_comes_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

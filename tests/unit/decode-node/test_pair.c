@@ -24,6 +24,7 @@
 #define DIM 64
 #define CTX 300
 #define PAGES 24
+#define SWAP 8
 #define VOCAB 1000
 #define STOP_TOKEN 2
 #define QUEUE_MAX 4096
@@ -52,6 +53,7 @@ struct sim {
     struct kv_layout layout;
     struct kv_pool *p_pool[N], *d_pool[N];
     struct prefix *p_prefix[N], *d_prefix[N];
+    struct kv_pool *d_swap[N];
     struct prefill_core *p[N];
     struct decode_core *d[N];
     struct prefill_actions p_out;
@@ -501,16 +503,18 @@ static void sim_init(struct sim *s, uint64_t seed)
         struct decode_config dc = {.n_vocab = VOCAB, .ctx_max = CTX, .slots = 4,
                                    .credit_bytes = WINDOW, .prompt_rows = {1, 1},
                                    .lease_ns = INT64_MAX / 20};
+        struct slots_memory memory;
 
         snprintf(pc.name, sizeof(pc.name), "p%u", i);
         assert_int_equal(kv_pool_open(&s->p_pool[i], &s->layout, PAGES, NULL), 0);
         assert_int_equal(kv_pool_open(&s->d_pool[i], &s->layout, PAGES, NULL), 0);
         s->p_prefix[i] = prefix_new(s->p_pool[i], 0);
         s->d_prefix[i] = prefix_new(s->d_pool[i], PAGES);
+        assert_int_equal(kv_pool_open(&s->d_swap[i], &s->layout, SWAP, NULL), 0);
+        memory = (struct slots_memory){s->d_pool[i], s->d_prefix[i], s->d_swap[i]};
         assert_int_equal(prefill_core_new(&s->p[i], &pc, &s->layout, s->p_pool[i], s->p_prefix[i],
                                           NULL), 0);
-        assert_int_equal(decode_core_new(&s->d[i], &dc, &s->layout, s->d_pool[i], s->d_prefix[i],
-                                         NULL), 0);
+        assert_int_equal(decode_core_new(&s->d[i], &dc, &s->layout, &memory, NULL), 0);
         s->r_to_p[i] = mem_zalloc(sizeof(struct queue));
         s->r_to_d[i] = mem_zalloc(sizeof(struct queue));
         s->p_to_r[i] = mem_zalloc(sizeof(struct queue));
@@ -533,6 +537,7 @@ static void sim_fini(struct sim *s)
         decode_core_free(&s->d[i]);
         prefix_free(&s->p_prefix[i]);
         prefix_free(&s->d_prefix[i]);
+        kv_pool_close(&s->d_swap[i]);
         kv_pool_close(&s->p_pool[i]);
         kv_pool_close(&s->d_pool[i]);
         mem_free(s->r_to_p[i]);

@@ -23,7 +23,8 @@
 #define STOP_TOKEN 2
 #define SLOTS 6
 #define REQUESTS 60
-#define ANSWER_MAX 64
+#define LATE 100 /* streams of this seed and above seldom stop by themselves */
+#define ANSWER_MAX 250
 
 enum stage { WAITING, RESERVING, FILLING, DECODING, OVER };
 
@@ -46,6 +47,7 @@ struct sim {
     struct kv_cut cut;
     struct kv_pool *pool;
     struct prefix *prefix;
+    struct kv_pool *swap;
     uint32_t n_pages;
     struct decode_core *core;
     struct decode_config config;
@@ -57,6 +59,7 @@ struct sim {
     uint32_t hits;   /* reservations that found something held */
     uint32_t mixed;  /* steps in which a prompt rode along */
     bool only_local;
+    bool tight;      /* prompts are short, answers long */
 };
 
 static uint32_t draw(struct sim *s, uint32_t below)
@@ -74,7 +77,7 @@ static uint32_t sampled(uint64_t kv, uint64_t seed, uint32_t index)
 {
     uint64_t key[3] = {kv, seed, index}, h = hash64(key, sizeof(key), 1);
 
-    return h % 29 == 0 ? STOP_TOKEN : 3 + (uint32_t)(h % (VOCAB - 3));
+    return h % (seed < LATE ? 29 : 400) == 0 ? STOP_TOKEN : 3 + (uint32_t)(h % (VOCAB - 3));
 }
 
 static uint64_t *kv_at(uint8_t *page, const struct sim *s, uint32_t layer, uint32_t pos)
@@ -334,31 +337,38 @@ static void sim_requests(struct sim *s)
         struct request *q = &s->requests[r];
         uint32_t family = draw(s, 3), common = draw(s, 200);
 
-        *q = (struct request){.n_prompt = 1 + draw(s, r % 2 ? 40 : 220),
-                              .max_new = 1 + draw(s, ANSWER_MAX), .priority = draw(s, 3),
-                              .salt = draw(s, 2), .seed = draw(s, 5)};
+        *q = (struct request){.n_prompt = 1 + draw(s, r % (s->tight ? 6 : 2) ? 40 : 220),
+                              .max_new = 1 + draw(s, s->tight ? ANSWER_MAX : 60),
+                              .priority = draw(s, 3),
+                              .salt = draw(s, 2), .seed = draw(s, 5) + (s->tight ? LATE : 0)};
         for (uint32_t i = 0; i < q->n_prompt; i++) /* beginnings in common, then its own */
             q->tokens[i] = 3 + (i < common ? family * 300 + i : 1000 - 100 - r) % (VOCAB - 3);
     }
 }
 
-static void sim_init(struct sim *s, uint64_t seed, uint32_t n_pages, uint32_t n_cached)
+/* n_pages in the pool, n_cached in its prefix cache, n_swap in the swap. */
+static void sim_init(struct sim *s, uint64_t seed, uint32_t n_pages, uint32_t n_cached,
+                     uint32_t n_swap)
 {
     struct msg hello = {.type = MSG_KV_HELLO,
                         .u.hello = {.protocol = MSG_PROTOCOL, .name = "p",
                                     .geometry = {LAYERS, HEADS, DIM, 32, KV_F16}}};
+    struct slots_memory memory;
 
-    *s = (struct sim){.seed = seed, .n_pages = n_pages, .now = 1};
+    *s = (struct sim){.seed = seed, .n_pages = n_pages, .now = 1,
+                        .tight = n_pages < 20};
     kv_layout_init(&s->layout, KV_F16, LAYERS, HEADS, DIM);
     assert_true(kv_cut_init(&s->cut, &s->layout, KV_F16, MSG_BULK_MAX));
     assert_int_equal(kv_pool_open(&s->pool, &s->layout, n_pages, NULL), 0);
     s->prefix = prefix_new(s->pool, n_cached);
+    if (n_swap)
+        assert_int_equal(kv_pool_open(&s->swap, &s->layout, n_swap, NULL), 0);
+    memory = (struct slots_memory){s->pool, s->prefix, s->swap};
     s->config = (struct decode_config){.n_vocab = VOCAB, .ctx_max = CTX, .slots = SLOTS,
                                        .wire = KV_F16, .credit_bytes = 2 * MSG_BULK_MAX,
                                        .prompt_rows = {1 + draw(s, 20), 1 + draw(s, 80)},
                                        .lease_ns = INT64_MAX / 20};
-    assert_int_equal(decode_core_new(&s->core, &s->config, &s->layout, s->pool, s->prefix, NULL),
-                     0);
+    assert_int_equal(decode_core_new(&s->core, &s->config, &s->layout, &memory, NULL), 0);
     sim_requests(s);
     step(s, (struct decode_event){.type = DECODE_PEER, .msg = &hello});
 }
@@ -371,6 +381,7 @@ static void sim_fini(struct sim *s)
     prefix_free(&s->prefix);
     assert_int_equal(kv_pool_free_count(s->pool), s->n_pages);
     kv_pool_close(&s->pool);
+    kv_pool_close(&s->swap);
     decode_actions_fini(&s->out);
 }
 
@@ -399,7 +410,7 @@ static void a_stream_has_the_tokens_it_has_alone(void **state)
     (void)state;
     log_level_max = LOG_ERROR;
     for (uint64_t seed = 1; seed <= 30; seed++) {
-        sim_init(s, seed, 60, cached[seed % 3]);
+        sim_init(s, seed, 60, cached[seed % 3], 0);
         s->only_local = seed % 2;
         sim_run(s);
         mixed += s->mixed;
@@ -413,10 +424,36 @@ static void a_stream_has_the_tokens_it_has_alone(void **state)
     mem_free(s);
 }
 
+/* The pool holds one sequence of full length and hardly a second. */
+static void nobody_waits_for_ever_for_pages(void **state)
+{
+    static const uint32_t swaps[] = {0, 3, 40};
+    struct sim *s = mem_zalloc(sizeof(*s));
+    uint64_t preempted = 0, failed[3] = {0};
+
+    (void)state;
+    log_level_max = LOG_ERROR;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct decode_stats stats;
+
+        sim_init(s, seed, 10 + (uint32_t)seed % 7, seed % 5 ? 60 : 0, swaps[seed % 3]);
+        s->only_local = seed % 4 == 0;
+        sim_run(s);
+        decode_core_stats(s->core, &stats);
+        preempted += stats.preempted;
+        failed[seed % 3] += s->failed;
+        sim_fini(s);
+    }
+    assert_true(preempted > 100);
+    assert_true(failed[0] > failed[2]); /* a swap saves them */
+    mem_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_has_the_tokens_it_has_alone),
+        cmocka_unit_test(nobody_waits_for_ever_for_pages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
