@@ -17,6 +17,7 @@ struct pack_item {
 };
 
 struct pack_list {
+    const struct kernels *kern;
     struct pack_item *items;
     size_t n, cap, bytes;
 };
@@ -25,7 +26,7 @@ static void pack_add(struct pack_list *l, struct panels *to, const struct gguf_t
 {
     size_t row_bytes, rows = t->ne[1];
 
-    panels_init(to, (enum dtype)t->type, (uint32_t)rows, (uint32_t)t->ne[0]);
+    kernels_panels_init(l->kern, to, (enum dtype)t->type, (uint32_t)rows, (uint32_t)t->ne[0]);
     row_bytes = t->ne[0] / dtype_info(t->type)->block_elems * dtype_info(t->type)->block_bytes;
     if (l->n == l->cap) {
         l->cap = size_max(64, l->cap * 2);
@@ -96,9 +97,10 @@ static void warn_of_slow_types(const struct pack_list *l)
     }
 }
 
-static int model_pack(struct model *m, const struct weights *w, struct team *team, struct err *e)
+static int model_pack(struct model *m, const struct weights *w, const struct kernels *kern,
+                      struct team *team, struct err *e)
 {
-    struct pack_list l = {0};
+    struct pack_list l = {.kern = kern};
     size_t at = 0;
     int rc;
 
@@ -118,7 +120,8 @@ static int model_pack(struct model *m, const struct weights *w, struct team *tea
     return rc;
 }
 
-int model_load(struct model *m, const char *path, struct team *team, struct err *e)
+int model_load(struct model *m, const char *path, const struct kernels *kern, struct team *team,
+               struct err *e)
 {
     struct gguf *g = NULL;
     struct weights w = {0};
@@ -132,7 +135,7 @@ int model_load(struct model *m, const char *path, struct team *team, struct err 
     m->n_ffn = m->hp.n_expert ? m->hp.n_expert : 1;
     m->layers = mem_calloc(m->hp.n_layer, sizeof(*m->layers));
     rope_init(&m->rope, &m->hp, w.rope_freqs ? w.rope_freqs->data : NULL);
-    if ((rc = model_pack(m, &w, team, e)))
+    if ((rc = model_pack(m, &w, kern, team, e)))
         goto fail;
     weights_fini(&w);
     gguf_close(&g);

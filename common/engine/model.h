@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "engine/rope.h"
 #include "host/team.h"
-#include "kernels/panels.h"
+#include "kernels/kernels.h"
 #include "model/hparams.h"
 
 struct model_layer {
@@ -31,8 +31,9 @@ struct model {
     struct mem_map memory; /* all panels */
 };
 
-/* Opens, checks, packs with the team, closes the file. On failure the model is empty. */
-int model_load(struct model *m, const char *path, struct team *team, struct err *e);
+/* Opens, checks, packs for kern with the team, closes the file. On failure the model is empty. */
+int model_load(struct model *m, const char *path, const struct kernels *kern, struct team *team,
+               struct err *e);
 void model_fini(struct model *m); /* also of a zeroed model */
 
 #endif

@@ -29,6 +29,15 @@ enum kv_type kernels_kv_auto(const struct kernels *k)
     return kernels_kv_type(k, KV_BF16) ? KV_BF16 : KV_F16;
 }
 
+void kernels_panels_init(const struct kernels *k, struct panels *p, enum dtype type, uint32_t n_out,
+                         uint32_t n_in)
+{
+    if (k->matmul_bf16)
+        panels_init_by_rows(p, type, n_out, n_in);
+    else
+        panels_init(p, type, n_out, n_in);
+}
+
 enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type)
 {
     if (type == DTYPE_F32 || type == DTYPE_F16)

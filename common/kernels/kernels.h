@@ -111,8 +111,9 @@ struct kernels {
     void (*matmul_q)(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
 
-    /* BF16, Q8_0, Q4_0, Q4_K and Q6_K by way of bf16; NULL in a tier that has no such path. w: BF16
-     * as it is; else what dtype_row_to_f32 gives, rounded to nearest even to bf16, zeros to +0.
+    /* BF16, Q8_0, Q4_0, Q4_K and Q6_K by way of bf16; NULL in a tier that has no such path. w, of
+     * kernels_panels_init: BF16 as it is; else what dtype_row_to_f32 gives, rounded to nearest even
+     * to bf16, zeros to +0.
      * For blocks b of QK values ascending, from acc = 0, with zeros past the end of the row:
      *   even = odd = 0; for the pairs of k ascending: even = fma(w[2i], x[2i], even),
      *   odd = fma(w[2i + 1], x[2i + 1], odd);  acc = acc + (even + odd)
@@ -180,6 +181,10 @@ bool kernels_kv_type(const struct kernels *k, enum kv_type type);
 
 /* What KV_AUTO is in a tier: the type that it works fastest on without a loss worth the name. */
 enum kv_type kernels_kv_auto(const struct kernels *k);
+
+/* panels_init, in the order that the tier's matmul for the type reads. */
+void kernels_panels_init(const struct kernels *k, struct panels *p, enum dtype type, uint32_t n_out,
+                         uint32_t n_in);
 
 /* The form of input that the tier's matmul takes for weights of a type. */
 enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type);

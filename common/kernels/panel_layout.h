@@ -44,6 +44,13 @@ static inline size_t panel_lines_at(enum dtype type, size_t b)
            b % 2 * panel_block_bytes(type);
 }
 
+/* Of panels by rows: the byte of (row n, k) among the 4 lines of nibbles of a block of 32; from n = 8
+ * on it is the high nibble. */
+static inline size_t panel_row_nibble_at(size_t n, size_t k)
+{
+    return n % 8 / 2 * PANEL_LINE + 2 * k + n % 2;
+}
+
 /* A block of a K type: a line of f16 scales, 4 of integer scales, then the weights. */
 #define PANEL_K_SCALES PANEL_LINE
 #define PANEL_K_LINES (5 * PANEL_LINE)
@@ -93,8 +100,8 @@ static inline size_t panel_k_lines_at(enum dtype type, size_t b)
 }
 
 /* Row n of a panel of such a type, which is zero before: packed from the file's row; read back. */
-void panel_k_pack(uint8_t *panel, enum dtype type, const uint8_t *row, size_t n, size_t n_in);
-void panel_k_row(float *out, const uint8_t *panel, enum dtype type, size_t n, size_t n_in);
+void panel_k_pack(uint8_t *panel, const struct panels *p, const uint8_t *row, size_t n);
+void panel_k_row(float *out, const uint8_t *panel, const struct panels *p, size_t n);
 
 static inline const uint8_t *panel_at(const struct panels *w, uint32_t p)
 {

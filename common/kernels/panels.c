@@ -38,6 +38,12 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
     }
 }
 
+void panels_init_by_rows(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
+{
+    panels_init(p, type, n_out, n_in);
+    p->by_rows = p->type == DTYPE_Q4_0 || p->type == DTYPE_Q4_K;
+}
+
 size_t panels_bytes(const struct panels *p) { return p->n_panels * p->panel_bytes; }
 
 /* Index of (row n, k) in a panel of 16-bit floats. */
@@ -51,7 +57,7 @@ static size_t half_at(enum dtype type, size_t n, size_t k)
 /* Byte of (row n, k) among a block's lines of Q8_0. */
 static size_t q8_at(size_t n, size_t k) { return k / 4 * PANEL_LINE + 4 * n + k % 4; }
 
-/* The same of Q4_0; k % 8 < 4 is the low nibble. */
+/* The same of Q4_0, where k % 8 < 4 is the low nibble. */
 static size_t q4_at(size_t n, size_t k) { return k / 8 * PANEL_LINE + 4 * n + k % 4; }
 
 static void pack_f32(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
@@ -92,7 +98,7 @@ static void pack_q8(uint8_t *panel, enum dtype from, const uint8_t *row, size_t 
     }
 }
 
-static void pack_q4(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
+static void pack_q4(uint8_t *panel, bool by_rows, const uint8_t *row, size_t n, size_t n_in)
 {
     for (size_t b = 0; b < n_in / QK; b++) {
         uint8_t *lines = panel + panel_lines_at(DTYPE_Q4_0, b);
@@ -109,7 +115,9 @@ static void pack_q4(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
             w[k] = block.qs[k] & 15;
             w[k + QK / 2] = block.qs[k] >> 4;
         }
-        for (size_t k = 0; k < QK; k += 8)
+        for (size_t k = 0; by_rows && k < QK; k++)
+            lines[panel_row_nibble_at(n, k)] |= (uint8_t)(w[k] << n / 8 * 4);
+        for (size_t k = 0; !by_rows && k < QK; k += 8)
             for (size_t i = 0; i < 4; i++)
                 lines[q4_at(n, k + i)] = (uint8_t)(w[k + i] | w[k + 4 + i] << 4);
     }
@@ -131,9 +139,9 @@ void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
             if (p->type == DTYPE_Q8_0)
                 pack_q8(panel, p->from, row, n, p->n_in);
             else if (p->type == DTYPE_Q4_0)
-                pack_q4(panel, row, n, p->n_in);
+                pack_q4(panel, p->by_rows, row, n, p->n_in);
             else if (row && panel_is_k(p->type))
-                panel_k_pack(panel, p->type, row, n, p->n_in);
+                panel_k_pack(panel, p, row, n);
             else if (row && p->type == DTYPE_F32)
                 pack_f32(panel, row, n, p->n_in);
             else if (row)
@@ -151,11 +159,13 @@ static uint16_t load_half(const uint8_t *p)
 }
 
 /* The quantised weight (row n, k), without its scale. */
-static int weight_int(const uint8_t *panel, enum dtype type, size_t n, size_t k)
+static int weight_int(const uint8_t *panel, const struct panels *p, size_t n, size_t k)
 {
-    const uint8_t *lines = panel + panel_lines_at(type, k / QK);
+    const uint8_t *lines = panel + panel_lines_at(p->type, k / QK);
 
-    if (type == DTYPE_Q8_0)
+    if (p->by_rows)
+        return (lines[panel_row_nibble_at(n, k % QK)] >> n / 8 * 4 & 15) - 8;
+    if (p->type == DTYPE_Q8_0)
         return lines[q8_at(n, k % QK)] - 128;
     return (lines[q4_at(n, k % QK)] >> (k & 4) & 15) - 8;
 }
@@ -166,7 +176,7 @@ void panels_row(float *out, const struct panels *p, uint32_t row)
     size_t n = row % PANEL_ROWS;
 
     if (panel_is_k(p->type)) {
-        panel_k_row(out, panel, p->type, n, p->n_in);
+        panel_k_row(out, panel, p, n);
         return;
     }
     for (size_t k = 0; k < p->n_in; k++) {
@@ -182,7 +192,7 @@ void panels_row(float *out, const struct panels *p, uint32_t row)
             break;
         default:
             out[k] = dtype_f16_to_f32(load_half(panel + panel_scales_at(p->type, k / QK) + 2 * n)) *
-                     (float)weight_int(panel, p->type, n, k);
+                     (float)weight_int(panel, p, n, k);
         }
     }
 }

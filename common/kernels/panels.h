@@ -25,6 +25,7 @@
 #ifndef TANDEM_KERNELS_PANELS_H
 #define TANDEM_KERNELS_PANELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +36,7 @@
 struct panels {
     enum dtype type; /* the packed form: what kernels read */
     enum dtype from; /* the file's type */
+    bool by_rows;    /* nibbles in the other order; see panels_init_by_rows */
     uint32_t n_out, n_in;
     uint32_t n_panels;
     size_t panel_bytes; /* a multiple of 64 */
@@ -43,6 +45,11 @@ struct panels {
 
 /* Describes the packed form; data stays NULL. type is supported, n_in a multiple of its block. */
 void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in);
+
+/* The same, for kernels that would rather have all of a block of a row in one line: in each 4 lines
+ * of nibbles that hold 32 k of 16 rows, row n is in line n % 8 / 2, byte 2k + n % 2, and high in it
+ * from n = 8 on. Of Q4_0 and Q4_K only; others are as panels_init has them. */
+void panels_init_by_rows(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in);
 
 /* n_panels * panel_bytes */
 size_t panels_bytes(const struct panels *p);

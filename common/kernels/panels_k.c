@@ -32,8 +32,10 @@ static uint32_t pack_upper(const uint8_t *q, size_t n, size_t bits, uint32_t mas
 }
 
 /* Block b of the row, of 32 or 256 k; the lines hold 32 of them each. */
-static void pack_min(uint8_t *panel, enum dtype type, const uint8_t *bytes, size_t n, size_t b)
+static void pack_min(uint8_t *panel, const struct panels *p, const uint8_t *bytes, size_t n,
+                     size_t b)
 {
+    enum dtype type = p->type;
     struct block_min block;
 
     block_to_min(&block, bytes, type);
@@ -41,14 +43,16 @@ static void pack_min(uint8_t *panel, enum dtype type, const uint8_t *bytes, size
     memcpy(panel + panel_k_at(type, b) + 2 * n, &block.d, 2);
     memcpy(panel + panel_k_at(type, b) + 2 * (PANEL_ROWS + n), &block.dmin, 2);
     for (size_t i = 0; i < block.n / QK; i++, b++) {
-        uint8_t *lines = panel + panel_k_lines_at(type, b) + 4 * n;
+        uint8_t *first = panel + panel_k_lines_at(type, b), *lines = first + 4 * n;
         const uint8_t *q = block.q + i * QK;
 
         if (block.n == QK_K) {
             panel[panel_k_scales_at(type, b) + n] = block.sc[i];
             panel[panel_k_scales_at(type, b) + PANEL_ROWS + n] = block.mn[i];
         }
-        for (size_t l = 0; l < 4; l++)
+        for (size_t k = 0; p->by_rows && k < QK; k++)
+            first[panel_row_nibble_at(n, k)] |= (uint8_t)(q[k] << n / 8 * 4);
+        for (size_t l = 0; !p->by_rows && l < 4; l++)
             store32(lines + l * PANEL_LINE, pack_nibbles(q + 8 * l));
         if (panel_k_lines(type) == 5)
             store32(lines + 4 * PANEL_LINE, pack_upper(q, 8, 1, 0x01010101));
@@ -74,15 +78,15 @@ static void pack_q6_k(uint8_t *panel, const uint8_t *bytes, size_t n, size_t b)
     }
 }
 
-void panel_k_pack(uint8_t *panel, enum dtype type, const uint8_t *row, size_t n, size_t n_in)
+void panel_k_pack(uint8_t *panel, const struct panels *p, const uint8_t *row, size_t n)
 {
-    const struct dtype_info *info = dtype_info(type);
+    const struct dtype_info *info = dtype_info(p->type);
 
-    for (size_t b = 0; b < n_in / info->block_elems; b++, row += info->block_bytes) {
-        if (type == DTYPE_Q6_K)
+    for (size_t b = 0; b < p->n_in / info->block_elems; b++, row += info->block_bytes) {
+        if (p->type == DTYPE_Q6_K)
             pack_q6_k(panel, row, n, b);
         else
-            pack_min(panel, type, row, n, b);
+            pack_min(panel, p, row, n, b);
     }
 }
 
@@ -94,13 +98,16 @@ static float load_half(const uint8_t *p)
     return dtype_f16_to_f32(h);
 }
 
-static float weight_min(const uint8_t *panel, enum dtype type, size_t n, size_t k)
+static float weight_min(const uint8_t *panel, const struct panels *p, size_t n, size_t k)
 {
+    enum dtype type = p->type;
     const uint8_t *f16 = panel + panel_k_at(type, k / QK) + 2 * n;
-    const uint8_t *lines = panel + panel_k_lines_at(type, k / QK) + 4 * n + k % 4;
+    const uint8_t *first = panel + panel_k_lines_at(type, k / QK), *lines = first + 4 * n + k % 4;
     float d = load_half(f16), dmin = load_half(f16 + 2 * PANEL_ROWS);
     int q = lines[k % QK / 8 * PANEL_LINE] >> (k & 4) & 15;
 
+    if (p->by_rows)
+        q = first[panel_row_nibble_at(n, k % QK)] >> n / 8 * 4 & 15;
     if (panel_k_lines(type) == 5)
         q |= (lines[4 * PANEL_LINE] >> k % QK / 4 & 1) << 4;
     if (type == DTYPE_Q4_K || type == DTYPE_Q5_K) {
@@ -122,8 +129,8 @@ static float weight_q6_k(const uint8_t *panel, size_t n, size_t k)
     return load_half(at + 2 * n) * (float)sc * (float)((low | high << 4) - 32);
 }
 
-void panel_k_row(float *out, const uint8_t *panel, enum dtype type, size_t n, size_t n_in)
+void panel_k_row(float *out, const uint8_t *panel, const struct panels *p, size_t n)
 {
-    for (size_t k = 0; k < n_in; k++)
-        out[k] = type == DTYPE_Q6_K ? weight_q6_k(panel, n, k) : weight_min(panel, type, n, k);
+    for (size_t k = 0; k < p->n_in; k++)
+        out[k] = p->type == DTYPE_Q6_K ? weight_q6_k(panel, n, k) : weight_min(panel, p, n, k);
 }

@@ -28,7 +28,7 @@ struct bench {
     struct team *team; /* of one, for the machine's loops */
     uint8_t *memory; /* weights, then KV pages */
     size_t bytes;
-    struct panels w;
+    struct panels w[2]; /* in either order; those by rows are after `bytes` of memory */
     struct act act;
     float *x, *y, *z;
     struct kv_layout kv;
@@ -86,7 +86,7 @@ static double machine_rate(const struct bench *b, const struct bench_case *c,
 static double run_matmul(const struct bench *b, const struct bench_case *c, const struct kernels *k)
 {
     static uint32_t turn;
-    struct panels w = b->w;
+    struct panels w = b->w[k->matmul_bf16 != NULL];
     uint32_t n = k->tier == CPU_REF ? 2 : c->limit == LIMIT_READ ? w.n_panels : PANELS_HOT;
     double t;
 
@@ -205,6 +205,15 @@ static void floats(float *x, size_t n)
         x[i] = (float)(rng_f64(1, i) - 0.5);
 }
 
+/* Two panels of rows, over and over. */
+static void panels_fill(struct panels *w, uint8_t *memory, const void *rows)
+{
+    w->data = memory;
+    panels_pack(w, rows, 0, 2);
+    for (size_t i = 2; i < w->n_panels; i++)
+        memcpy(memory + i * w->panel_bytes, memory + i % 2 * w->panel_bytes, w->panel_bytes);
+}
+
 /* Weights for all of memory: two panels of random rows, over and over. */
 static void weights_open(struct bench *b, enum dtype type)
 {
@@ -212,9 +221,6 @@ static void weights_open(struct bench *b, enum dtype type)
     size_t row_bytes = (size_t)K / info->block_elems * info->block_bytes;
     uint8_t *rows = mem_alloc(2 * PANEL_ROWS * row_bytes);
 
-    panels_init(&b->w, type, PANEL_ROWS, K);
-    panels_init(&b->w, type, (uint32_t)(b->bytes / b->w.panel_bytes * PANEL_ROWS), K);
-    b->w.data = b->memory;
     for (size_t i = 0; i < 2 * PANEL_ROWS * row_bytes / info->block_bytes; i++) {
         uint8_t *block = rows + i * info->block_bytes;
         float f = (float)(rng_f64(2, i) - 0.5);
@@ -232,10 +238,14 @@ static void weights_open(struct bench *b, enum dtype type)
         if (type == DTYPE_Q6_K)
             memcpy(block + offsetof(struct block_q6_k, d), &half, 2);
     }
-    panels_pack(&b->w, rows, 0, 2);
-    for (size_t i = 2; i < b->w.n_panels; i++)
-        memcpy(b->memory + i * b->w.panel_bytes, b->memory + i % 2 * b->w.panel_bytes,
-               b->w.panel_bytes);
+    for (int i = 0; i < 2; i++) {
+        struct panels *w = &b->w[i];
+
+        panels_init(w, type, PANEL_ROWS, K);
+        (i ? panels_init_by_rows : panels_init)(
+            w, type, (uint32_t)(b->bytes / w->panel_bytes * PANEL_ROWS), K);
+        panels_fill(w, b->memory + (size_t)i * b->bytes, rows);
+    }
     mem_free(rows);
 }
 
@@ -328,7 +338,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (team_new(&b.team, NULL, 1, &e) ||
-        mem_map_open(&map, b.bytes, true, &e)) { /* pages as the engine's */
+        mem_map_open(&map, 2 * b.bytes, true, &e)) { /* pages as the engine's */
         fprintf(stderr, "bench_kernels: %s\n", e.text);
         return 1;
     }

@@ -368,6 +368,10 @@ void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const st
 
     if (p0 == p1)
         return;
+    if (w->by_rows && m <= 16 && x->k_pad <= MATMUL_FEW_K) {
+        matmul_few_amx(y, y_stride, w, x, m, p0, p1);
+        return;
+    }
     switch (w->type) {
     case DTYPE_Q8_0:
         run_q8_0(&j);

@@ -96,22 +96,60 @@ UNPACK_INLINE void unpack_q8_0(uint8_t *tile, const uint8_t *panel, size_t b, si
     }
 }
 
+/* Of panels by rows: dwords of 4 lines as lines of dwords, 16 by 4 to 4 by 16. Lane l of t[q] is for
+ * line 4l + q of the tile: its byte 4j + 2p + h is of k parity p, of row 2j + h in its low nibble and
+ * of row 8 + 2j + h in its high one. */
+UNPACK_INLINE void unpack_turn(__m512i t[4], const uint8_t *line, size_t ahead)
+{
+    __m512i l[4], lo[2], hi[2];
+
+    for (int j = 0; j < 4; j++) {
+        l[j] = _mm512_load_si512(line + j * PANEL_LINE);
+        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
+    }
+    for (int j = 0; j < 2; j++) {
+        lo[j] = _mm512_unpacklo_epi32(l[2 * j], l[2 * j + 1]);
+        hi[j] = _mm512_unpackhi_epi32(l[2 * j], l[2 * j + 1]);
+    }
+    t[0] = _mm512_unpacklo_epi64(lo[0], lo[1]);
+    t[1] = _mm512_unpackhi_epi64(lo[0], lo[1]);
+    t[2] = _mm512_unpacklo_epi64(hi[0], hi[1]);
+    t[3] = _mm512_unpackhi_epi64(hi[0], hi[1]);
+}
+
+/* Bytes of lane `lane` in the order of 8 rows, as floats 2^15 + byte. */
+UNPACK_INLINE __m512 unpack_lane(__m512i t, int lane)
+{
+    const __m512i at = _mm512_slli_epi32(
+        _mm512_set_epi32(15, 13, 14, 12, 11, 9, 10, 8, 7, 5, 6, 4, 3, 1, 2, 0), 8);
+
+    return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
+        _mm512_set1_epi32(0x47000000), 0x2222222222222222,
+        _mm512_add_epi32(at, _mm512_set1_epi32(16 * lane << 8)), t));
+}
+
 UNPACK_INLINE void unpack_q4_0(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
 {
     const uint8_t *line = panel + panel_lines_at(DTYPE_Q4_0, b);
     const __m512i nibble = _mm512_set1_epi8(15);
     struct unpack_scale s;
+    __m512i t[4];
 
     unpack_scales(&s, panel + panel_scales_at(DTYPE_Q4_0, b), 8);
     if (b % 2 == 0)
         _mm_prefetch(line - PANEL_LINE + ahead, _MM_HINT_T0);
-    for (int j = 0; j < 4; j++, tile += 4 * PANEL_LINE) {
-        __m512i both = _mm512_load_si512(line + j * PANEL_LINE);
+    unpack_turn(t, line, ahead);
+    for (int q = 0; q < 4; q++) {
+        __m512i low = _mm512_and_si512(t[q], nibble);
+        __m512i high = _mm512_and_si512(_mm512_srli_epi16(t[q], 4), nibble);
 
-        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
-        unpack_line(tile, _mm512_and_si512(both, nibble), &s);
-        unpack_line(tile + 2 * PANEL_LINE,
-                    _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble), &s);
+        for (int l = 0; l < 4; l++) {
+            __m512 lo = _mm512_fmadd_ps(unpack_lane(low, l), s.d[0], s.bias[0]);
+            __m512 hi = _mm512_fmadd_ps(unpack_lane(high, l), s.d[1], s.bias[1]);
+
+            _mm512_store_si512(tile + (4 * l + q) * PANEL_LINE,
+                               (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+        }
     }
 }
 
@@ -137,30 +175,50 @@ UNPACK_INLINE void unpack_ahead_k(const uint8_t *at, size_t b, size_t ahead)
         _mm_prefetch(at + j * PANEL_LINE + ahead, _MM_HINT_T0);
 }
 
+/* Of 16 rows: w = d q + bias. */
+struct unpack_min {
+    __m512 d, bias;
+};
+
 /* d sc q - dmin m: the two products with f16 are exact, and so is that with q. */
-UNPACK_INLINE void unpack_q4_k(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+UNPACK_INLINE struct unpack_min unpack_min_q4_k(const uint8_t *panel, size_t b)
 {
-    const uint8_t *at = panel + b / (QK_K / QK) * panel_k_bytes(DTYPE_Q4_K);
-    const uint8_t *scales = at + PANEL_K_SCALES + b % (QK_K / QK) * 2 * PANEL_ROWS;
-    const uint8_t *line = at + PANEL_K_LINES + b % (QK_K / QK) * 4 * PANEL_LINE;
-    const __m512i nibble = _mm512_set1_epi8(15);
-    struct unpack_scale s;
+    const uint8_t *f16 = panel + panel_k_at(DTYPE_Q4_K, b);
+    const uint8_t *scales = panel + panel_k_scales_at(DTYPE_Q4_K, b);
     __m512 sc, m;
 
     sc = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)scales)));
     m = _mm512_cvtepi32_ps(
         _mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)(scales + PANEL_ROWS))));
-    sc = _mm512_mul_ps(unpack_f16(at), sc);
-    m = _mm512_mul_ps(unpack_f16(at + PANEL_LINE / 2), m);
-    unpack_spread(&s, sc, _mm512_sub_ps(_mm512_setzero_ps(), m)); /* of zero: +0 */
-    unpack_ahead_k(at, b, ahead);
-    for (int j = 0; j < 4; j++, tile += 4 * PANEL_LINE) {
-        __m512i both = _mm512_load_si512(line + j * PANEL_LINE);
+    sc = _mm512_mul_ps(unpack_f16(f16), sc);
+    m = _mm512_mul_ps(unpack_f16(f16 + PANEL_LINE / 2), m);
+    return (struct unpack_min){sc, _mm512_sub_ps(_mm512_setzero_ps(), m)}; /* of zero: +0 */
+}
 
-        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
-        unpack_line_k(tile, _mm512_and_si512(both, nibble), &s);
-        unpack_line_k(tile + 2 * PANEL_LINE,
-                      _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble), &s);
+UNPACK_INLINE void unpack_q4_k(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512 base = _mm512_set1_ps(0x1p15f);
+    struct unpack_min min = unpack_min_q4_k(panel, b);
+    struct unpack_scale s;
+    __m512i t[4];
+
+    unpack_spread(&s, min.d, min.bias);
+    unpack_ahead_k(panel + panel_k_at(DTYPE_Q4_K, b), b, ahead);
+    unpack_turn(t, panel + panel_k_lines_at(DTYPE_Q4_K, b), ahead);
+    for (int q = 0; q < 4; q++) {
+        __m512i low = _mm512_and_si512(t[q], nibble);
+        __m512i high = _mm512_and_si512(_mm512_srli_epi16(t[q], 4), nibble);
+
+        for (int l = 0; l < 4; l++) {
+            __m512 lo = _mm512_sub_ps(unpack_lane(low, l), base);
+            __m512 hi = _mm512_sub_ps(unpack_lane(high, l), base);
+
+            lo = _mm512_fmadd_ps(lo, s.d[0], s.bias[0]);
+            hi = _mm512_fmadd_ps(hi, s.d[1], s.bias[1]);
+            _mm512_store_si512(tile + (4 * l + q) * PANEL_LINE,
+                               (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+        }
     }
 }
 
