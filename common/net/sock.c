@@ -1,6 +1,7 @@
 #include "net/sock.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -35,6 +36,7 @@ struct sock_ctx {
 
 struct sock {
     void *zmq;
+    void *monitor; /* of a DEALER: what happens to its connection */
     enum sock_kind kind;
     struct str scratch; /* the protobuf of the message being sent */
     char endpoint[MSG_ENDPOINT_MAX];
@@ -91,6 +93,24 @@ static void set_options(void *zmq, const struct sock_options *o)
         set_int(zmq, ZMQ_ROUTER_MANDATORY, 1);
 }
 
+/* A PAIR over which libzmq's io thread tells of connections that end. */
+static void *monitor_open(struct sock_ctx *ctx, void *zmq)
+{
+    char endpoint[64];
+    void *monitor = zmq_socket(ctx->zmq, ZMQ_PAIR);
+
+    if (!monitor)
+        return NULL;
+    set_int(monitor, ZMQ_LINGER, 0);
+    snprintf(endpoint, sizeof(endpoint), "inproc://monitor-%p", zmq);
+    if (zmq_socket_monitor(zmq, endpoint, ZMQ_EVENT_DISCONNECTED) < 0 ||
+        zmq_connect(monitor, endpoint) < 0) {
+        zmq_close(monitor);
+        return NULL;
+    }
+    return monitor;
+}
+
 int sock_open(struct sock **out, struct sock_ctx *ctx, const struct sock_options *o, struct err *e)
 {
     struct sock *s = mem_zalloc(sizeof(*s));
@@ -100,9 +120,12 @@ int sock_open(struct sock **out, struct sock_ctx *ctx, const struct sock_options
     ASSERT((o->kind == SOCK_DEALER) == (n > 0) && n <= PEER_ID_MAX);
     s->kind = o->kind;
     s->zmq = zmq_socket(ctx->zmq, o->kind == SOCK_ROUTER ? ZMQ_ROUTER : ZMQ_DEALER);
-    if (!s->zmq) {
-        mem_free(s);
-        return err_set(e, ERR_NET, "cannot open a socket: %s", zmq_strerror(errno));
+    if (s->zmq && o->kind == SOCK_DEALER)
+        s->monitor = monitor_open(ctx, s->zmq);
+    if (!s->zmq || (o->kind == SOCK_DEALER && !s->monitor)) {
+        err_set(e, ERR_NET, "cannot open a socket: %s", zmq_strerror(errno));
+        sock_close(&s);
+        return ERR_NET;
     }
     set_options(s->zmq, o);
     if (n > 0)
@@ -133,7 +156,12 @@ void sock_close(struct sock **s)
     if (!*s)
         return;
     sock_unlink(*s);
-    ASSERT(zmq_close((*s)->zmq) == 0);
+    if ((*s)->monitor) {
+        zmq_socket_monitor((*s)->zmq, NULL, 0);
+        zmq_close((*s)->monitor);
+    }
+    if ((*s)->zmq)
+        ASSERT(zmq_close((*s)->zmq) == 0);
     str_fini(&(*s)->scratch);
     mem_free(*s);
     *s = NULL;
@@ -418,6 +446,20 @@ int sock_recv(struct sock *s, struct peer *from, struct msg *m, struct err *e)
     if (from)
         *from = peer;
     return rc < 0 ? rc : 1;
+}
+
+bool sock_broke(struct sock *s)
+{
+    zmq_msg_t frames[2]; /* an event is two: its number, and the endpoint */
+    bool broke = false;
+
+    ASSERT(s->monitor);
+    for (size_t n; (n = recv_frames(s->monitor, frames, ARRAY_LEN(frames))) > 0;) {
+        broke = true;
+        for (size_t i = 0; i < size_min(n, ARRAY_LEN(frames)); i++)
+            zmq_msg_close(&frames[i]);
+    }
+    return broke;
 }
 
 bool sock_readable(struct sock *s)

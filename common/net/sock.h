@@ -69,6 +69,10 @@ int sock_send(struct sock *s, const struct peer *to, struct msg *m, struct err *
  * thread may do that. from may be NULL. */
 int sock_recv(struct sock *s, struct peer *from, struct msg *m, struct err *e);
 
+/* Of a DEALER: true if its connection broke since the last call. ZeroMQ makes a new one by itself, but
+ * what was under way either way is lost. Ask on a timer. */
+bool sock_broke(struct sock *s);
+
 /* True if sock_recv would not return 0. Also lets ZeroMQ catch up with its io thread. */
 bool sock_readable(struct sock *s);
 

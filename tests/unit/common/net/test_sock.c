@@ -521,6 +521,27 @@ static void test_a_closed_endpoint_leaves_no_file(void **state)
     }
 }
 
+static void test_a_broken_connection_is_told_once(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(transports); i++) {
+        struct pair p;
+        bool broke = false;
+
+        pair_open(&p, transports[i], SOCK_DATA, 0);
+        pair_greet(&p);
+        assert_false(sock_broke(p.dealer));
+        sock_close(&p.router);
+        for (int n = 0; n < 1000 && !broke; n++) {
+            usleep(10000);
+            broke = sock_broke(p.dealer);
+        }
+        assert_true(broke);
+        assert_false(sock_broke(p.dealer));
+        pair_close(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -537,6 +558,7 @@ int main(void)
         cmocka_unit_test(test_raw_peer),
         cmocka_unit_test(test_long_identity),
         cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_a_broken_connection_is_told_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
