@@ -163,7 +163,13 @@ static void member_tick(void *ctx)
     struct member *m = ctx;
     int64_t now = clock_now();
 
-    if (m->state == MEMBER_JOINING) {
+    /* What was under way is lost, and nobody knows what that was: begin anew, both sides. */
+    if (m->state != MEMBER_OVER && m->sock && sock_broke(m->sock)) {
+        if (m->state == MEMBER_UP)
+            member_lost(m, "its connection broke");
+        else
+            member_rejoin(m);
+    } else if (m->state == MEMBER_JOINING) {
         member_register(m, now);
     } else if (m->state == MEMBER_UP) {
         outbox_flush(&m->outbox, m->sock);

@@ -190,6 +190,22 @@ static void a_node_joins_again_when_the_router_was_restarted(void **state)
     teardown(&f);
 }
 
+/* Whoever answers afterwards: what was under way is lost, and nobody can tell what that was. */
+static void a_broken_connection_means_join_again(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    router_up(&f);
+    await(&f, &f.n_joined, 1);
+    router_down(&f);
+    router_up(&f);
+    await(&f, &f.n_lost, 1);
+    await(&f, &f.n_joined, 2);
+    teardown(&f);
+}
+
 static void silence_of_a_connected_router_is_noticed(void **state)
 {
     struct fixture f;
@@ -239,6 +255,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_joins_beats_hears_and_leaves),
         cmocka_unit_test(a_node_joins_again_when_the_router_was_restarted),
+        cmocka_unit_test(a_broken_connection_means_join_again),
         cmocka_unit_test(silence_of_a_connected_router_is_noticed),
         cmocka_unit_test(a_refusal_ends_it_with_the_sentence),
         cmocka_unit_test(a_refusal_while_up_means_join_again),
