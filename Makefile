@@ -6,6 +6,7 @@
 #   make unit          unit tests only, no sanitizers;  make unit T=ring runs those whose path matches
 #   make lint          compiler warnings as errors, clang-tidy, cppcheck, layers and sizes
 #   make fuzz          build the fuzzers, with clang; tests/fuzz/run.sh runs one
+#   make sim           the step machines under seeded faults, simulated: N=1000000 schedules, or SEED=7
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
 #   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
 #                      brings deploy/install-deps.sh build arm; `make ARCH=aarch64 unit` runs in qemu
@@ -35,11 +36,14 @@ endif
 ifeq ($(origin AR),default)
 AR := $(ARCH)-linux-gnu-ar
 endif
+OBJCOPY ?= $(ARCH)-linux-gnu-objcopy
 ifeq ($(wildcard $(SYSROOT)/usr)$(filter clean,$(MAKECMDGOALS)),)
 $(error no libraries of $(ARCH) in $(SYSROOT): deploy/install-deps.sh build arm)
 endif
 EMULATOR ?= qemu-$(ARCH) -L $(SYSROOT)
 endif
+
+OBJCOPY ?= objcopy
 
 ifdef SAN
 BUILD := $(BUILD)/san
@@ -94,13 +98,15 @@ TESTS   := $(TEST_SRCS:tests/unit/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(sort $(wildcard tests/lib/*.c))
 CHECKS  := $(patsubst tests/kernels/%.c,$(BUILD)/tests/%,$(wildcard tests/kernels/bench_*.c))
 
-.PHONY: all demo check unit lint fuzz bench-kernels bench-goodput install clean help tests
+SIM     := $(BUILD)/tests/tandem-sim
+
+.PHONY: all demo check unit lint fuzz sim bench-kernels bench-goodput install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
-tests: $(TESTS) $(CHECKS)
+tests: $(TESTS) $(CHECKS) $(SIM)
 fuzz: $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/*.c))
 demo:
 	$(Q)deploy/install-deps.sh build
@@ -114,6 +120,8 @@ unit: $(TESTS)
 lint:
 	$(Q)deploy/install-deps.sh build lint
 	$(Q)tests/lint.sh
+sim: $(SIM)
+	$(Q)$(SIM) $(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),$(if $(N),--schedules $(N)))
 bench-kernels: $(CHECKS)
 	$(Q)for b in $(CHECKS); do $$b || exit 1; done
 bench-goodput: all
@@ -156,6 +164,17 @@ $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(ARCHIVE
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/bench_%: $(BUILD)/tests/kernels/bench_%.o $(LIBCOMMON)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The three step machines in one program: of each daemon only what begins with its name is seen.
+SIM_SRCS := $(wildcard tests/sim/*.c)
+SIM_CORES := $(foreach d,router prefill-node decode-node,$(BUILD)/tests/sim/$(d).core.o)
+$(BUILD)/tests/sim/%.core.o: $(BUILD)/lib%.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(SANFLAGS) -nostdlib -r -o $@ -Wl,--whole-archive $<
+	$(Q)$(OBJCOPY) -w --keep-global-symbol='$(firstword $(subst -, ,$*))_*' $@
+$(SIM): $(SIM_SRCS:%.c=$(BUILD)/%.o) $(SIM_CORES) $(LIBCOMMON)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -1,0 +1,183 @@
+/* tandem-sim: plays seeded fault schedules of a whole cluster (world.h) on all cores and reports. A
+ * failing seed prints `seed SEED: what broke`; the last line is `sim: N schedules, M failed`. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "config/option.h"
+#include "tests/sim/world.h"
+
+#define REPORTED_MAX 20 /* failing seeds that a worker prints */
+#define DISCONNECTS 10000
+
+struct result { /* of a worker, in memory that it shares with us */
+    uint64_t played, failed;
+    struct tally tally;
+};
+
+static void tally_add(struct tally *to, const struct tally *t)
+{
+    to->events += t->events;
+    to->packets += t->packets;
+    to->lost += t->lost;
+    for (int i = 0; i < FAULT_KINDS; i++)
+        to->faults[i] += t->faults[i];
+    to->spoiled += t->spoiled;
+    to->finished += t->finished;
+    to->failed += t->failed;
+    to->gone += t->gone;
+    to->restarts += t->restarts;
+    to->stale += t->stale;
+    to->tokens += t->tokens;
+    to->refused += t->refused;
+    to->preempted += t->preempted;
+    to->seconds += t->seconds;
+    if (t->gap_max > to->gap_max)
+        to->gap_max = t->gap_max;
+}
+
+static void play(uint64_t seed, struct pools *pools, bool trace, struct result *r)
+{
+    struct world *w = mem_alloc(sizeof(*w));
+
+    world_play(w, seed, pools, trace);
+    r->played++;
+    tally_add(&r->tally, &w->tally);
+    if (w->broken[0] && r->failed++ < REPORTED_MAX) {
+        printf("seed %" PRIu64 ": %s\n", seed, w->broken);
+        fflush(stdout);
+    }
+    world_fini(w);
+    mem_free(w);
+}
+
+static void play_disconnects(struct pools *pools, struct result *r)
+{
+    struct world *w = mem_alloc(sizeof(*w));
+
+    world_play_disconnects(w, 1, pools, DISCONNECTS);
+    printf("disconnects: %d clients, %" PRIu64 " went before their end, %s\n", DISCONNECTS,
+           w->tally.gone, w->broken[0] ? w->broken : "all pages free 1 s later");
+    r->failed += w->broken[0] != 0;
+    r->played++;
+    world_fini(w);
+    mem_free(w);
+}
+
+/* Seeds first, first + stride, ... below end. */
+static void work(uint64_t first, uint64_t end, uint64_t stride, struct result *r)
+{
+    struct pools pools = {0};
+
+    for (uint64_t seed = first; seed < end; seed += stride)
+        play(seed, &pools, false, r);
+    pools_close(&pools);
+}
+
+static void report(const struct result *r, double s)
+{
+    const struct tally *t = &r->tally;
+
+    printf("%" PRIu64 " s simulated in %.1f s, %.0f schedules/s; %" PRIu64 " events, %" PRIu64
+           " messages, %" PRIu64 " lost, %" PRIu64 " stale\n",
+           t->seconds, s, (double)r->played / s, t->events, t->packets, t->lost, t->stale);
+    printf("faults: %" PRIu64 " kills, %" PRIu64 " stops, %" PRIu64 " cuts, %" PRIu64
+           " terminations, %" PRIu64 " slow nodes, %" PRIu64 " routers killed, %" PRIu64
+           " pages spoiled\n",
+           t->faults[FAULT_KILL], t->faults[FAULT_STOP], t->faults[FAULT_CUT],
+           t->faults[FAULT_TERM], t->faults[FAULT_SLOW], t->faults[FAULT_ROUTER], t->spoiled);
+    printf("requests: %" PRIu64 " finished, %" PRIu64 " answered 503, %" PRIu64
+           " left or lost their router, %" PRIu64 " restarts, %" PRIu64 " preempted; %" PRIu64
+           " tokens\n",
+           t->finished, t->failed, t->gone, t->restarts, t->preempted, t->tokens);
+}
+
+static int play_all(uint64_t first, uint64_t n, uint32_t jobs)
+{
+    struct result *results =
+        mmap(NULL, (jobs + 1) * sizeof(*results), PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct result *sum = &results[jobs];
+    int64_t start = clock_now();
+    struct pools pools = {0};
+    uint64_t died = 0;
+    int status;
+
+    ASSERT(results != MAP_FAILED);
+    for (uint32_t i = 0; i < jobs; i++) {
+        pid_t pid = fork();
+
+        ASSERT(pid >= 0);
+        if (pid == 0) {
+            work(first + i, first + n, jobs, &results[i]);
+            exit(0);
+        }
+    }
+    while (wait(&status) > 0)
+        died += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    play_disconnects(&pools, sum);
+    pools_close(&pools);
+    for (uint32_t i = 0; i < jobs; i++) {
+        sum->played += results[i].played;
+        sum->failed += results[i].failed;
+        tally_add(&sum->tally, &results[i].tally);
+    }
+    sum->failed += died;
+    report(sum, clock_s(clock_now() - start));
+    if (died)
+        printf("%" PRIu64 " workers died; the next seed of each was the cause\n", died);
+    printf("sim: %" PRIu64 " schedules, %" PRIu64 " failed\n", sum->played, sum->failed);
+    return sum->failed > 0;
+}
+
+struct sim_options {
+    uint64_t schedules, first, seed;
+    uint32_t jobs;
+    bool trace;
+};
+
+static const struct option sim_options[] = {
+    OPTION(sim_options, schedules, U64, .def = "10000", .help = "how many to play"),
+    OPTION(sim_options, first, U64, .def = "1", .min = 1, .max = 1e15, .help = "seed of the first"),
+    OPTION(sim_options, jobs, U32, .max = 1024, .help = "processes; 0: one a core"),
+    OPTION(sim_options, seed, U64, .help = "play this one alone"),
+    OPTION(sim_options, trace, BOOL, .help = "with --seed: tell on stderr what happens"),
+};
+static const struct option_table sim_table = {
+    .program = "tandem-sim",
+    .summary = "Plays fault schedules of a simulated cluster, all from seeds, and checks every token",
+    .options = sim_options,
+    .n = ARRAY_LEN(sim_options),
+};
+
+int main(int argc, char **argv)
+{
+    struct sim_options o = {0};
+    enum option_action action;
+    struct result one = {0};
+    struct pools pools = {0};
+    struct err e = {0};
+
+    log_init("sim", LOG_ERROR);
+    if (option_main(&sim_table, &o, argc, argv, NULL, &action, &e)) {
+        fprintf(stderr, "tandem-sim: %s\n", e.text);
+        return 2;
+    }
+    if (action == OPTION_EXIT_OK)
+        return 0;
+    if (!o.seed)
+        return play_all(o.first, o.schedules,
+                        o.jobs ? o.jobs : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN));
+    play(o.seed, &pools, o.trace, &one);
+    pools_close(&pools);
+    report(&one, 1);
+    printf("sim: 1 schedules, %" PRIu64 " failed\n", one.failed);
+    return one.failed > 0;
+}
