@@ -7,6 +7,8 @@
 #   make lint          compiler warnings as errors, clang-tidy, cppcheck, layers and sizes
 #   make fuzz          build the fuzzers, with clang; tests/fuzz/run.sh runs one
 #   make sim           the step machines under seeded faults, simulated: N=1000000 schedules, or SEED=7
+#   make chaos         kills and stops nodes of a real cluster under load: N=10 of each role
+#   make bench-router  what a token costs the router: mock nodes, 1,000 streams
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
 #   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
 #                      brings deploy/install-deps.sh build arm; `make ARCH=aarch64 unit` runs in qemu
@@ -99,14 +101,16 @@ TEST_LIB := $(sort $(wildcard tests/lib/*.c))
 CHECKS  := $(patsubst tests/kernels/%.c,$(BUILD)/tests/%,$(wildcard tests/kernels/bench_*.c))
 
 SIM     := $(BUILD)/tests/tandem-sim
+MOCK    := $(BUILD)/tests/tandem-mock
+CHAOS   := $(BUILD)/tests/tandem-streams
 
-.PHONY: all demo check unit lint fuzz sim bench-kernels bench-goodput install clean help tests
+.PHONY: all demo check unit lint fuzz sim chaos bench-router bench-kernels bench-goodput install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
-tests: $(TESTS) $(CHECKS) $(SIM)
+tests: $(TESTS) $(CHECKS) $(SIM) $(MOCK) $(CHAOS)
 fuzz: $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/*.c))
 demo:
 	$(Q)deploy/install-deps.sh build
@@ -122,6 +126,11 @@ lint:
 	$(Q)tests/lint.sh
 sim: $(SIM)
 	$(Q)$(SIM) $(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),$(if $(N),--schedules $(N)))
+chaos: all $(CHAOS)
+	$(Q)TANDEM_BIN=$(BUILD)/bin N=$(or $(N),10) tests/chaos/chaos.sh $(CHAOS)
+bench-router: all $(MOCK)
+	$(Q)bench/mock/router.sh $(BUILD)/bin $(MOCK) http
+	$(Q)bench/mock/router.sh $(BUILD)/bin $(MOCK) native
 bench-kernels: $(CHECKS)
 	$(Q)for b in $(CHECKS); do $$b || exit 1; done
 bench-goodput: all
@@ -164,6 +173,12 @@ $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(ARCHIVE
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/bench_%: $(BUILD)/tests/kernels/bench_%.o $(LIBCOMMON)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(MOCK): $(BUILD)/bench/mock/mock_node.o $(LIBCOMMON)
+$(CHAOS): $(BUILD)/tests/chaos/streams.o $(LIBCOMMON)
+$(MOCK) $(CHAOS):
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -61,6 +61,14 @@ clusters build/bin
 echo "== clusters under AddressSanitizer and UndefinedBehaviorSanitizer"
 clusters build/san/bin
 
+echo "== simulated faults, plain and sanitized"
+one build/tests/tandem-sim --schedules=10000
+one build/san/tests/tandem-sim --schedules=300
+
+echo "== nodes killed and stopped under load; the router alone under load"
+one env TANDEM_BIN=build/bin N=6 tests/chaos/chaos.sh build/tests/tandem-streams
+one env STREAMS=300 TOKENS=40 LIMIT_US=60 bench/mock/router.sh build/bin build/tests/tandem-mock http
+
 awk '{p += $1; f += $2; s += $3} END {
     printf "%d passed, %d failed, %d skipped\n", p, f, s
     exit f > 0 || p == 0
