@@ -125,7 +125,7 @@ lint:
 	$(Q)deploy/install-deps.sh build lint
 	$(Q)tests/lint.sh
 sim: $(SIM)
-	$(Q)$(SIM) $(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace),$(if $(N),--schedules $(N)))
+	$(Q)$(SIM) $(if $(SEED),--seed $(SEED) $(if $(TELL),--tell),$(if $(N),--schedules $(N)))
 chaos: all $(CHAOS)
 	$(Q)TANDEM_BIN=$(BUILD)/bin N=$(or $(N),10) tests/chaos/chaos.sh $(CHAOS)
 bench-router: all $(MOCK)
@@ -189,7 +189,8 @@ $(BUILD)/tests/sim/%.core.o: $(BUILD)/lib%.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SANFLAGS) -nostdlib -r -o $@ -Wl,--whole-archive $<
 	$(Q)$(OBJCOPY) -w --keep-global-symbol='$(firstword $(subst -, ,$*))_*' $@
-$(SIM): $(SIM_SRCS:%.c=$(BUILD)/%.o) $(SIM_CORES) $(LIBCOMMON)
+$(SIM): $(SIM_SRCS:%.c=$(BUILD)/%.o) $(SIM_CORES) $(BUILD)/bench/trace.o $(BUILD)/bench/lines.o \
+	$(LIBCOMMON)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/option.h"
+#include "tests/sim/policy.h"
 #include "tests/sim/world.h"
 
 #define REPORTED_MAX 20 /* failing seeds that a worker prints */
@@ -140,7 +141,8 @@ static int play_all(uint64_t first, uint64_t n, uint32_t jobs)
 struct sim_options {
     uint64_t schedules, first, seed;
     uint32_t jobs;
-    bool trace;
+    bool tell;
+    struct policy_options policy;
 };
 
 static const struct option sim_options[] = {
@@ -148,7 +150,27 @@ static const struct option sim_options[] = {
     OPTION(sim_options, first, U64, .def = "1", .min = 1, .max = 1e15, .help = "seed of the first"),
     OPTION(sim_options, jobs, U32, .max = 1024, .help = "processes; 0: one a core"),
     OPTION(sim_options, seed, U64, .help = "play this one alone"),
-    OPTION(sim_options, trace, BOOL, .help = "with --seed: tell on stderr what happens"),
+    OPTION(sim_options, tell, BOOL, .help = "with --seed: say on stderr what happens"),
+    OPTION_IN(sim_options, policy, nodes, U32, .max = 1024,
+              .help = "instead: so many nodes that are formulas under the router, and --trace"),
+    OPTION_IN(sim_options, policy, trace, STR, .def = "synthetic", .unit = "FILE|synthetic",
+              .help = "arrivals: *.jsonl as Mooncake's, *.csv as Azure's"),
+    OPTION_IN(sim_options, policy, trace_scale, F64, .def = "1", .min = 1e-6, .max = 1e6,
+              .help = "a trace's times are multiplied by this"),
+    OPTION_IN(sim_options, policy, rate, F64, .def = "1000", .min = 1e-3, .max = 1e7,
+              .help = "synthetic: requests a second"),
+    OPTION_IN(sim_options, policy, requests, U32, .def = "20000", .min = 1, .max = 1e8,
+              .help = "of the trace at most"),
+    OPTION_IN(sim_options, policy, prefill_share, F64, .def = "0.3", .max = 0.99,
+              .help = "of the nodes are prefill nodes"),
+    OPTION_IN(sim_options, policy, slots, U32, .def = "64", .min = 1, .max = 65536,
+              .help = "of a node"),
+    OPTION_IN(sim_options, policy, prefill_tokens_s, F64, .def = "20000", .min = 1, .max = 1e9,
+              .help = "of a prefill node"),
+    OPTION_IN(sim_options, policy, step_ms, F64, .def = "20", .min = 0.001, .max = 1e6,
+              .help = "of a decode node, and stream_ms for each stream"),
+    OPTION_IN(sim_options, policy, stream_ms, F64, .def = "0.3", .max = 1e6,
+              .help = "see step_ms"),
 };
 static const struct option_table sim_table = {
     .program = "tandem-sim",
@@ -156,6 +178,21 @@ static const struct option_table sim_table = {
     .options = sim_options,
     .n = ARRAY_LEN(sim_options),
 };
+
+static int play_policy(struct sim_options *o)
+{
+    uint64_t failed = 0;
+    struct err e = {0};
+
+    o->policy.seed = o->first;
+    if (policy_run(&o->policy, &failed, &e)) {
+        fprintf(stderr, "tandem-sim: %s\n", e.text);
+        return 2;
+    }
+    printf("policy: %u nodes, %" PRIu64 " failed\n", o->policy.nodes, failed);
+    option_free(&sim_table, o);
+    return failed > 0;
+}
 
 int main(int argc, char **argv)
 {
@@ -172,10 +209,13 @@ int main(int argc, char **argv)
     }
     if (action == OPTION_EXIT_OK)
         return 0;
+    if (o.policy.nodes)
+        return play_policy(&o);
     if (!o.seed)
         return play_all(o.first, o.schedules,
                         o.jobs ? o.jobs : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN));
-    play(o.seed, &pools, o.trace, &one);
+    play(o.seed, &pools, o.tell, &one);
+    option_free(&sim_table, &o);
     pools_close(&pools);
     report(&one, 1);
     printf("sim: 1 schedules, %" PRIu64 " failed\n", one.failed);
