@@ -88,11 +88,22 @@ static void prefill_submit(struct prefill *p, const struct span *spans, uint32_t
     ASSERT(compute_submit(p->node.compute, &p->job)); /* one chunk at a time */
 }
 
+/* True: the connection of the link broke, and the core has dealt with that. */
+static bool prefill_cut(struct prefill *p, uint32_t link)
+{
+    if (!p->links[link].sock || !sock_broke(p->links[link].sock))
+        return false;
+    prefill_event(p, &(struct prefill_event){.type = PREFILL_LINK_CUT, .link = link});
+    return true;
+}
+
 static void prefill_on_link(void *ctx, const struct peer *from, struct msg *m)
 {
     struct prefill_link *k = ctx;
 
     (void)from;
+    if (prefill_cut(k->p, k->link)) /* the answer to what the other end has not heard in full */
+        return;
     prefill_event(k->p, &(struct prefill_event){.type = PREFILL_LINK, .link = k->link, .msg = m});
 }
 
@@ -318,7 +329,7 @@ static void prefill_on_tick(void *ctx)
     struct prefill *p = ctx;
 
     for (uint32_t i = 0; i < PREFILL_LINKS_MAX; i++)
-        if (p->links[i].sock)
+        if (!prefill_cut(p, i) && p->links[i].sock)
             outbox_flush(&p->links[i].outbox, p->links[i].sock);
     prefill_event(p, &(struct prefill_event){.type = PREFILL_TICK});
     if (p->stop_at && clock_now() >= p->stop_at)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "prefill-node/core.h"
+#include "prefill-node/ship.h"
 #include "tests/lib/test.h"
 
 #define LEASE 1000
