@@ -128,7 +128,7 @@ static const struct option router_rows[] = {
            .unit = "MS", .help = "a request that waited longer is refused"),
     OPTION(router_options, heartbeat_ms, U32, .def = "250", .min = 10, .max = 60000, .unit = "MS",
            .help = "how often nodes say that they live"),
-    OPTION(router_options, dead_ms, U32, .def = "2000", .min = 50, .max = 600000, .unit = "MS",
+    OPTION(router_options, dead_ms, U32, .def = "1500", .min = 50, .max = 600000, .unit = "MS",
            .help = "silence after which a node is given up"),
     OPTION(router_options, chat_template, STR, .def = "auto", .unit = "auto|NAME|FILE",
            .help = "how messages become a prompt"),
