@@ -36,8 +36,13 @@ struct loop {
 struct loop *loop_new(void)
 {
     struct loop *l = mem_zalloc(sizeof(*l));
+    struct event_config *config = event_config_new();
 
-    l->base = event_base_new();
+    /* A stream's answer asks for EV_WRITE and gives it back for each token: one epoll_ctl a turn
+     * instead of one a change. No descriptor of ours is a dup of another, which this forbids. */
+    ASSERT(config && !event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST));
+    l->base = event_base_new_with_config(config);
+    event_config_free(config);
     ASSERT(l->base);
     l->swept = true;
     return l;
