@@ -117,25 +117,42 @@ static long pid_find(const json_t *reply, const char *node)
     return -1;
 }
 
-int fault_fire(const struct fault *f, const char *url, struct err *e)
+/* The process that a router's GET /v1/cluster gives for the node. */
+static int node_pid(long *pid, const char *node, const char *url, struct err *e)
 {
     struct str reply = {0};
     json_t *root = NULL;
-    int status = 0, rc;
-    long pid;
+    int status = 0;
+    int rc = http_fetch(&status, &reply, "GET", url, "/v1/cluster", NULL, CLUSTER_TIMEOUT_MS, e);
 
-    rc = http_fetch(&status, &reply, "GET", url, "/v1/cluster", NULL, CLUSTER_TIMEOUT_MS, e);
     if (rc == ERR_OK)
         root = json_loadb(str_text(&reply), reply.len, 0, NULL);
-    pid = pid_find(root, f->node);
-    if (rc == ERR_OK && pid < 0)
-        rc = err_set(e, ERR_NOT_FOUND, "%s/v1/cluster names no node %s", url, f->node);
-    if (rc == ERR_OK && !is_node(pid))
+    *pid = pid_find(root, node);
+    if (rc == ERR_OK && *pid < 0)
+        rc = err_set(e, ERR_NOT_FOUND, "%s/v1/cluster names no node %s", url, node);
+    if (rc == ERR_OK && !is_node(*pid))
         rc = err_set(e, ERR_NOT_FOUND, "%s is process %ld, which is no node of tandem on this machine",
-                     f->node, pid);
-    if (rc == ERR_OK && kill((pid_t)pid, f->signal) != 0)
-        rc = err_set(e, ERR_IO, "cannot signal %s, process %ld: %s", f->node, pid, strerror(errno));
+                     node, *pid);
     json_decref(root);
     str_fini(&reply);
+    return rc;
+}
+
+int fault_fire(struct faults *faults, uint32_t i, const char *url, struct err *e)
+{
+    struct fault *f = &faults->list[i];
+    int rc;
+
+    if (f->signal == SIGCONT) { /* the row before stopped it */
+        f->pid = f[-1].pid;
+        if (f->pid > 0)
+            kill((pid_t)f->pid, SIGCONT); /* it may have been killed meanwhile */
+        return ERR_OK;
+    }
+    rc = node_pid(&f->pid, f->node, url, e);
+    if (rc == ERR_OK && kill((pid_t)f->pid, f->signal) != 0)
+        rc = err_set(e, ERR_IO, "cannot signal %s, process %ld: %s", f->node, f->pid, strerror(errno));
+    if (rc != ERR_OK)
+        f->pid = 0;
     return rc;
 }

@@ -14,6 +14,7 @@ struct fault {
     int signal;    /* SIGKILL, SIGSTOP, SIGCONT */
     int64_t at_ns; /* after the start of the run */
     bool done;
+    long pid; /* once fired */
 };
 
 struct faults {
@@ -25,8 +26,9 @@ struct faults {
  * are seconds, or with "ms". ERR_CONFIG. */
 int faults_parse(struct faults *out, const char *kill, const char *stop, struct err *e);
 
-/* Sends the signal to the process that the router at url names. ERR_NOT_FOUND: no such node, or its
- * process is none of tandem's on this machine. */
-int fault_fire(const struct fault *f, const char *url, struct err *e);
+/* Sends the signal of fault i to the process that the router at url names; SIGCONT to the one that was
+ * stopped, to none if that failed. ERR_NOT_FOUND: no such node, or its process is none of tandem's on
+ * this machine. */
+int fault_fire(struct faults *faults, uint32_t i, const char *url, struct err *e);
 
 #endif

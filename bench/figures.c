@@ -25,20 +25,28 @@ void figures_wilson(double *low, double *high, uint64_t k, uint64_t n)
     *high = fmin(1, (middle + spread) / (1 + z * z / (double)n));
 }
 
+/* The metrics that targets are compared with: what was cut has waited so far for its first token, and
+ * of later ones nothing is known. */
+static void judged_metrics(const struct record *r, double ms[METRIC_COUNT])
+{
+    record_metrics(r, ms);
+    if (r->outcome != OUTCOME_CANCELLED)
+        return;
+    ms[METRIC_TTFT] = r->outputs > 0 ? ms[METRIC_TTFT] : ms[METRIC_E2EL];
+    ms[METRIC_TPOT] = ms[METRIC_ITL] = ms[METRIC_TTST] = -1;
+}
+
 int figures_judge(const struct record *r, const struct targets *t, bool saturated)
 {
     double ms[METRIC_COUNT];
 
-    record_metrics(r, ms);
+    judged_metrics(r, ms);
     if (r->outcome == OUTCOME_LEFT || (r->outcome == OUTCOME_CANCELLED && !saturated))
         return -1;
     if (r->outcome == OUTCOME_OK)
         return targets_hold(t, ms);
     if (r->outcome != OUTCOME_CANCELLED)
         return 0;
-    /* cut while it waited: it has missed what it is over already */
-    ms[METRIC_TTFT] = r->outputs > 0 ? ms[METRIC_TTFT] : ms[METRIC_E2EL];
-    ms[METRIC_TPOT] = ms[METRIC_ITL] = ms[METRIC_TTST] = -1;
     return targets_hold(t, ms) ? -1 : 0;
 }
 
@@ -51,9 +59,10 @@ static void judge(struct figures *f, const struct record *r, bool saturated)
         return;
     f->judged++;
     f->good += (uint64_t)verdict;
-    record_metrics(r, ms);
+    judged_metrics(r, ms);
     for (int i = 0; i < METRIC_COUNT; i++)
-        f->missed[i] += f->targets.ms[i] > 0 && (r->outcome != OUTCOME_OK || ms[i] > f->targets.ms[i]);
+        f->missed[i] += f->targets.ms[i] > 0 && ((r->outcome != OUTCOME_OK && r->outcome != OUTCOME_CANCELLED) ||
+                                                 ms[i] > f->targets.ms[i]);
 }
 
 static void record_take(struct figures *f, const struct record *r, struct series stages[STAGE_COUNT],

@@ -145,8 +145,7 @@ static json_t *goodput_value(const struct figures *f)
     return out;
 }
 
-/* vLLM's arrays of one value a request; times in seconds, 0 for a failed one. */
-static void details_set(json_t *root, const struct result *r)
+void json_details(json_t *root, const struct result *r)
 {
     static const char *const keys[] = {"input_lens", "output_lens", "ttfts",       "tpots",
                                        "e2els",      "itls",        "start_times", "errors"};
@@ -255,7 +254,7 @@ json_t *json_result(struct figures *f, const struct result *r, const struct benc
     set(root, "joules", known(f->joules));
     set(root, "output_tokens_per_joule", known(f->tokens_per_joule));
     if (o->save_detailed)
-        details_set(root, r);
+        json_details(root, r);
     return root;
 }
 

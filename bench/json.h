@@ -12,6 +12,9 @@
  * --save-detailed each request's times are there. */
 json_t *json_result(struct figures *f, const struct result *r, const struct bench_options *o);
 
+/* Adds vLLM's arrays of one value a request; times in seconds, 0 for a failed one. */
+void json_details(json_t *root, const struct result *r);
+
 /* Appends the value as text, with a final newline. */
 void json_text(struct str *out, const json_t *value);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "bench/compare.h"
 #include "bench/engine.h"
 #include "bench/options.h"
 #include "bench/process.h"
@@ -40,6 +41,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "engine") == 0)
         return engine_bench_main(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "compare") == 0)
+        return compare_main(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "serve") == 0) /* as `vllm bench serve` */
         return serve_main(argc - 1, argv + 1);
     return serve_main(argc, argv);

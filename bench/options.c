@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "bench/fault.h"
 
 static const char *const backend_names[] = {"openai", "vllm", "openai-chat", NULL};
 static const char *const dataset_names[] = {"random", "sharegpt", "custom",   "text",
@@ -97,14 +98,27 @@ static const struct option bench_option_list[] = {
            .help = "mean time to a cancellation, exponential"),
     OPTION(bench_options, timeout, F64, .def = "600", .min = 0.001, .max = 1e6, .unit = "S",
            .help = "a request that takes longer is given up and counted as failed"),
+    OPTION(bench_options, sweep, STR, .unit = "R1,R2,...", .help = "one run for each request rate"),
+    OPTION(bench_options, find_goodput, BOOL,
+           .help = "search the highest request rate that keeps the targets of --goodput"),
     OPTION(bench_options, goodput_share, F64, .def = "0.9", .min = 0.01, .max = 1,
            .help = "share of requests that must keep them"),
     OPTION(bench_options, scenario, ENUM, .names = scenario_names,
            .help = "MLPerf's: offline is all at once; server is Poisson with 99 % in the targets"),
+    OPTION(bench_options, against, STR, .unit = "URL",
+           .help = "another OpenAI server that gets the same schedule, in turns"),
+    OPTION(bench_options, rounds, U32, .def = "4", .min = 1, .max = 1000,
+           .help = "turns of --against"),
+    OPTION(bench_options, kill, STR, .unit = "NODE@TIME",
+           .help = "SIGKILL a node of this machine's cluster: decode:3@30s; several with commas"),
+    OPTION(bench_options, stop, STR, .unit = "NODE@TIME+LENGTH",
+           .help = "SIGSTOP it, SIGCONT after the length: decode:3@30s+5s"),
     OPTION(bench_options, goodput, STR, .unit = "NAME:MS ...",
            .help = "targets of ttft, ttst, tpot, itl, e2el: \"ttft:500 tpot:100\""),
     OPTION(bench_options, price_per_hour, F64, .max = 1e9, .unit = "PRICE",
            .help = "of all servers together, for the cost of tokens"),
+    OPTION(bench_options, roofline, STR, .unit = "FILE",
+           .help = "what tandem-bench engine --json wrote on a node's machine"),
     OPTION(bench_options, percentile_metrics, STR, .def = "ttft,ttst,tpot,itl,e2el", .unit = "NAMES",
            .help = "whose percentiles are in the result"),
     OPTION(bench_options, metric_percentiles, STR, .def = "50,90,95,99", .unit = "P1,P2,...",
@@ -113,6 +127,10 @@ static const struct option bench_option_list[] = {
     OPTION(bench_options, save_detailed, BOOL, .help = "with each request's times in it"),
     OPTION(bench_options, result_dir, STR, .unit = "DIR", .help = "where"),
     OPTION(bench_options, result_filename, STR, .unit = "FILE", .help = "write JSON there; - is stdout"),
+    OPTION(bench_options, csv, STR, .unit = "FILE", .help = "a line a request"),
+    OPTION(bench_options, jsonl, STR, .unit = "FILE", .help = "an object a request"),
+    OPTION(bench_options, html, STR, .unit = "FILE", .help = "a report in one file"),
+    OPTION(bench_options, trace, STR, .unit = "FILE", .help = "for chrome://tracing and Perfetto"),
     OPTION(bench_options, progress, ENUM, .names = progress_names,
            .help = "a live line on stderr; auto: on a terminal"),
 };
@@ -127,7 +145,7 @@ bool bench_exact(const struct bench_options *o)
 bool bench_open_loop(const struct bench_options *o)
 {
     return o->ramp_up_strategy != RAMP_NONE || isfinite(bench_number(o->request_rate)) ||
-           (bench_trace(o) && o->max_concurrency == 0);
+           (bench_trace(o) && o->max_concurrency == 0) || o->find_goodput || *o->sweep;
 }
 
 const char *bench_tokenizer(const struct bench_options *o)
@@ -214,16 +232,53 @@ static int check_load(const struct bench_options *o, struct err *e)
         return err_set(e, ERR_CONFIG,
                        "--duration alone would send without end: give --max-concurrency, "
                        "--request-rate or --num-prompts");
+    if (o->find_goodput && !*o->goodput)
+        return err_set(e, ERR_CONFIG, "--find-goodput needs --goodput \"ttft:MS tpot:MS\"");
     if (o->scenario == SCENARIO_SERVER && (!rate || !*o->goodput))
         return err_set(e, ERR_CONFIG, "--scenario server needs --request-rate and --goodput");
     if (o->scenario == SCENARIO_OFFLINE && bench_open_loop(o))
         return err_set(e, ERR_CONFIG, "--scenario offline sends all at once: it has no request rate");
+    if ((*o->against != 0) + (*o->sweep != 0) + o->find_goodput + (*o->kill || *o->stop) > 1)
+        return err_set(e, ERR_CONFIG,
+                       "--against, --sweep, --find-goodput and --kill or --stop exclude each other");
+    if ((*o->against || *o->kill || *o->stop) && bench_prompts(o) == UINT32_MAX)
+        return err_set(e, ERR_CONFIG, "runs that are compared need --num-prompts");
+    return ERR_OK;
+}
+
+/* A list of numbers with commas, each within the bounds. */
+static int check_list(const char *key, const char *text, double min, double max, struct err *e)
+{
+    while (*text) {
+        size_t n = strcspn(text, ",");
+        char *end;
+        double x = strtod(text, &end);
+
+        if (end != text + n || n == 0 || !(x >= min && x <= max))
+            return err_set(e, ERR_CONFIG, "--%s: \"%.*s\" is not a number from %g to %g", key, (int)n,
+                           text, min, max);
+        text += n + (text[n] == ',');
+    }
+    return ERR_OK;
+}
+
+static int check_names(const char *text, struct err *e)
+{
+    while (*text) {
+        size_t n = strcspn(text, ",");
+
+        if (metric_find(text, n) == METRIC_COUNT)
+            return err_set(e, ERR_CONFIG, "--percentile-metrics: \"%.*s\" is none of ttft, ttst, tpot, "
+                           "itl, e2el", (int)n, text);
+        text += n + (text[n] == ',');
+    }
     return ERR_OK;
 }
 
 static int check(const void *cfg, struct err *e)
 {
     const struct bench_options *o = cfg;
+    struct faults faults;
     struct targets t;
     int rc = targets_parse(&t, o->goodput, e);
 
@@ -231,6 +286,14 @@ static int check(const void *cfg, struct err *e)
         rc = check_prompts(o, e);
     if (rc == ERR_OK)
         rc = check_load(o, e);
+    if (rc == ERR_OK)
+        rc = check_list("sweep", o->sweep, 1e-6, 1e6, e);
+    if (rc == ERR_OK)
+        rc = check_list("metric-percentiles", o->metric_percentiles, 0, 100, e);
+    if (rc == ERR_OK)
+        rc = check_names(o->percentile_metrics, e);
+    if (rc == ERR_OK)
+        rc = faults_parse(&faults, o->kill, o->stop, e);
     return rc;
 }
 
@@ -243,7 +306,8 @@ const struct option_table bench_option_table = {
         "tokens - 1), of a request. ITL: gaps between outputs, of all requests. E2EL: start to end.\n"
         "Start is when a request was sent; in an open loop, when it was due, sent late or not.\n"
         "Percentile p is the smallest value that p % of the values do not exceed.\n"
-        "`tandem-bench engine` measures the engine of this machine alone",
+        "`tandem-bench engine` measures the engine of this machine alone,\n"
+        "`tandem-bench compare A.json B.json` two results",
     .options = bench_option_list,
     .n = ARRAY_LEN(bench_option_list),
     .check = check,

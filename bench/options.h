@@ -51,14 +51,21 @@ struct bench_options {
     double trace_scale;
     double request_cancellation_rate, request_cancellation_delay; /* %, s */
     double timeout;                                               /* s */
+    /* more than one run */
+    char *sweep;
+    bool find_goodput;
     double goodput_share;
     int scenario; /* enum bench_scenario */
+    char *against;
+    uint32_t rounds;
+    char *kill, *stop;
     /* the report */
     char *goodput;
     double price_per_hour;
+    char *roofline;
     char *percentile_metrics, *metric_percentiles;
     bool save_result, save_detailed;
-    char *result_dir, *result_filename;
+    char *result_dir, *result_filename, *csv, *jsonl, *html, *trace;
     int progress; /* enum bench_progress */
 };
 

@@ -105,3 +105,16 @@ void record_stages(const struct record *r, double ms[STAGE_COUNT])
         ms[STAGE_TRANSFER] = positive(after - step - known(s->decode_queue));
     ms[STAGE_DECODE] = positive(after + rest - known(ms[STAGE_TRANSFER]) - known(s->decode_queue));
 }
+
+void record_spans(const struct record *r, double at[STAGE_COUNT], double ms[STAGE_COUNT])
+{
+    double t = 0;
+
+    record_stages(r, ms);
+    for (int i = 0; i < STAGE_COUNT; i++) {
+        if (i == STAGE_TRANSFER && r->first > 0)
+            t = clock_ms(r->first - r->start);
+        at[i] = t;
+        t += known(ms[i]);
+    }
+}

@@ -89,4 +89,7 @@ void record_metrics(const struct record *r, double ms[METRIC_COUNT]);
  * if it can be: formulas in README.md. */
 void record_stages(const struct record *r, double ms[STAGE_COUNT]);
 
+/* The same as spans: at[s] ms after start. Those from STAGE_TRANSFER on begin with the first output. */
+void record_spans(const struct record *r, double at[STAGE_COUNT], double ms[STAGE_COUNT]);
+
 #endif

@@ -34,6 +34,7 @@ struct result {
     struct monitor_nodes nodes; /* what the server's nodes did meanwhile */
     bool open;                  /* the loop was */
     double rate;                /* requests/s asked for; INFINITY: none */
+    uint32_t faults_failed;     /* that could not be made to happen */
     bool interrupted;           /* Ctrl-C */
     bool saturated;             /* ended early: the targets were out of reach */
     uint32_t planned;           /* requests that were to be sent, if it ended early */

@@ -25,6 +25,7 @@
 #include "base/rng.h"
 #include "bench/call.h"
 #include "bench/energy.h"
+#include "bench/figures.h"
 #include "bench/process.h"
 #include "bench/progress.h"
 #include "bench/schedule.h"
@@ -399,11 +400,12 @@ static void scan(struct phase *p, int64_t now)
     }
 }
 
-/* Whether so many have missed the targets, or must, that the share is out of reach. */
+/* Whether so many have missed the targets, or must, that even if all others kept them the share would
+ * surely (at 95 %) be below what is wanted. */
 static bool out_of_reach(const struct phase *p, int64_t now)
 {
-    double allowed = (double)p->planned * (1 - p->options->goodput_share);
     double ttft = p->setup->stop->ms[METRIC_TTFT], e2el = p->setup->stop->ms[METRIC_E2EL];
+    double low, high;
     uint64_t n = p->missed;
 
     for (uint32_t i = 0; i < p->n_live; i++) {
@@ -413,20 +415,24 @@ static bool out_of_reach(const struct phase *p, int64_t now)
         n += p->live[i]->flying && ((ttft > 0 && r->first == 0 && age > ttft) ||
                                     (e2el > 0 && age > e2el));
     }
-    return (double)n > allowed;
+    figures_wilson(&low, &high, n < p->planned ? p->planned - n : 0, p->planned);
+    return high < p->options->goodput_share;
 }
 
-static void faults_check(struct phase *p, int64_t now)
+/* end: the run is over, and what was stopped goes on. */
+static void faults_check(struct phase *p, int64_t now, bool end)
 {
     for (uint32_t i = 0; i < p->faults.n; i++) {
         struct fault *f = &p->faults.list[i];
         struct err e = {0};
 
-        if (f->done || now - p->start < f->at_ns)
+        if (f->done || (end ? f->signal != SIGCONT : now - p->start < f->at_ns))
             continue;
         f->done = true;
-        if (fault_fire(f, p->options->base_url, &e) != ERR_OK)
+        if (fault_fire(&p->faults, i, p->options->base_url, &e) != ERR_OK) {
+            p->result->faults_failed++;
             fprintf(stderr, "\rtandem-bench: %s\033[K\n", e.text);
+        }
     }
 }
 
@@ -439,7 +445,7 @@ static void on_tick(void *ctx)
 
     series_add(&p->result->loop_lag_ms, late > 0 ? clock_ms(late) : 0);
     p->last_tick = now;
-    faults_check(p, now);
+    faults_check(p, now, false);
     if (tenth || p->schedule.cancels)
         scan(p, now);
     if (tenth)
@@ -539,6 +545,7 @@ static void measure(struct phase *p, struct result *out)
     process_realtime(true);
     phase_loop(p);
     process_realtime(false);
+    faults_check(p, clock_now(), true);
     out->cpu_s += process_cpu_s() - cpu;
     energy_update(&p->energy);
     out->joules = p->energy.n > 0 ? out->joules + p->energy.joules : -1;
