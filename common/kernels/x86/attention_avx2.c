@@ -1,9 +1,9 @@
 #include <string.h>
 
 #include "kernels/tiers.h"
-#include "kernels/x86/heads.h"
+#include "kernels/heads.h"
 #include "kernels/x86/lanes_avx2.h"
-#include "kernels/x86/tile.h"
+#include "kernels/tile.h"
 #include "kv/kv_q8.h"
 #include "model/hparams.h"
 

@@ -1,7 +1,7 @@
 #include "kernels/panel_layout.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/lanes_avx2.h"
-#include "kernels/x86/tile.h"
+#include "kernels/tile.h"
 
 /* 4 rows by a panel are 8 sums of 8 lanes: enough chains to hide the latency of two FMA ports, and
  * half of the registers. */

@@ -1,7 +1,7 @@
 #include "kernels/panel_layout.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/lanes_avx512.h"
-#include "kernels/x86/tile.h"
+#include "kernels/tile.h"
 
 #define TILE_PANELS 2
 #define TILE_ROWS 8

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "kernels/x86/lanes_avx512.h"
-#include "kernels/x86/tile.h"
+#include "kernels/tile.h"
 #include "kv/kv_layout.h"
 
 #define SOFTMAX_HEADS 8

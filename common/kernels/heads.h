@@ -1,7 +1,7 @@
 /* heads: the query heads of an attention call as one list, cut into pieces that a kernel takes through
  * all pages together. */
-#ifndef TANDEM_KERNELS_X86_HEADS_H
-#define TANDEM_KERNELS_X86_HEADS_H
+#ifndef TANDEM_KERNELS_HEADS_H
+#define TANDEM_KERNELS_HEADS_H
 
 #include <math.h>
 #include <string.h>

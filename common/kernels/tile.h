@@ -1,12 +1,12 @@
-/* tile: how the x86 matmuls walk. A tile is one or two panels by some rows of x whose sums stay in
+/* tile: how the matmuls walk. A tile is one or two panels by some rows of x whose sums stay in
  * registers, over a slice of k. With as few rows as a tile has, the slice is all of k and the
  * weights stream by once. With more, a slice of the panels stays in L1 while all rows pass over
  * it, and between slices a row's sums wait in y, where they lose nothing.
  *
  * A file defines TILE(panels, rows) as the call of its always-inlined tile with constant arguments;
  * TILE_2X8 and TILE_1X4 make one copy of the tile for each shape, and call the one asked for. */
-#ifndef TANDEM_KERNELS_X86_TILE_H
-#define TANDEM_KERNELS_X86_TILE_H
+#ifndef TANDEM_KERNELS_TILE_H
+#define TANDEM_KERNELS_TILE_H
 
 /* A panel's slice: two of them and their rows of x fit L1 (32 KiB and up). */
 #define TILE_SLICE_BYTES 8192
