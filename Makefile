@@ -72,9 +72,11 @@ AVX512VNNI := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -ma
 $(BUILD)/common/kernels/x86/%_avx512vnni.o: ISA := $(KOPT) $(AVX512VNNI)
 $(BUILD)/common/kernels/x86/%_amx.o: ISA := $(KOPT) $(AVX512VNNI) -mavx512vbmi -mavx512bf16 \
 	-mamx-tile -mamx-bf16 -mamx-int8
-$(BUILD)/common/kernels/arm/%_neon.o: ISA := $(KOPT) -march=armv8.2-a
-$(BUILD)/common/kernels/arm/%_dotprod.o: ISA := $(KOPT) -march=armv8.2-a+dotprod
-$(BUILD)/common/kernels/arm/%_i8mm.o: ISA := $(KOPT) -march=armv8.2-a+dotprod+i8mm
+# Scheduled before registers are given out, a tile's sums no longer fit them; the cores reorder anyway.
+ARM_KOPT := $(KOPT) -fno-schedule-insns
+$(BUILD)/common/kernels/arm/%_neon.o: ISA := $(ARM_KOPT) -march=armv8.2-a
+$(BUILD)/common/kernels/arm/%_dotprod.o: ISA := $(ARM_KOPT) -march=armv8.2-a+dotprod
+$(BUILD)/common/kernels/arm/%_i8mm.o: ISA := $(ARM_KOPT) -march=armv8.2-a+dotprod+i8mm
 
 PROTOS  := $(wildcard proto/*.proto)
 PB_C    := $(PROTOS:proto/%.proto=$(BUILD)/proto/%.pb-c.c)

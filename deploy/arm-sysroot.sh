@@ -4,6 +4,7 @@
 #
 # apt resolves and verifies them by this machine's sources, with a state of its own inside the
 # folder: the machine's packages and architectures stay as they are, and root is not needed.
+# (Installed as foreign packages, libevent-dev would displace this machine's own.)
 set -eu
 
 want="libc6-dev libzmq3-dev libprotobuf-c-dev libyaml-dev libhwloc-dev libevent-dev libjansson-dev
@@ -31,7 +32,7 @@ arm_apt install --download-only --no-install-recommends -y "$@" >/dev/null
 for deb in "$apt"/cache/archives/*.deb; do
     dpkg-deb -x "$deb" "$root"
 done
-rm -rf "$apt" "$root/bin" "$root/sbin" "$root/etc" "$root/var" "$root/usr/bin" "$root/usr/sbin" "$root/usr/share"
+(cd "$root" && rm -rf .apt bin sbin etc var usr/bin usr/sbin usr/share)
 # ld takes the target of a link as it is, outside of --sysroot.
 find "$root" -type l -lname '/*' | while read -r link; do
     to=$(realpath -ms --relative-to="$(dirname "$link")" "$root$(readlink "$link")")

@@ -14,6 +14,9 @@ for f in $files; do
     *_avx2.c) isa="-mavx2 -mfma -mf16c" ;;
     *_avx512vnni.c) isa="-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni" ;;
     *_amx.c) isa="-mavx512f -mavx512bw -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8" ;;
+    */arm/*) # against the libraries of `install-deps.sh arm`, if they are there
+        [ -d build/aarch64/sysroot/usr ] || continue
+        isa="--target=aarch64-linux-gnu --sysroot=build/aarch64/sysroot -march=armv8.2-a+dotprod+i8mm" ;;
     esac
     # no blank at the end: to xargs -L it would mean that the line goes on
     echo "$f${isa:+ $isa}"

@@ -83,7 +83,8 @@ const char *options_address_wrong(const char *value);
 const char *options_cores_wrong(const char *value);
 const char *options_cpu_wrong(const char *value); /* also a tier that this machine cannot run */
 
-#define OPTIONS_CPU_TIERS "auto, ref, avx2, avx512vnni, amx" /* as host/cpu.h names them */
+#define OPTIONS_CPU_TIERS                                                                   \
+    "auto, ref, avx2, avx512vnni, amx, neon-dotprod, neon-i8mm" /* as host/cpu.h names them */
 #define OPTIONS_NAME_MAX 63 /* MSG_NAME_MAX without the NUL */
 #define OPTIONS_KV_PAGES_MAX (1u << 24)
 #define OPTIONS_IPC_MAX 107 /* sun_path holds 108 bytes with its NUL */

@@ -4,7 +4,8 @@
 
 #include "base/str.h"
 
-static const char *const tier_names[CPU_TIER_COUNT] = {"ref", "avx2", "avx512vnni", "amx"};
+static const char *const tier_names[CPU_TIER_COUNT] = {"ref", "avx2", "avx512vnni", "amx",
+                                                       "neon-dotprod", "neon-i8mm"};
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -86,11 +87,22 @@ bool cpu_amx_allow(void)
     return (f.leaf7_edx & LEAF7_EDX_AMX) == LEAF7_EDX_AMX && (f.xcr0 & XCR0_AMX) == XCR0_AMX &&
            syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
-#else
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
 bool cpu_tier_available(enum cpu_tier tier)
 {
-    return tier == CPU_REF;
+    bool dotprod = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+    bool i8mm = getauxval(AT_HWCAP2) & HWCAP2_I8MM;
+
+    return tier == CPU_REF || (tier == CPU_NEON_DOTPROD && dotprod) ||
+           (tier == CPU_NEON_I8MM && dotprod && i8mm);
 }
+
+bool cpu_amx_allow(void) { return false; }
+#else
+bool cpu_tier_available(enum cpu_tier tier) { return tier == CPU_REF; }
 
 bool cpu_amx_allow(void) { return false; }
 #endif

@@ -3,12 +3,19 @@
 #include "kernels/tiers.h"
 
 static const struct kernels tables[CPU_TIER_COUNT] = {
-    [CPU_REF] = {KERNELS_OF(CPU_REF, ref), KERNELS_KV_OF(ref)},
+    [CPU_REF] = {KERNELS_OF(CPU_REF, ref), .matmul_q = matmul_q_ref, KERNELS_KV_OF(ref)},
 #ifdef __x86_64__
-    [CPU_AVX2] = {KERNELS_OF(CPU_AVX2, avx2), KERNELS_KV_OF(avx2)},
-    [CPU_AVX512VNNI] = {KERNELS_OF(CPU_AVX512VNNI, avx512vnni), KERNELS_KV_OF(avx512vnni)},
-    [CPU_AMX] = {KERNELS_OF(CPU_AMX, avx512vnni), KERNELS_KV_OF(amx), .to_bf16 = to_bf16_amx,
-                 .matmul_bf16 = matmul_bf16_amx},
+    [CPU_AVX2] = {KERNELS_OF(CPU_AVX2, avx2), .matmul_q = matmul_q_avx2, KERNELS_KV_OF(avx2)},
+    [CPU_AVX512VNNI] = {KERNELS_OF(CPU_AVX512VNNI, avx512vnni), .matmul_q = matmul_q_avx512vnni,
+                        KERNELS_KV_OF(avx512vnni)},
+    [CPU_AMX] = {KERNELS_OF(CPU_AMX, avx512vnni), .matmul_q = matmul_q_avx512vnni,
+                 KERNELS_KV_OF(amx), .to_bf16 = to_bf16_amx, .matmul_bf16 = matmul_bf16_amx},
+#endif
+#ifdef __aarch64__
+    [CPU_NEON_DOTPROD] = {KERNELS_OF(CPU_NEON_DOTPROD, neon), .matmul_q = matmul_q_dotprod,
+                          KERNELS_KV_OF(neon)},
+    [CPU_NEON_I8MM] = {KERNELS_OF(CPU_NEON_I8MM, neon), .matmul_q = matmul_q_i8mm,
+                       KERNELS_KV_OF(neon)},
 #endif
 };
 

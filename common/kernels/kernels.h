@@ -1,9 +1,9 @@
 /* kernels: every arithmetic operation of the forward pass, through one table chosen at run time.
  *
- * Numeric contract. ref/ is the definition. Tiers ref, avx2 and avx512vnni give the SAME BITS as
- * ref for every operation and every input, so a test compares with memcmp. This holds because each
- * operation fixes its order: a SIMD lane is an output (a row of W, a token of a K page, a dimension
- * of V), and each lane adds its terms one after the other, in ascending order, with fused
+ * Numeric contract. ref/ is the definition. All tiers but amx (ref, avx2, avx512vnni, neon-dotprod,
+ * neon-i8mm) give the SAME BITS as ref for every operation and every input, so a test compares with
+ * memcmp. This holds because each operation fixes its order: a SIMD lane is an output (a row of W, a
+ * token of a K page, a dimension of V), and each lane adds its terms one after the other, in ascending order, with fused
  * multiply-add where written fma() below. What a row gets depends neither on M, nor on the panels
  * handed to the call, nor on its neighbours. Tier amx is avx512vnni but for matmul_bf16, which has
  * an order of its own, that of the matrix unit; tests hold plain C of it. NaN and infinity in the

@@ -25,6 +25,13 @@
 
 #define PANEL_LINE 64
 
+/* Bytes of Q8_0 are w XOR this: VNNI and maddubs want them unsigned, SDOT and SMMLA signed. */
+#ifdef __aarch64__
+#define PANEL_Q8_FLIP 0
+#else
+#define PANEL_Q8_FLIP 0x80
+#endif
+
 /* Bytes of weights of one block of a quantised type: its lines without the scales. */
 static inline size_t panel_block_bytes(enum dtype type)
 {

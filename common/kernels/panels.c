@@ -78,7 +78,7 @@ static void pack_q8_block(uint8_t *panel, const struct block_q8_0 *block, size_t
 
     memcpy(panel + panel_scales_at(DTYPE_Q8_0, b) + 2 * n, &block->d, 2);
     for (size_t k = 0; k < QK; k++)
-        lines[q8_at(n, k)] = (uint8_t)block->qs[k] ^ 0x80;
+        lines[q8_at(n, k)] = (uint8_t)block->qs[k] ^ PANEL_Q8_FLIP;
 }
 
 /* row is of a scaled type, or NULL */
@@ -166,7 +166,7 @@ static int weight_int(const uint8_t *panel, const struct panels *p, size_t n, si
     if (p->by_rows)
         return (lines[panel_row_nibble_at(n, k % QK)] >> n / 8 * 4 & 15) - 8;
     if (p->type == DTYPE_Q8_0)
-        return lines[q8_at(n, k % QK)] - 128;
+        return (int8_t)(lines[q8_at(n, k % QK)] ^ PANEL_Q8_FLIP);
     return (lines[q4_at(n, k % QK)] >> (k & 4) & 15) - 8;
 }
 

@@ -6,7 +6,7 @@
  *   F32   line = 16 rows x 1 k
  *   F16   line = 16 rows x 2 k: 16 halves of k even, then 16 of k odd
  *   BF16  line = 16 rows x 2 k, lane n = k even low half, k odd high half
- *   Q8_0  a block of 32 k: 8 lines (16 rows x 4 k, bytes w XOR 0x80, so unsigned) and the 16 f16
+ *   Q8_0  a block of 32 k: 8 lines (16 rows x 4 k, bytes w XOR 0x80 but on Arm) and the 16 f16
  *         scales (32 bytes)                                                     = 544 bytes
  *   Q4_0  a block of 32 k: 4 lines (16 rows x 8 k: byte 4n+i, low nibble k = i, high k = 4+i)
  *         and the 16 f16 scales                                                 = 288 bytes

@@ -47,7 +47,7 @@ const char *roof_name(enum roof what) { return names[what]; }
 
 enum roof roof_of_matmul(enum cpu_tier tier, bool quantised)
 {
-    if (tier > CPU_AVX512VNNI)
+    if (tier == CPU_AMX)
         return ROOF_AMX_BF16;
     return quantised ? ROOF_INT8 : ROOF_F32;
 }
@@ -113,6 +113,15 @@ static loop_fn *loop_of(enum cpu_tier tier, enum roof what)
     if (what == ROOF_F32)
         return tier == CPU_AVX2 ? roofline_f32_avx2 : roofline_f32_avx512vnni;
     return tier == CPU_AVX2 ? roofline_int8_avx2 : roofline_int8_avx512vnni;
+}
+#elif defined(__aarch64__)
+static loop_fn *loop_of(enum cpu_tier tier, enum roof what)
+{
+    if (what >= ROOF_AMX_BF16 || tier == CPU_REF || !cpu_tier_available(tier))
+        return NULL;
+    if (what == ROOF_F32)
+        return roofline_f32_neon;
+    return tier == CPU_NEON_DOTPROD ? roofline_int8_dotprod : roofline_int8_i8mm;
 }
 #else
 static loop_fn *loop_of(enum cpu_tier tier, enum roof what)

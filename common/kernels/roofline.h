@@ -19,7 +19,8 @@ enum roof {
     ROOF_READ,         /* large memory, all threads, each its own part */
     ROOF_READ_ONE,     /* the same by thread 0 alone */
     ROOF_F32,          /* the tier's fused multiply-add, on registers */
-    ROOF_INT8,         /* the tier's exact int8 dot step (VNNI; maddubs, madd, add), on registers */
+    ROOF_INT8,         /* the tier's exact int8 dot step, on registers: VNNI; maddubs, madd, add;
+                        * SDOT; SMMLA */
     ROOF_AMX_BF16,     /* tiles, on registers */
     ROOF_AMX_BF16_L1,  /* with the loads of a 2 x 2 blocking, from L1: falls to a quarter when a
                         * neighbour works on the sibling hyper-thread, while ROOF_AMX_BF16 stays */

@@ -24,5 +24,10 @@ double roofline_bf16_l1_amx(uint32_t turns);
 double roofline_int8_amx(uint32_t turns);
 double roofline_int8_l1_amx(uint32_t turns);
 #endif
+#ifdef __aarch64__
+double roofline_f32_neon(uint32_t turns);
+double roofline_int8_dotprod(uint32_t turns);
+double roofline_int8_i8mm(uint32_t turns);
+#endif
 
 #endif

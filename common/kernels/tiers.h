@@ -32,9 +32,8 @@
 
 #define KERNELS_OF(id, tier_)                                                                      \
     .tier = (id), .quantize = quantize_##tier_, .matmul_f = matmul_f_##tier_,                      \
-    .matmul_q = matmul_q_##tier_, .rms_norm = rms_norm_##tier_, .rope = rope_##tier_,              \
-    .silu_mul = silu_mul_##tier_, .add = add_##tier_, .axpy = axpy_##tier_,                        \
-    .attention_merge = attention_merge_##tier_
+    .rms_norm = rms_norm_##tier_, .rope = rope_##tier_, .silu_mul = silu_mul_##tier_,              \
+    .add = add_##tier_, .axpy = axpy_##tier_, .attention_merge = attention_merge_##tier_
 #define KERNELS_KV_OF(tier_) .kv_store = kv_store_##tier_, .attention = attention_##tier_
 
 KERNELS_DECLARE(ref);
@@ -52,6 +51,14 @@ void matmul_few_amx(float *y, size_t y_stride, const struct panels *w, const str
 void kv_store_amx(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,
                   const float *k, const float *v);
 void attention_amx(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a);
+#endif
+#ifdef __aarch64__
+/* Both tiers are neon but for the quantised weights, whose types each has in one function. */
+KERNELS_DECLARE(neon);
+void matmul_q_dotprod(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
+                      uint32_t m, uint32_t p0, uint32_t p1);
+void matmul_q_i8mm(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
+                   uint32_t m, uint32_t p0, uint32_t p1);
 #endif
 
 #endif

@@ -37,7 +37,7 @@ static void unpack_q(int8_t (*w)[QK], const uint8_t *panel, enum dtype type, siz
     for (size_t n = 0; n < PANEL_ROWS; n++)
         for (size_t k = 0; k < QK; k++) {
             if (type == DTYPE_Q8_0)
-                w[n][k] = (int8_t)(line[k / 4 * PANEL_LINE + 4 * n + k % 4] - 128);
+                w[n][k] = (int8_t)(line[k / 4 * PANEL_LINE + 4 * n + k % 4] ^ PANEL_Q8_FLIP);
             else
                 w[n][k] = (int8_t)((line[k / 8 * PANEL_LINE + 4 * n + k % 4] >> (k & 4) & 15) - 8);
         }

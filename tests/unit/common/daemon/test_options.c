@@ -93,7 +93,8 @@ static void test_what_is_a_name_an_address_an_endpoint(void **state)
     assert_null(options_cpu_wrong("auto"));
     assert_null(options_cpu_wrong("ref"));
     assert_string_equal(options_cpu_wrong("z80"),
-                        "is not a kernel tier: auto, ref, avx2, avx512vnni, amx");
+                        "is not a kernel tier: auto, ref, avx2, avx512vnni, amx, "
+                        "neon-dotprod, neon-i8mm");
     assert_null(options_cores_wrong(""));
     assert_null(options_cores_wrong("0,2-5"));
     assert_non_null(options_cores_wrong("0;1"));

@@ -288,6 +288,22 @@ static void golden_models_in_amx(void **state)
     check_all(CPU_AMX, KV_F32, 0);
 }
 
+#ifdef __aarch64__
+static void golden_models_in_neon_dotprod(void **state)
+{
+    (void)state;
+    check_all(CPU_NEON_DOTPROD, KV_F16, 32);
+    check_all(CPU_NEON_DOTPROD, KV_F32, 0);
+}
+
+static void golden_models_in_neon_i8mm(void **state)
+{
+    (void)state;
+    check_all(CPU_NEON_I8MM, KV_F16, 7);
+    check_all(CPU_NEON_I8MM, KV_F32, 0);
+}
+#endif
+
 /* The demo model, in the repository: the reference's 160 greedy tokens for four prompts. */
 static void demo_model_follows_the_reference(void **state)
 {
@@ -342,6 +358,10 @@ int main(void)
         cmocka_unit_test(golden_models_in_avx2),
         cmocka_unit_test(golden_models_in_avx512vnni),
         cmocka_unit_test(golden_models_in_amx),
+#ifdef __aarch64__
+        cmocka_unit_test(golden_models_in_neon_dotprod),
+        cmocka_unit_test(golden_models_in_neon_i8mm),
+#endif
         cmocka_unit_test(demo_model_follows_the_reference),
     };
 

@@ -46,8 +46,11 @@ static void tiers_are_what_the_compiler_runtime_sees(void **state)
                     __builtin_cpu_supports("avx512bf16"));
     else
         print_message("skipped: tier amx is not available on this machine\n");
+    assert_false(cpu_tier_available(CPU_NEON_DOTPROD) || cpu_tier_available(CPU_NEON_I8MM));
 #else
     assert_false(cpu_tier_available(CPU_AVX2));
+    if (cpu_tier_available(CPU_NEON_I8MM))
+        assert_true(cpu_tier_available(CPU_NEON_DOTPROD));
 #endif
 }
 
@@ -76,7 +79,8 @@ static void an_unknown_name_is_answered_with_the_list(void **state)
 
     (void)state;
     assert_int_equal(cpu_tier_choose(&tier, "sse9", &e), ERR_ARG);
-    assert_string_equal(e.text, "cpu: no tier is called \"sse9\": auto, ref, avx2, avx512vnni, amx");
+    assert_string_equal(e.text, "cpu: no tier is called \"sse9\": auto, ref, avx2, avx512vnni, amx, "
+                                "neon-dotprod, neon-i8mm");
 }
 
 int main(void)
