@@ -94,6 +94,9 @@ PROGRAM_prefill-node := tandem-prefill
 PROGRAM_decode-node := tandem-decode
 PROGRAM_deploy := tandem
 PROGRAM_bench := tandem-bench
+# A node may change its role, so both programs have both.
+ROLES_prefill-node := $(BUILD)/libdecode-node.a
+ROLES_decode-node := $(BUILD)/libprefill-node.a
 ARCHIVES := $(foreach d,$(DIRS),$(if $(filter-out %/main.c,$(wildcard $(d)/*.c)),$(BUILD)/lib$(d).a))
 PROGRAMS := $(foreach d,$(DIRS),$(if $(wildcard $(d)/main.c),$(BUILD)/bin/$(PROGRAM_$(d))))
 
@@ -164,16 +167,16 @@ define dir_rules
 $(BUILD)/lib$(1).a: $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(1)/main.c,$(wildcard $(1)/*.c)))
 	@echo "  AR    $$@"
 	$(Q)rm -f $$@ && $(AR) rcs $$@ $$^
-$(BUILD)/bin/$(PROGRAM_$(1)): $(BUILD)/$(1)/main.o $(filter $(BUILD)/lib$(1).a,$(ARCHIVES)) $(LIBCOMMON)
+$(BUILD)/bin/$(PROGRAM_$(1)): $(BUILD)/$(1)/main.o $(filter $(BUILD)/lib$(1).a $(ROLES_$(1)),$(ARCHIVES)) $(LIBCOMMON)
 	@mkdir -p $$(@D)
 	@echo "  LD    $$@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $$@ -Wl,--start-group $$^ -Wl,--end-group $(LDLIBS)
 endef
 $(foreach d,$(DIRS),$(eval $(call dir_rules,$(d))))
 $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB:%.c=$(BUILD)/%.o) $(ARCHIVES) $(LIBCOMMON)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ -Wl,--start-group $^ -Wl,--end-group -lcmocka $(LDLIBS)
 $(BUILD)/tests/bench_%: $(BUILD)/tests/kernels/bench_%.o $(LIBCOMMON)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"

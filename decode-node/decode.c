@@ -15,6 +15,7 @@
 #include "daemon/member.h"
 #include "daemon/node.h"
 #include "daemon/options.h"
+#include "daemon/role.h"
 #include "decode-node/core.h"
 #include "engine/cost.h"
 #include "kv/kv_wire.h"
@@ -36,9 +37,8 @@ struct decode_peer {
 };
 
 struct decode {
-    const struct decode_options *options;
-    struct node node;
-    struct node_options node_options;
+    const struct node_options *options;
+    struct node *node;    /* borrowed */
     struct kv_pool *swap; /* NULL: none */
     struct decode_core *core;
     struct decode_actions actions;
@@ -54,7 +54,9 @@ struct decode {
     struct compute_sample *samples;
     uint32_t *tokens;
     int64_t stop_at; /* 0: nobody asked us to stop */
-    int rc;          /* of decode_run */
+    bool leaving;    /* we go as soon as nothing runs */
+    enum node_role next;
+    int rc;          /* of decode_serve */
     struct err *err; /* its */
 };
 
@@ -66,7 +68,7 @@ static void decode_submit(struct decode *d, const struct decode_row *rows, uint3
                                                 .index = rows[i].index};
     }
     d->job = (struct compute_job){.rows = d->rows, .samples = d->samples, .n = n};
-    ASSERT(compute_submit(d->node.compute, &d->job)); /* one step at a time */
+    ASSERT(compute_submit(d->node->compute, &d->job)); /* one step at a time */
 }
 
 /* False: the peer is gone. */
@@ -115,7 +117,7 @@ static void decode_event(struct decode *d, const struct decode_event *ev)
         decode_act_one(d, &a);
     }
     d->actions.n = 0;
-    if (d->stop_at && decode_core_idle(d->core))
+    if ((d->stop_at || d->leaving) && decode_core_idle(d->core))
         loop_stop(d->loop);
 }
 
@@ -161,8 +163,8 @@ static enum decode_event_type decode_page(struct decode *d, uint32_t peer,
                  p->page);
         return DECODE_PAGE_BAD;
     }
-    kv_wire_import(kv_pool_page(d->node.pool, page_id), &d->node.layout, p->bulk.data,
-                   d->node.wire, p->layer, p->head_first, p->head_count, p->n_tokens);
+    kv_wire_import(kv_pool_page(d->node->pool, page_id), &d->node->layout, p->bulk.data,
+                   d->node->wire, p->layer, p->head_first, p->head_count, p->n_tokens);
     return DECODE_PAGE_IN;
 }
 
@@ -182,16 +184,35 @@ static void decode_on_kv(void *ctx, const struct peer *from, struct msg *m)
     decode_event(d, &ev);
 }
 
+/* DRAIN, ROLE: what runs is finished, then we leave, or go on as something else. */
+static void decode_leave(struct decode *d, enum node_role next)
+{
+    log_info("decode", "draining, then %s", next ? "a prefill node" : "leaving");
+    d->leaving = true;
+    d->next = next;
+    decode_core_drain(d->core);
+    member_beat(d->member);
+    if (decode_core_idle(d->core))
+        loop_stop(d->loop);
+}
+
 static void decode_on_router(void *ctx, struct msg *m)
 {
-    decode_event(ctx, &(struct decode_event){.type = DECODE_ROUTER, .msg = m});
+    struct decode *d = ctx;
+
+    if (m->type == MSG_DRAIN)
+        decode_leave(d, ROLE_NONE);
+    else if (m->type == MSG_ROLE && m->u.role == ROLE_PREFILL && d->options->change_role)
+        decode_leave(d, ROLE_PREFILL);
+    else
+        decode_event(d, &(struct decode_event){.type = DECODE_ROUTER, .msg = m});
 }
 
 static void decode_on_joined(void *ctx)
 {
     struct decode *d = ctx;
 
-    node_joined(&d->node);
+    node_joined(d->node);
     member_beat(d->member);
 }
 
@@ -216,18 +237,18 @@ static void decode_on_refused(void *ctx, const char *sentence)
 static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
 {
     struct decode *d = ctx;
-    uint32_t cached = prefix_evictable(d->node.prefix);
+    uint32_t cached = prefix_evictable(d->node->prefix);
     struct decode_stats s;
     struct msg report;
 
-    if (node_prefix_report(&d->node, &report))
+    if (node_prefix_report(d->node, &report))
         member_send(d->member, &report);
     decode_core_stats(d->core, &s);
     *h = (struct msg_heartbeat){
         .queued = s.reserved,
         .running = s.running,
-        .pages_free = kv_pool_free_count(d->node.pool) + cached,
-        .pages_total = kv_pool_total(d->node.pool),
+        .pages_free = kv_pool_free_count(d->node->pool) + cached,
+        .pages_total = kv_pool_total(d->node->pool),
         .tokens = s.tokens,
         .steps = s.steps,
         .kv_bytes = s.kv_bytes,
@@ -247,7 +268,7 @@ static void decode_on_computed(void *ctx)
     struct decode *d = ctx;
     struct compute_event ev;
 
-    while (compute_poll(d->node.compute, &ev)) {
+    while (compute_poll(d->node->compute, &ev)) {
         for (uint32_t i = 0; i < ev.job->n; i++)
             d->tokens[i] = ev.job->samples[i].token;
         decode_event(d, &(struct decode_event){.type = DECODE_STEP_DONE, .tokens = d->tokens});
@@ -281,8 +302,8 @@ static void decode_on_signal(void *ctx)
  * them takes about twice as long as one without. */
 static uint32_t decode_local_tokens(const struct decode *d)
 {
-    const struct engine *en = compute_engine(d->node.compute);
-    const struct roofline *r = compute_roofline(d->node.compute);
+    const struct engine *en = compute_engine(d->node->compute);
+    const struct roofline *r = compute_roofline(d->node->compute);
     const struct batch_row row = {.want_logits = true};
     const struct batch one = {.rows = &row, .n = 1};
     double read = r->rate[ROOF_READ].median, multiply = r->rate[cost_roof(en)].median / ROOF_SHARE;
@@ -297,7 +318,7 @@ static uint32_t decode_local_tokens(const struct decode *d)
 }
 
 /* The largest step that the core may ask for, before anything was measured. */
-static struct rows_budget decode_budget(const struct decode_options *o)
+static struct rows_budget decode_budget(const struct node_options *o)
 {
     uint32_t mixed = o->local_tokens ? o->local_tokens : LOCAL_MIXED_MAX;
 
@@ -307,25 +328,25 @@ static struct rows_budget decode_budget(const struct decode_options *o)
 /* Pages for what is set aside: mapped now, resident when used. */
 static int decode_swap_open(struct decode *d, struct err *e)
 {
-    uint64_t pages = d->options->swap / d->node.layout.page_bytes;
+    uint64_t pages = d->options->swap / d->node->layout.page_bytes;
     int rc;
 
     if (!pages)
         return 0;
-    rc = kv_pool_open(&d->swap, &d->node.layout, (uint32_t)(pages < UINT32_MAX ? pages : UINT32_MAX),
+    rc = kv_pool_open(&d->swap, &d->node->layout, (uint32_t)(pages < UINT32_MAX ? pages : UINT32_MAX),
                       e);
     return rc ? err_wrap(e, "swap: %" PRIu64 " bytes", d->options->swap) : 0;
 }
 
 static int decode_core_open(struct decode *d, struct err *e)
 {
-    const struct decode_options *o = d->options;
+    const struct node_options *o = d->options;
     struct decode_config c = {
-        .model_hash = d->node.model_hash,
-        .n_vocab = d->node.n_vocab,
-        .ctx_max = d->node.ctx_max,
+        .model_hash = d->node->model_hash,
+        .n_vocab = d->node->n_vocab,
+        .ctx_max = d->node->ctx_max,
         .slots = o->slots,
-        .wire = d->node.wire,
+        .wire = d->node->wire,
         .credit_bytes = o->credit_bytes,
         .prompt_rows = decode_budget(o),
         .lease_ns = LEASE_NS,
@@ -344,8 +365,8 @@ static int decode_core_open(struct decode *d, struct err *e)
     rc = decode_swap_open(d, e);
     if (rc)
         return rc;
-    memory = (struct slots_memory){d->node.pool, d->node.prefix, d->swap};
-    return decode_core_new(&d->core, &c, &d->node.layout, &memory, e);
+    memory = (struct slots_memory){d->node->pool, d->node->prefix, d->swap};
+    return decode_core_new(&d->core, &c, &d->node->layout, &memory, e);
 }
 
 /* The KV socket is bound before the router hears of the node. */
@@ -358,7 +379,7 @@ static int decode_net_open(struct decode *d, struct err *e)
                                .boot = rng_entropy()};
     int rc;
 
-    node_register(&d->node, &d->node_options, &reg);
+    node_register(d->node, d->options, &reg);
     d->loop = loop_new();
     d->ctx = sock_ctx_new();
     if ((rc = sock_open(&d->kv, d->ctx, &kv, e)) || (rc = sock_bind(d->kv, d->options->kv, e)))
@@ -368,7 +389,7 @@ static int decode_net_open(struct decode *d, struct err *e)
     d->timer = loop_add_timer(d->loop, TICK_MS, decode_on_tick, d);
     d->term = loop_add_signal(d->loop, SIGTERM, decode_on_signal, d);
     d->interrupt = loop_add_signal(d->loop, SIGINT, decode_on_signal, d);
-    d->computed = loop_add_fd(d->loop, compute_fd(d->node.compute), decode_on_computed, d);
+    d->computed = loop_add_fd(d->loop, compute_fd(d->node->compute), decode_on_computed, d);
     return member_open(&d->member, d->loop, d->ctx, d->options->router, &reg, &events, e);
 }
 
@@ -384,10 +405,9 @@ static void decode_close(struct decode *d)
     loop_del_event(&d->computed);
     loop_free(&d->loop);
     sock_ctx_free(&d->ctx);
-    compute_stop(&d->node.compute); /* before the pages of its step go back */
+    compute_wait(d->node->compute); /* before the pages of its step go back */
     decode_core_free(&d->core);
     kv_pool_close(&d->swap);
-    node_close(&d->node);
     decode_actions_fini(&d->actions);
     mem_free(d->rows);
     mem_free(d->samples);
@@ -395,29 +415,36 @@ static void decode_close(struct decode *d)
     mem_free(d);
 }
 
-int decode_run(const void *options, struct err *e)
+static int decode_serve(struct node *n, const struct node_options *o, enum node_role *next,
+                        struct err *e)
 {
-    const struct decode_options *o = options;
-    const struct rows_budget budget = decode_budget(o);
     struct decode *d = mem_zalloc(sizeof(*d));
     int rc;
 
     d->options = o;
+    d->node = n;
     d->err = e;
-    d->node_options = (struct node_options){&o->common, o->cores, o->domain, o->kv_pages,
-                                            o->kv_type, o->kv_wire, rows_max(o->slots, &budget),
-                                            o->slots, o->prefix_cache, o->prefix_pages};
-    d->rc = node_open(&d->node, &d->node_options, e);
-    if (!d->rc)
-        d->rc = decode_core_open(d, e);
+    d->rc = decode_core_open(d, e);
     if (!d->rc)
         d->rc = decode_net_open(d, e);
     if (!d->rc) {
         loop_run(d->loop);
-        member_bye(d->member, "stopped");
+        member_bye(d->member, d->next ? "becomes a prefill node" : "stopped");
         log_info("decode", "stopped");
     }
     rc = d->rc;
+    *next = d->next;
     decode_close(d);
     return rc;
 }
+
+static uint32_t decode_rows_max(const struct node_options *o)
+{
+    const struct rows_budget budget = decode_budget(o);
+
+    return rows_max(o->slots, &budget);
+}
+
+static uint32_t decode_sequences(const struct node_options *o) { return o->slots; }
+
+const struct role role_decode = {ROLE_DECODE, decode_rows_max, decode_sequences, decode_serve};

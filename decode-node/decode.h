@@ -8,9 +8,6 @@
 #ifndef TANDEM_DECODE_DECODE_H
 #define TANDEM_DECODE_DECODE_H
 
-#include "base/err.h"
-
-/* options: struct decode_options. Serves until told to stop (0); otherwise one sentence. */
-int decode_run(const void *options, struct err *e);
+#include "daemon/role.h"
 
 #endif

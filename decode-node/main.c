@@ -1,11 +1,16 @@
 #include "daemon/daemon.h"
 #include "daemon/options.h"
-#include "decode-node/decode.h"
+#include "daemon/role.h"
+
+static int run(const void *options, struct err *e)
+{
+    return role_run(options, &role_decode, &role_prefill, e);
+}
 
 int main(int argc, char **argv)
 {
-    struct decode_options options = {0};
-    const struct daemon daemon = {&decode_option_table, &options, decode_run};
+    struct node_options options = {0};
+    const struct daemon daemon = {&decode_option_table, &options, run};
 
     return daemon_main(&daemon, argc, argv);
 }

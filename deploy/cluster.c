@@ -94,7 +94,7 @@ static const char *const router_decided[] = {"cluster", "name", "model", "nodes"
 static const char *const node_decided[] = {"cluster", "name", "model", "router",
                                            "kv",      "cores", "domain", NULL};
 
-#define CLUSTER_NODES(s) OPTION(s, nodes, U32, .min = 1, .max = CLUSTER_NODES_MAX)
+#define CLUSTER_NODES OPTION(cluster_nodes, nodes, U32, .min = 1, .max = CLUSTER_NODES_MAX)
 
 static const struct cluster_role cluster_roles[] = {
     {.key = "router",
@@ -104,12 +104,12 @@ static const struct cluster_role cluster_roles[] = {
     {.key = "prefill",
      .daemon = &prefill_option_table,
      .decided = node_decided,
-     .nodes = CLUSTER_NODES(cluster_prefill),
+     .nodes = CLUSTER_NODES,
      .offset = offsetof(struct cluster, prefill)},
     {.key = "decode",
      .daemon = &decode_option_table,
      .decided = node_decided,
-     .nodes = CLUSTER_NODES(cluster_decode),
+     .nodes = CLUSTER_NODES,
      .offset = offsetof(struct cluster, decode)},
 };
 

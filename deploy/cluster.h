@@ -16,14 +16,9 @@
 #define CLUSTER_NODES_MAX 4096 /* of each kind */
 #define CLUSTER_RATIO_MAX 1024 /* each side of P:D */
 
-struct cluster_prefill {
-    struct prefill_options options; /* first: the daemon's table is applied here */
-    uint32_t nodes;                 /* 0: from the ratio */
-};
-
-struct cluster_decode {
-    struct decode_options options;
-    uint32_t nodes;
+struct cluster_nodes {
+    struct node_options options; /* first: the daemon's table is applied here */
+    uint32_t nodes;              /* 0: from the ratio */
 };
 
 /* What is expected of requests, for `ratio: auto`. */
@@ -42,8 +37,7 @@ struct cluster {
     uint32_t ratio_prefill, ratio_decode; /* 0, 0: auto */
     struct cluster_workload workload;
     struct router_options router; /* .nodes and, unless given, .clients are "": `up` fills them */
-    struct cluster_prefill prefill;
-    struct cluster_decode decode;
+    struct cluster_nodes prefill, decode;
 };
 
 /* What may be said on the command line for this time only; "" where nothing was. The options of

@@ -64,28 +64,10 @@ static char **launch_router(const struct launch_places *places, const struct pla
     return launch_argv(places->program_dir, &router_option_table, &o);
 }
 
-static char **launch_prefill(const struct launch_places *places, const struct plan_node *node)
+static char **launch_node(const struct launch_places *places, const struct plan_node *node)
 {
-    struct prefill_options o = places->cluster->prefill.options;
-    char nodes[sizeof(places->nodes)];
-    struct str cores = {0};
-    char **argv;
-
-    launch_common(&o.common, places->cluster, node->place);
-    memcpy(nodes, places->nodes, sizeof(nodes));
-    ranges_format(&cores, node->place->pus, node->place->n_pus);
-    o.router = nodes;
-    o.cores = cores.data;
-    o.domain = (int32_t)node->domain->os_index;
-    o.kv_pages = node->kv_pages;
-    argv = launch_argv(places->program_dir, &prefill_option_table, &o);
-    str_fini(&cores);
-    return argv;
-}
-
-static char **launch_decode(const struct launch_places *places, const struct plan_node *node)
-{
-    struct decode_options o = places->cluster->decode.options;
+    bool prefill = node->place->kind == PLACE_PREFILL;
+    struct node_options o = (prefill ? &places->cluster->prefill : &places->cluster->decode)->options;
     char nodes[sizeof(places->nodes)], kv[sizeof(places->nodes)];
     struct str cores = {0};
     char **argv;
@@ -99,7 +81,8 @@ static char **launch_decode(const struct launch_places *places, const struct pla
     o.cores = cores.data;
     o.domain = (int32_t)node->domain->os_index;
     o.kv_pages = node->kv_pages;
-    argv = launch_argv(places->program_dir, &decode_option_table, &o);
+    argv = launch_argv(places->program_dir, prefill ? &prefill_option_table : &decode_option_table,
+                       &o);
     str_fini(&cores);
     return argv;
 }
@@ -115,8 +98,8 @@ int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
     for (size_t i = 0; i < p->n; i++) {
         static char **(*const argv_of[])(const struct launch_places *, const struct plan_node *) = {
             [PLACE_ROUTER] = launch_router,
-            [PLACE_PREFILL] = launch_prefill,
-            [PLACE_DECODE] = launch_decode,
+            [PLACE_PREFILL] = launch_node,
+            [PLACE_DECODE] = launch_node,
         };
         const struct plan_node *node = &p->nodes[i];
         struct launch_process *process = &l->processes[l->n++];

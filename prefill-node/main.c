@@ -1,11 +1,16 @@
 #include "daemon/daemon.h"
 #include "daemon/options.h"
-#include "prefill-node/prefill.h"
+#include "daemon/role.h"
+
+static int run(const void *options, struct err *e)
+{
+    return role_run(options, &role_prefill, &role_decode, e);
+}
 
 int main(int argc, char **argv)
 {
-    struct prefill_options options = {0};
-    const struct daemon daemon = {&prefill_option_table, &options, prefill_run};
+    struct node_options options = {0};
+    const struct daemon daemon = {&prefill_option_table, &options, run};
 
     return daemon_main(&daemon, argc, argv);
 }

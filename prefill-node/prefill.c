@@ -15,6 +15,7 @@
 #include "daemon/node.h"
 #include "daemon/options.h"
 #include "daemon/outbox.h"
+#include "daemon/role.h"
 #include "kv/kv_wire.h"
 #include "net/loop.h"
 #include "prefill-node/core.h"
@@ -37,9 +38,8 @@ struct prefill_link {
 };
 
 struct prefill {
-    const struct prefill_options *options;
-    struct node node;
-    struct node_options node_options;
+    const struct node_options *options;
+    struct node *node; /* borrowed */
     struct prefill_core *core;
     struct prefill_actions actions;
     struct loop *loop;
@@ -59,7 +59,9 @@ struct prefill {
     uint32_t *tokens; /* [queue_max], one a span */
     int64_t busy_ns;  /* in forward passes since the start */
     int64_t stop_at;  /* 0: nobody asked us to stop */
-    int rc;           /* of prefill_run */
+    bool leaving;     /* we go as soon as nothing is here */
+    enum node_role next;
+    int rc;           /* of prefill_serve */
     struct err *err;  /* its */
 };
 
@@ -85,7 +87,7 @@ static void prefill_submit(struct prefill *p, const struct span *spans, uint32_t
     p->n_spans = n;
     p->job = (struct compute_job){.rows = p->rows, .samples = p->samples, .n = row,
                                   .layer_events = true};
-    ASSERT(compute_submit(p->node.compute, &p->job)); /* one chunk at a time */
+    ASSERT(compute_submit(p->node->compute, &p->job)); /* one chunk at a time */
 }
 
 /* True: the connection of the link broke, and the core has dealt with that. */
@@ -183,8 +185,8 @@ static bool prefill_ship_unit(struct prefill *p, const struct prefill_unit *u, v
     struct msg m = {.type = MSG_KV_PAGE};
     struct msg_kv_page *page = &m.u.page;
 
-    kv_wire_export(buf, p->node.wire, &p->node.layout,
-                   kv_pool_page(p->node.pool, u->page_id), u->unit.layer, u->unit.head_first,
+    kv_wire_export(buf, p->node->wire, &p->node->layout,
+                   kv_pool_page(p->node->pool, u->page_id), u->unit.layer, u->unit.head_first,
                    u->unit.head_count, u->unit.n_tokens);
     *page = (struct msg_kv_page){
         .id = u->id,
@@ -233,20 +235,39 @@ static void prefill_event(struct prefill *p, const struct prefill_event *ev)
 {
     prefill_step_and_act(p, ev);
     prefill_ship(p);
-    if (p->stop_at && prefill_core_idle(p->core))
+    if ((p->stop_at || p->leaving) && prefill_core_idle(p->core))
+        loop_stop(p->loop);
+}
+
+/* DRAIN, ROLE: what is here is finished, then we leave, or go on as something else. */
+static void prefill_leave(struct prefill *p, enum node_role next)
+{
+    log_info("prefill", "draining, then %s", next ? "a decode node" : "leaving");
+    p->leaving = true;
+    p->next = next;
+    prefill_core_drain(p->core);
+    member_beat(p->member);
+    if (prefill_core_idle(p->core))
         loop_stop(p->loop);
 }
 
 static void prefill_on_router(void *ctx, struct msg *m)
 {
-    prefill_event(ctx, &(struct prefill_event){.type = PREFILL_ROUTER, .msg = m});
+    struct prefill *p = ctx;
+
+    if (m->type == MSG_DRAIN)
+        prefill_leave(p, ROLE_NONE);
+    else if (m->type == MSG_ROLE && m->u.role == ROLE_DECODE && p->options->change_role)
+        prefill_leave(p, ROLE_DECODE);
+    else
+        prefill_event(p, &(struct prefill_event){.type = PREFILL_ROUTER, .msg = m});
 }
 
 static void prefill_on_joined(void *ctx)
 {
     struct prefill *p = ctx;
 
-    node_joined(&p->node);
+    node_joined(p->node);
     member_beat(p->member);
 }
 
@@ -275,15 +296,15 @@ static void prefill_on_beat(void *ctx, struct msg_heartbeat *h)
     struct msg report;
     uint32_t cached;
 
-    if (node_prefix_report(&p->node, &report))
+    if (node_prefix_report(p->node, &report))
         member_send(p->member, &report);
-    cached = prefix_evictable(p->node.prefix);
+    cached = prefix_evictable(p->node->prefix);
     prefill_core_stats(p->core, &s);
     *h = (struct msg_heartbeat){
         .queued = s.queued,
         .running = s.running,
-        .pages_free = kv_pool_free_count(p->node.pool) + cached,
-        .pages_total = kv_pool_total(p->node.pool),
+        .pages_free = kv_pool_free_count(p->node->pool) + cached,
+        .pages_total = kv_pool_total(p->node->pool),
         .tokens = s.tokens,
         .steps = s.steps,
         .kv_bytes = s.kv_bytes,
@@ -300,7 +321,7 @@ static void prefill_on_computed(void *ctx)
     struct prefill *p = ctx;
     struct compute_event ev;
 
-    while (compute_poll(p->node.compute, &ev)) {
+    while (compute_poll(p->node->compute, &ev)) {
         uint32_t row = 0;
 
         if (ev.type == COMPUTE_LAYER) {
@@ -352,15 +373,15 @@ static void prefill_on_signal(void *ctx)
 
 static int prefill_core_open(struct prefill *p, struct err *e)
 {
-    const struct prefill_options *o = p->options;
-    const struct kv_layout *l = &p->node.layout;
+    const struct node_options *o = p->options;
+    const struct kv_layout *l = &p->node->layout;
     struct prefill_config c = {
-        .model_hash = p->node.model_hash,
-        .n_vocab = p->node.n_vocab,
-        .ctx_max = p->node.ctx_max,
+        .model_hash = p->node->model_hash,
+        .n_vocab = p->node->n_vocab,
+        .ctx_max = p->node->ctx_max,
         .queue_max = o->queue_max,
         .chunk_tokens = o->chunk_tokens,
-        .wire = p->node.wire,
+        .wire = p->node->wire,
         .lease_ns = LEASE_NS,
         .hello_ns = HELLO_NS,
     };
@@ -371,7 +392,7 @@ static int prefill_core_open(struct prefill *p, struct err *e)
     p->rows = mem_calloc(o->chunk_tokens, sizeof(*p->rows));
     p->samples = mem_calloc(o->chunk_tokens, sizeof(*p->samples));
     p->tokens = mem_calloc(o->queue_max, sizeof(*p->tokens));
-    rc = prefill_core_new(&p->core, &c, l, p->node.pool, p->node.prefix, e);
+    rc = prefill_core_new(&p->core, &c, l, p->node->pool, p->node->prefix, e);
     if (rc)
         return rc;
     return sendbufs_open(&p->sendbufs, SENDBUFS,
@@ -386,13 +407,13 @@ static int prefill_net_open(struct prefill *p, struct err *e)
     struct msg_register reg = {.role = ROLE_PREFILL, .slots = p->options->queue_max};
 
     p->boot = reg.boot = rng_entropy();
-    node_register(&p->node, &p->node_options, &reg);
+    node_register(p->node, p->options, &reg);
     p->loop = loop_new();
     p->ctx = sock_ctx_new();
     p->timer = loop_add_timer(p->loop, TICK_MS, prefill_on_tick, p);
     p->term = loop_add_signal(p->loop, SIGTERM, prefill_on_signal, p);
     p->interrupt = loop_add_signal(p->loop, SIGINT, prefill_on_signal, p);
-    p->computed = loop_add_fd(p->loop, compute_fd(p->node.compute), prefill_on_computed, p);
+    p->computed = loop_add_fd(p->loop, compute_fd(p->node->compute), prefill_on_computed, p);
     p->woken = loop_add_fd(p->loop, sendbufs_fd(p->sendbufs), prefill_on_woken, p);
     return member_open(&p->member, p->loop, p->ctx, p->options->router, &reg, &events, e);
 }
@@ -410,9 +431,8 @@ static void prefill_close(struct prefill *p)
     loop_free(&p->loop);
     sock_ctx_free(&p->ctx);
     sendbufs_close(&p->sendbufs); /* after the context, whose thread gives buffers back */
-    compute_stop(&p->node.compute); /* before the pages of its chunk go back */
+    compute_wait(p->node->compute); /* before the pages of its chunk go back */
     prefill_core_free(&p->core);
-    node_close(&p->node);
     prefill_actions_fini(&p->actions);
     mem_free(p->rows);
     mem_free(p->samples);
@@ -420,28 +440,35 @@ static void prefill_close(struct prefill *p)
     mem_free(p);
 }
 
-int prefill_run(const void *options, struct err *e)
+static int prefill_serve(struct node *n, const struct node_options *o, enum node_role *next,
+                         struct err *e)
 {
-    const struct prefill_options *o = options;
     struct prefill *p = mem_zalloc(sizeof(*p));
     int rc;
 
     p->options = o;
+    p->node = n;
     p->err = e;
-    p->node_options = (struct node_options){&o->common, o->cores, o->domain, o->kv_pages,
-                                            o->kv_type, o->kv_wire, o->chunk_tokens, SEQUENCES,
-                                            o->prefix_cache, o->prefix_pages};
-    p->rc = node_open(&p->node, &p->node_options, e);
-    if (!p->rc)
-        p->rc = prefill_core_open(p, e);
+    p->rc = prefill_core_open(p, e);
     if (!p->rc)
         p->rc = prefill_net_open(p, e);
     if (!p->rc) {
         loop_run(p->loop);
-        member_bye(p->member, "stopped");
+        member_bye(p->member, p->next ? "becomes a decode node" : "stopped");
         log_info("prefill", "stopped");
     }
     rc = p->rc;
+    *next = p->next;
     prefill_close(p);
     return rc;
 }
+
+static uint32_t prefill_rows_max(const struct node_options *o) { return o->chunk_tokens; }
+
+static uint32_t prefill_sequences(const struct node_options *o)
+{
+    (void)o;
+    return SEQUENCES;
+}
+
+const struct role role_prefill = {ROLE_PREFILL, prefill_rows_max, prefill_sequences, prefill_serve};

@@ -10,9 +10,6 @@
 #ifndef TANDEM_PREFILL_PREFILL_H
 #define TANDEM_PREFILL_PREFILL_H
 
-#include "base/err.h"
-
-/* options: struct prefill_options. Serves until told to stop (0); otherwise one sentence. */
-int prefill_run(const void *options, struct err *e);
+#include "daemon/role.h"
 
 #endif

@@ -1,6 +1,7 @@
 #include "daemon/compute.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -28,6 +29,7 @@ struct compute {
     sem_t ready;         /* posted when the engine is open or has failed */
     int fd;
     atomic_bool stop;
+    uint32_t running; /* jobs whose DONE was not polled; the network thread's */
     const struct engine_options *options; /* valid until ready */
     struct engine *engine;
     struct roofline roofline;  /* written before ready */
@@ -165,6 +167,19 @@ void compute_stop(struct compute **compute)
     *compute = NULL;
 }
 
+void compute_wait(struct compute *c)
+{
+    struct compute_event ev;
+    struct pollfd fd = {.fd = c->fd, .events = POLLIN};
+
+    while (c->running) {
+        while (compute_poll(c, &ev))
+            ;
+        if (c->running)
+            poll(&fd, 1, -1);
+    }
+}
+
 const struct engine *compute_engine(const struct compute *c) { return c->engine; }
 
 const struct roofline *compute_roofline(const struct compute *c) { return &c->roofline; }
@@ -173,20 +188,29 @@ bool compute_submit(struct compute *c, struct compute_job *job)
 {
     if (!ring_push(c->jobs, &job))
         return false;
+    c->running++;
     sem_post(&c->work);
     return true;
 }
 
 int compute_fd(const struct compute *c) { return c->fd; }
 
+static bool compute_pop(struct compute *c, struct compute_event *ev)
+{
+    if (!ring_pop(c->events, ev))
+        return false;
+    c->running -= ev->type == COMPUTE_DONE;
+    return true;
+}
+
 bool compute_poll(struct compute *c, struct compute_event *ev)
 {
     uint64_t count;
 
-    if (ring_pop(c->events, ev))
+    if (compute_pop(c, ev))
         return true;
     /* Empty: clear the eventfd, then look once more, for an event pushed in between. */
     while (read(c->fd, &count, sizeof(count)) < 0 && errno == EINTR)
         ;
-    return ring_pop(c->events, ev);
+    return compute_pop(c, ev);
 }

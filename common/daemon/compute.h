@@ -53,6 +53,10 @@ int compute_start(struct compute **c, const struct engine_options *o, struct err
 /* Waits for the running job, ends the thread, closes the engine; events not polled are dropped. */
 void compute_stop(struct compute **c);
 
+/* Waits until every job that was submitted is done; their events not polled are dropped. By the thread
+ * that submits. */
+void compute_wait(struct compute *c);
+
 /* Immutable after the start: hparams, layout, hash, sizes may be asked by the network thread. */
 const struct engine *compute_engine(const struct compute *c);
 /* What the machine gave the team at start. */

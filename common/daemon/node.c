@@ -37,7 +37,8 @@ int node_wire(enum kv_type *wire, int asked, enum kv_type pool, struct err *e)
                    *wire == KV_Q8 ? " or kv_type: q8" : "");
 }
 
-static int node_pool_open(struct node *n, const struct node_options *o, struct err *e)
+static int node_pool_open(struct node *n, const struct node_options *o, uint32_t sequences,
+                          struct err *e)
 {
     uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     uint32_t pages = o->kv_pages;
@@ -47,7 +48,7 @@ static int node_pool_open(struct node *n, const struct node_options *o, struct e
     int rc;
 
     if (!pages)
-        pages = node_pool_pages(&n->layout, o->sequences, n->ctx_max, memory / POOL_MEMORY_SHARE);
+        pages = node_pool_pages(&n->layout, sequences, n->ctx_max, memory / POOL_MEMORY_SHARE);
     rc = kv_pool_open(&n->pool, &n->layout, pages, e);
     if (rc)
         return rc;
@@ -60,15 +61,16 @@ static int node_pool_open(struct node *n, const struct node_options *o, struct e
     return 0;
 }
 
-static int node_compute_open(struct node *n, const struct node_options *o, struct err *e)
+static int node_compute_open(struct node *n, const struct node_options *o, uint32_t rows_max,
+                             struct err *e)
 {
-    struct engine_options eo = {.model = o->common->model, .rows_max = o->rows_max,
+    struct engine_options eo = {.model = o->common.model, .rows_max = rows_max,
                                 .kv_type = (enum kv_type)o->kv_type};
     uint32_t *pus = NULL, n_pus = 0;
     int rc = ranges_parse(&pus, &n_pus, o->cores, e);
 
     if (!rc)
-        rc = cpu_tier_choose(&n->tier, o->common->cpu, e);
+        rc = cpu_tier_choose(&n->tier, o->common.cpu, e);
     if (!rc) {
         eo.tier = n->tier;
         eo.pus = pus;
@@ -90,14 +92,15 @@ static void node_log_roofline(const struct node *n)
     str_fini(&text);
 }
 
-int node_open(struct node *n, const struct node_options *o, struct err *e)
+int node_open(struct node *n, const struct node_options *o, uint32_t rows_max, uint32_t sequences,
+              struct err *e)
 {
     int64_t start = clock_now();
     const struct engine *en;
     int rc;
 
     *n = (struct node){0};
-    rc = node_compute_open(n, o, e);
+    rc = node_compute_open(n, o, rows_max, e);
     if (rc)
         goto fail;
     en = compute_engine(n->compute);
@@ -107,11 +110,11 @@ int node_open(struct node *n, const struct node_options *o, struct err *e)
     n->model_hash = engine_model_hash(en);
     rc = node_wire(&n->wire, o->kv_wire, n->layout.type, e);
     if (!rc)
-        rc = node_pool_open(n, o, e);
+        rc = node_pool_open(n, o, sequences, e);
     if (rc)
         goto fail;
     log_info("node", "model=%s hash=%016" PRIx64 " tier=%s threads=%u weights=%.1fMiB ctx=%u "
-             "kv_type=%s kv_wire=%s kv_pages=%u kv=%.1fMiB loaded in %.1f s", o->common->model, n->model_hash,
+             "kv_type=%s kv_wire=%s kv_pages=%u kv=%.1fMiB loaded in %.1f s", o->common.model, n->model_hash,
              cpu_tier_name(n->tier), n->n_threads, (double)engine_weight_bytes(en) / 0x1p20,
              n->ctx_max, kv_type_name(n->layout.type), kv_type_name(n->wire), kv_pool_total(n->pool),
              (double)kv_pool_total(n->pool) * (double)n->layout.page_bytes / 0x1p20,
@@ -133,8 +136,8 @@ void node_close(struct node *n)
 void node_register(const struct node *n, const struct node_options *o, struct msg_register *reg)
 {
     reg->protocol = MSG_PROTOCOL;
-    snprintf(reg->cluster, sizeof(reg->cluster), "%s", o->common->cluster);
-    snprintf(reg->name, sizeof(reg->name), "%s", o->common->name);
+    snprintf(reg->cluster, sizeof(reg->cluster), "%s", o->common.cluster);
+    snprintf(reg->name, sizeof(reg->name), "%s", o->common.name);
     snprintf(reg->tier, sizeof(reg->tier), "%s", cpu_tier_name(n->tier));
     reg->model_hash = n->model_hash;
     reg->geometry = (struct kv_geometry){n->layout.n_layer, n->layout.n_kv_head,
@@ -145,6 +148,7 @@ void node_register(const struct node *n, const struct node_options *o, struct ms
     reg->cores = n->n_threads;
     reg->domain = o->domain < 0 ? 0 : (uint32_t)o->domain;
     reg->pid = (int32_t)getpid();
+    reg->change_role = o->change_role;
 }
 
 void node_joined(struct node *n)

@@ -13,18 +13,6 @@
 #include "kv/prefix.h"
 #include "net/msg.h"
 
-struct node_options {
-    const struct daemon_options *common;
-    const char *cores; /* as in options.h */
-    int32_t domain;
-    uint32_t kv_pages;
-    int kv_type, kv_wire; /* enum kv_type, or KV_AUTO */
-    uint32_t rows_max;
-    uint32_t sequences; /* of full length that a pool sized from the model has room for */
-    bool prefix_cache;  /* else node.prefix stays empty */
-    uint32_t prefix_pages; /* as in options.h */
-};
-
 /* Plain data, constant after node_open but for what the pool and the thread do. */
 struct node {
     struct compute *compute;
@@ -43,8 +31,10 @@ struct node {
 int node_wire(enum kv_type *wire, int asked, enum kv_type pool, struct err *e);
 
 /* Loads the model (this takes its time), starts the compute thread, maps the pool, and logs what
- * they take. On failure n is closed. */
-int node_open(struct node *n, const struct node_options *o, struct err *e);
+ * they take. rows_max: of a pass; sequences: of full length that a pool sized from the model has room
+ * for. On failure n is closed. */
+int node_open(struct node *n, const struct node_options *o, uint32_t rows_max, uint32_t sequences,
+              struct err *e);
 void node_close(struct node *n); /* also of a zeroed one; waits for a running pass */
 
 /* What both roles register with; the caller adds role, endpoint, slots and boot. */

@@ -93,7 +93,7 @@ int options_check(const struct daemon_options *o, struct err *e)
     return 0;
 }
 
-/* The rows that prefill and decode nodes share. */
+/* The rows of struct node_options, but for the daemon's own. */
 #define OPTIONS_NODE(s)                                                                            \
     OPTION(s, router, STR, .def = "tcp://127.0.0.1:8100", .wrong = options_endpoint_wrong,         \
            .unit = "ENDPOINT", .help = "the router's --nodes endpoint"),                           \
@@ -111,7 +111,25 @@ int options_check(const struct daemon_options *o, struct err *e)
     OPTION(s, prefix_cache, ENUM, .def = "on", .names = options_off_on,                            \
            .help = "keep KV for later prompts that begin alike, while nobody needs its pages"),    \
     OPTION(s, prefix_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                \
-           .help = "KV pages that the prefix cache may know, 0 for all of them")
+           .help = "KV pages that the prefix cache may know, 0 for all of them"),                  \
+    OPTION(s, change_role, ENUM, .def = "off", .names = options_off_on,                            \
+           .help = "become the other kind of node when the router asks, keeping weights and KV"),  \
+    OPTION(s, chunk_tokens, U32, .def = "256", .min = 32, .max = 8192, .multiple = 32,             \
+           .help = "as a prefill node: prompt tokens computed in one pass"),                       \
+    OPTION(s, queue_max, U32, .def = "256", .min = 1, .max = 65536,                                \
+           .help = "as a prefill node: jobs that may wait"),                                       \
+    OPTION(s, kv, STR, .def = "tcp://127.0.0.1:8102", .wrong = options_endpoint_wrong,             \
+           .unit = "ENDPOINT", .help = "as a decode node: where prefill nodes send KV"),           \
+    OPTION(s, slots, U32, .def = "16", .min = 1, .max = 4096,                                      \
+           .help = "as a decode node: sequences at once"),                                         \
+    /* No less than two KV_PAGE messages of MSG_BULK_MAX, one on its way and one to be sent. */    \
+    OPTION(s, credit_bytes, BYTES, .def = "8MiB", .min = 512 << 10, .max = 1 << 30,                \
+           .unit = "SIZE", .help = "as a decode node: KV bytes a prefill node may have on the way"), \
+    OPTION(s, swap, BYTES, .def = "1GiB", .min = 0, .max = (int64_t)1 << 40, .unit = "SIZE",       \
+           .help = "as a decode node: memory for sequences set aside while KV pages are short"),   \
+    OPTION(s, local_tokens, U32, .def = "0", .min = 0, .max = 4096,                                \
+           .help = "as a decode node: tokens of local prompts in a step with others, 0 for what "  \
+                   "doubles its time")
 
 static const struct option router_rows[] = {
     OPTIONS_DAEMON(router_options, "router"),
@@ -137,29 +155,13 @@ static const struct option router_rows[] = {
 };
 
 static const struct option prefill_rows[] = {
-    OPTIONS_DAEMON(prefill_options, "prefill-1"),
-    OPTIONS_NODE(prefill_options),
-    OPTION(prefill_options, chunk_tokens, U32, .def = "256", .min = 32, .max = 8192,
-           .multiple = 32, .help = "prompt tokens computed in one pass"),
-    OPTION(prefill_options, queue_max, U32, .def = "256", .min = 1, .max = 65536,
-           .help = "jobs that may wait"),
+    OPTIONS_DAEMON(node_options, "prefill-1"),
+    OPTIONS_NODE(node_options),
 };
 
 static const struct option decode_rows[] = {
-    OPTIONS_DAEMON(decode_options, "decode-1"),
-    OPTIONS_NODE(decode_options),
-    OPTION(decode_options, kv, STR, .def = "tcp://127.0.0.1:8102",
-           .wrong = options_endpoint_wrong, .unit = "ENDPOINT",
-           .help = "where prefill nodes send KV"),
-    OPTION(decode_options, slots, U32, .def = "16", .min = 1, .max = 4096,
-           .help = "sequences decoded at once"),
-    /* No less than two KV_PAGE messages of MSG_BULK_MAX, one on its way and one to be sent. */
-    OPTION(decode_options, credit_bytes, BYTES, .def = "8MiB", .min = 512 << 10, .max = 1 << 30,
-           .unit = "SIZE", .help = "KV bytes a prefill node may have on the way"),
-    OPTION(decode_options, swap, BYTES, .def = "1GiB", .min = 0, .max = (int64_t)1 << 40,
-           .unit = "SIZE", .help = "memory for sequences set aside while KV pages are short"),
-    OPTION(decode_options, local_tokens, U32, .def = "0", .min = 0, .max = 4096,
-           .help = "tokens of local prompts in a step with others, 0 for what doubles its time"),
+    OPTIONS_DAEMON(node_options, "decode-1"),
+    OPTIONS_NODE(node_options),
 };
 
 static int router_check(const void *cfg, struct err *e)
@@ -173,14 +175,9 @@ static int router_check(const void *cfg, struct err *e)
     return options_check(&o->common, e);
 }
 
-static int prefill_check(const void *cfg, struct err *e)
+static int node_check(const void *cfg, struct err *e)
 {
-    return options_check(&((const struct prefill_options *)cfg)->common, e);
-}
-
-static int decode_check(const void *cfg, struct err *e)
-{
-    return options_check(&((const struct decode_options *)cfg)->common, e);
+    return options_check(&((const struct node_options *)cfg)->common, e);
 }
 
 const struct option_table router_option_table = {
@@ -200,7 +197,7 @@ const struct option_table prefill_option_table = {
     .n = ARRAY_LEN(prefill_rows),
     .environment = true,
     .file = true,
-    .check = prefill_check,
+    .check = node_check,
 };
 
 const struct option_table decode_option_table = {
@@ -210,5 +207,5 @@ const struct option_table decode_option_table = {
     .n = ARRAY_LEN(decode_rows),
     .environment = true,
     .file = true,
-    .check = decode_check,
+    .check = node_check,
 };

@@ -41,38 +41,29 @@ struct router_options {
     int mode;            /* enum router_mode */
 };
 
-struct prefill_options {
+/* A prefill or decode node. Both have all of it: a node may change its role while it serves. */
+struct node_options {
     struct daemon_options common;
     char *router;      /* ZeroMQ endpoint to connect to */
     char *cores;       /* ranges.h: os processor numbers; "" leaves threads where they are */
     int32_t domain;    /* NUMA domain by os number; -1: any */
     uint32_t kv_pages; /* 0: sized from the model */
-    uint32_t chunk_tokens;
-    uint32_t queue_max;
-    int kv_type, kv_wire; /* enum kv_type */
+    int kv_type, kv_wire;  /* enum kv_type */
     int prefix_cache;      /* 0: off */
     uint32_t prefix_pages; /* it may know; 0: the whole pool */
-};
-
-struct decode_options {
-    struct daemon_options common;
-    char *router;   /* as above, and so cores, domain, kv_pages, kv_type, kv_wire,
-                       prefix_* */
-    char *kv;       /* ZeroMQ endpoint to bind, where prefill nodes send KV */
-    char *cores;
-    int32_t domain;
-    uint32_t kv_pages;
-    uint32_t slots; /* sequences at once */
+    int change_role;       /* 0: it does not */
+    /* of a prefill node */
+    uint32_t chunk_tokens, queue_max;
+    /* of a decode node */
+    char *kv;              /* ZeroMQ endpoint to bind, where prefill nodes send KV */
+    uint32_t slots;        /* sequences at once */
     uint64_t credit_bytes;
-    uint64_t swap; /* bytes */
+    uint64_t swap;         /* bytes for sequences set aside */
     uint32_t local_tokens; /* of prompts computed here, in a step with others; 0: as measured */
-    int kv_type, kv_wire;
-    int prefix_cache;
-    uint32_t prefix_pages;
 };
 
 extern const struct option_table router_option_table;
-extern const struct option_table prefill_option_table;
+extern const struct option_table prefill_option_table; /* of struct node_options, and so */
 extern const struct option_table decode_option_table;
 
 /* For option.wrong. A name: 1 to 63 letters, digits, '.', '_', '-'. An endpoint: tcp://host:port or

@@ -127,6 +127,7 @@ static const struct codec_field reg[] = {
     U64(flops_token, reg.flops_token),
     U64(read_bytes_s, reg.read_bytes_s),
     U64(flops_s, reg.flops_s),
+    BOOL(change_role, reg.change_role),
 };
 #undef T
 #define T Tandem__Registered
@@ -162,6 +163,9 @@ static const struct codec_field heartbeat[] = {
     U64(preempted, heartbeat.preempted),
     U32_ANY(pages_cached, heartbeat.pages_cached),
 };
+#undef T
+#define T Tandem__Role
+static const struct codec_field role[] = {ENUM(role, role, ROLE_PREFILL, ROLE_DECODE)};
 #undef T
 #define T Tandem__PrefixReport
 static const struct codec_field prefix_report[] = {
@@ -356,6 +360,7 @@ const struct codec_message codec_messages[] = {
     MESSAGE(HEARTBEAT, heartbeat, heartbeat, NULL),
     MESSAGE(DRAIN, drain, drain, NULL),
     MESSAGE(BYE, bye, bye, NULL),
+    MESSAGE(ROLE, role, role, NULL),
     MESSAGE(PREFIX_REPORT, prefix_report, prefix_report, NULL),
     MESSAGE(PREFILL_JOB, prefill_job, job, check_job),
     MESSAGE(PREFILL_TOKEN, prefill_token, prefill_token, NULL),

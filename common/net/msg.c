@@ -20,6 +20,7 @@ const char *msg_type_name(enum msg_type type)
         NAME(HEARTBEAT);
         NAME(DRAIN);
         NAME(BYE);
+        NAME(ROLE);
         NAME(PREFIX_REPORT);
         NAME(PREFILL_JOB);
         NAME(PREFILL_TOKEN);

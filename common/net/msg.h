@@ -40,6 +40,7 @@ enum msg_type {
     MSG_HEARTBEAT, /* both ways */
     MSG_DRAIN,     /* router -> node: finish what runs, take nothing new */
     MSG_BYE,       /* node -> router: leaving */
+    MSG_ROLE,      /* router -> node: finish what runs, then serve in that role */
     MSG_PREFIX_REPORT, /* node -> router: blocks that its prefix cache gained and lost */
     /* prefill.proto: router <-> prefill */
     MSG_PREFILL_JOB = 32,
@@ -145,6 +146,7 @@ struct msg_register {
     uint32_t cores, domain;
     int32_t pid;
     char host[MSG_NAME_MAX];  /* of the machine; "": unknown */
+    bool change_role;         /* it can: takes MSG_ROLE */
     /* what a pass costs here and what the machine gives, to predict TTFT and TPOT; 0: unknown */
     uint64_t weight_bytes;    /* read by a decode step */
     uint64_t kv_token_bytes;  /* of one token, all layers, in the node's pages */
@@ -290,6 +292,7 @@ struct msg {
         struct msg_registered registered;
         struct msg_heartbeat heartbeat;
         struct msg_text text;
+        enum node_role role; /* ROLE */
         struct msg_prefix prefix;
         struct msg_prefill_job job;
         struct msg_prefill_token first;

@@ -48,14 +48,14 @@ static void decode_open(struct rig *r)
 
 static void run_node(const struct rig *r)
 {
-    struct prefill_options o = {0};
+    struct node_options o = {0};
     struct err e = {0};
 
     log_level_max = LOG_ERROR;
     option_defaults(&prefill_option_table, &o);
     option_set(option_find(&prefill_option_table, "model"), &o, MODEL, NULL, &e);
     option_set(option_find(&prefill_option_table, "router"), &o, r->nodes, NULL, &e);
-    if (prefill_run(&o, &e))
+    if (role_run(&o, &role_prefill, &role_prefill, &e))
         fprintf(stderr, "%s\n", e.text);
     _exit(0);
 }

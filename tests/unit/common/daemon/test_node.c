@@ -23,14 +23,14 @@ static void a_pool_has_room_for_the_sequences_within_the_memory(void **state)
 /* A failure leaves nothing to close, and says which file. */
 static void a_missing_model_is_named(void **state)
 {
-    const struct daemon_options common = {.model = "/nonexistent.gguf", .cpu = "ref"};
-    const struct node_options o = {.common = &common, .cores = "", .domain = -1, .rows_max = 32,
-                                   .sequences = 1};
+    const struct node_options o = {.common = {.model = (char *)"/nonexistent.gguf",
+                                              .cpu = (char *)"ref"},
+                                   .cores = (char *)"", .domain = -1};
     struct node n;
     struct err e;
 
     (void)state;
-    assert_int_not_equal(node_open(&n, &o, &e), 0);
+    assert_int_not_equal(node_open(&n, &o, 32, 1, &e), 0);
     assert_non_null(strstr(e.text, "/nonexistent.gguf"));
     assert_null(n.compute);
     assert_null(n.pool);

@@ -16,8 +16,8 @@
 static void test_tables_have_good_defaults(void **state)
 {
     struct router_options r = {0};
-    struct prefill_options p = {0};
-    struct decode_options d = {0};
+    struct node_options p = {0};
+    struct node_options d = {0};
 
     (void)state;
     option_defaults(&router_option_table, &r);
@@ -38,7 +38,7 @@ static void test_tables_have_good_defaults(void **state)
 /* Two KV_PAGE messages: with less, one on its way would hold up the next. */
 static void test_credit_is_at_least_two_messages(void **state)
 {
-    struct decode_options d = {0};
+    struct node_options d = {0};
     struct err e = {0};
     const struct option *o = option_find(&decode_option_table, "credit_bytes");
 

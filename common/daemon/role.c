@@ -1,0 +1,29 @@
+#include "daemon/role.h"
+
+#include "base/check.h"
+#include "base/log.h"
+
+int role_run(const struct node_options *o, const struct role *first, const struct role *other,
+             struct err *e)
+{
+    uint32_t rows = first->rows_max(o), sequences = first->sequences(o);
+    const struct role *role = first;
+    struct node n;
+    int rc;
+
+    if (o->change_role) {
+        rows = u32_max(rows, other->rows_max(o));
+        sequences = u32_max(sequences, other->sequences(o));
+    }
+    rc = node_open(&n, o, rows, sequences, e);
+    while (!rc && role) {
+        enum node_role next = ROLE_NONE;
+
+        rc = role->serve(&n, o, &next, e);
+        role = next == first->role ? first : next == other->role ? other : NULL;
+        if (!rc && role)
+            log_info("node", "goes on as a %s node", next == ROLE_PREFILL ? "prefill" : "decode");
+    }
+    node_close(&n); /* also one that did not open */
+    return rc;
+}
