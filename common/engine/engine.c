@@ -24,9 +24,33 @@ static void scratch_act(struct act *a, const struct kernels *kern, uint32_t rows
     a->bf16.x = mem_aligned((size_t)a->bf16.rows * k_pad * sizeof(uint16_t), 64);
 }
 
-static void scratch_init(struct scratch *s, const struct kernels *kern, const struct hparams *hp,
-                         uint32_t rows, uint32_t threads)
+/* Parts for all segments of the longest sequence, and for a few jobs a thread. */
+static void scratch_parts(struct scratch *s, const struct hparams *hp, uint32_t ctx_max,
+                          uint32_t threads)
 {
+    uint32_t group = hp->n_head / hp->n_head_kv;
+
+    s->part_rows = u32_max(1, PART_HEADS / group);
+    s->part_width = (uint32_t)size_round_up((size_t)s->part_rows * group * (hp->head_dim + 2), 16);
+    s->part_slots = u32_max((uint32_t)size_div_up(ctx_max, ATTENTION_SEGMENT), 4 * threads);
+    s->parts = scratch_rows(s->part_slots, s->part_width);
+    s->parts_done = mem_calloc(s->part_slots, sizeof(*s->parts_done));
+}
+
+static void scratch_own(struct scratch *s, const struct kernels *kern, const struct hparams *hp,
+                        size_t widest, uint32_t threads)
+{
+    s->own = mem_calloc(threads, sizeof(*s->own));
+    for (uint32_t i = 0; i < threads; i++) {
+        s->own[i].row = scratch_rows(1, widest);
+        s->own[i].xn = scratch_rows(FEW_ROWS, hp->n_embd);
+        scratch_act(&s->own[i].act, kern, FEW_ROWS, (uint32_t)size_round_up(hp->n_embd, QK));
+    }
+}
+
+static void scratch_init(struct scratch *s, const struct engine *en, uint32_t rows, uint32_t threads)
+{
+    const struct hparams *hp = &en->model.hp;
     size_t q = (size_t)hp->n_head * hp->head_dim, kv = (size_t)hp->n_head_kv * hp->head_dim;
     size_t widest = size_max(size_max(hp->n_embd, q), hp->n_ff);
     uint32_t group = hp->n_head / hp->n_head_kv;
@@ -46,20 +70,37 @@ static void scratch_init(struct scratch *s, const struct kernels *kern, const st
     s->seg_width = (uint32_t)size_round_up((size_t)s->block_rows * group * (hp->head_dim + 4), 16);
     s->seg = scratch_rows(threads, s->seg_width);
     s->active = mem_calloc(rows, sizeof(*s->active));
-    scratch_act(&s->act, kern, rows, (uint32_t)size_round_up(widest, QK));
+    scratch_act(&s->act, en->kern, rows, (uint32_t)size_round_up(hp->n_embd, QK));
+    scratch_act(&s->later, en->kern, rows, (uint32_t)size_round_up(widest, QK));
+    scratch_parts(s, hp, en->ctx_max, threads);
+    scratch_own(s, en->kern, hp, widest, threads);
 }
 
-static void scratch_fini(struct scratch *s)
+static void scratch_act_fini(struct act *a)
 {
-    float *all[] = {s->x,  s->xn, s->q,      s->k,     s->v,   s->att,  s->tmp,
-                    s->gate, s->up, s->cs, s->logits, s->route, s->seg, s->act.q8.d};
+    mem_free(a->q8.q);
+    mem_free(a->q8.d);
+    mem_free(a->q8.sum);
+    mem_free(a->bf16.x);
+}
+
+static void scratch_fini(struct scratch *s, uint32_t threads)
+{
+    float *all[] = {s->x,  s->xn, s->q,      s->k,     s->v,   s->att, s->tmp,
+                    s->gate, s->up, s->cs, s->logits, s->route, s->seg, s->parts};
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         mem_free(all[i]);
+    for (uint32_t i = 0; s->own && i < threads; i++) {
+        mem_free(s->own[i].row);
+        mem_free(s->own[i].xn);
+        scratch_act_fini(&s->own[i].act);
+    }
+    mem_free(s->own);
     mem_free(s->active);
-    mem_free(s->act.q8.q);
-    mem_free(s->act.q8.sum);
-    mem_free(s->act.bf16.x);
+    mem_free(s->parts_done);
+    scratch_act_fini(&s->act);
+    scratch_act_fini(&s->later);
     *s = (struct scratch){0};
 }
 
@@ -94,7 +135,7 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
     en->ctx_max = o->ctx_max ? o->ctx_max : hp->n_ctx;
     en->rows_max = o->rows_max;
     kv_layout_init(&en->layout, kv_type, hp->n_layer, hp->n_head_kv, hp->head_dim);
-    scratch_init(&en->s, en->kern, hp, o->rows_max, o->n_threads);
+    scratch_init(&en->s, en, o->rows_max, o->n_threads);
     *out = en;
     return 0;
 fail:
@@ -108,7 +149,8 @@ void engine_close(struct engine **engine)
 
     if (!en)
         return;
-    scratch_fini(&en->s);
+    if (en->team)
+        scratch_fini(&en->s, team_size(en->team));
     model_fini(&en->model);
     team_free(&en->team);
     mem_free(en);

@@ -2,15 +2,30 @@
 #ifndef TANDEM_ENGINE_ENGINE_IMPL_H
 #define TANDEM_ENGINE_ENGINE_IMPL_H
 
+#include <stdatomic.h>
+
 #include "engine/engine.h"
 #include "engine/model.h"
 #include "host/team.h"
 #include "kernels/kernels.h"
 
+/* Rows of a batch so few that every thread normalises all of them. */
+#define FEW_ROWS 4
+
+/* Query heads of a part of a sequence: those that the matrix unit takes together. */
+#define PART_HEADS 32
+
+/* A thread's own buffers. */
+struct own {
+    float *row; /* one row of the widest input of a matrix */
+    float *xn;  /* [FEW_ROWS][n_embd] */
+    struct act act; /* of FEW_ROWS rows of n_embd */
+};
+
 /* Activation buffers, sized once for rows_max; [row][width] each, 64-byte aligned. */
 struct scratch {
     float *x;      /* [rows][n_embd] the residual stream */
-    float *xn;     /* [rows][n_embd] normalised */
+    float *xn;     /* [rows][n_embd] normalised, where some matrix reads f32 */
     float *q;      /* [rows][n_head * d] */
     float *k, *v;  /* [rows][n_head_kv * d] */
     float *att;    /* [rows][n_head * d]; MoE: [rows][n_embd] gathered */
@@ -23,8 +38,16 @@ struct scratch {
     float *seg;    /* [threads][seg_width] a segment's o, mx, sum, and mx, sum so far */
     uint32_t seg_width;
     uint32_t block_rows; /* most rows that attention takes together */
+    /* Parts of sequences that threads share: [part_slots][part_width], the o, mx and sum of a segment
+     * of up to part_rows rows; and how many segments of a block and kv head are done. */
+    float *parts;
+    uint32_t part_slots, part_width, part_rows;
+    _Atomic uint32_t *parts_done; /* [part_slots] */
     uint32_t *active; /* [rows] batch rows that are still computed */
-    struct act act; /* forms of the current matmul's input that the tier asks for; k_pad: of the widest */
+    /* Forms of a matmul's input that the tier asks for: of what is normalised, and of what comes
+     * between two matrices, attention's output and silu's. k_pad: of the widest. */
+    struct act act, later;
+    struct own *own; /* [threads] */
 };
 
 struct engine {

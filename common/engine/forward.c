@@ -1,95 +1,63 @@
 /* DESIGN: one team_run a pass; every thread walks all layers and meets the others at barriers.
  *
- *   embed | norm+prep | q k v | rope, write KV | attention | prep | wo, += | norm+prep | gate up |
- *   silu+prep | down, += | ... next layer ... | norm+prep | output
+ *   many rows   += norm | q k v, rope, write KV | attention | wo | += norm | gate up silu | down | ...
+ *   few rows      norm    q k v, rope, write KV | attention | wo, +=   norm   gate up silu | down, += |
  *
- * prep: the input is put in the form that the tier's matmul takes, once for all matrices that read it.
- * Each "|" is a barrier. Matrices are split by panels, the same ranges in every pass, so a thread
- * reads the weights it packed; rows are split where a step works on whole rows. No step reduces
- * across threads, so their number changes no bit. In the last layer, once the KV is written, only
- * the rows that want logits go on. */
+ * Each "|" is a barrier: 7 a layer; 5 where rows are so few that every thread normalises all of them
+ * for itself. += adds a matrix's output to the residual stream: by rows, with the norm, or by columns,
+ * with the matrix. After norm, attention and silu the result is put in the form that the next matmul
+ * takes, once for all matrices that read it; silu's and attention's by the columns that a thread has.
+ * Matrices are split by panels, the same ranges in every pass, so a thread reads the weights it
+ * packed; rows are split where a step works on whole rows. No step reduces across threads but
+ * attention, whose segments are fixed, so their number changes no bit. In the last layer, once the KV
+ * is written, only the rows that want logits go on. */
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/mem.h"
-#include "engine/engine_impl.h"
+#include "engine/lane.h"
 
-struct pass {
-    struct engine *e;
-    const struct batch *b;
-    uint32_t n;      /* rows still computed */
-    uint32_t n_want; /* rows that want logits */
-    _Atomic uint32_t drawn; /* jobs of the step at hand that threads have taken; any order will do */
-};
-
-/* One thread's view of the pass. */
-struct lane {
-    struct pass *p;
-    struct engine *e;
-    struct scratch *s;
-    const struct kernels *k;
-    const struct hparams *hp;
-    uint32_t tid, nt;
-};
-
-/* The form of input that w asks for, as a bit. */
-static unsigned lane_kind(const struct lane *t, const struct panels *w)
+void lane_matmul(struct lane *t, float *y, const struct panels *w, const struct act *x, uint32_t m)
 {
-    return 1u << kernels_act_kind(t->k, w->type);
-}
-
-/* The buffers of prepared input, laid out for rows of n values. */
-static struct act lane_act(const struct lane *t, const float *x, uint32_t n)
-{
-    struct act a = t->s->act;
-
-    a.x = x;
-    a.x_stride = n;
-    a.q8.k_pad = a.bf16.k_pad = (uint32_t)size_round_up(n, QK);
-    return a;
-}
-
-static void lane_prepare(struct lane *t, unsigned kinds, uint32_t row, const float *x, uint32_t n)
-{
-    struct act a = lane_act(t, NULL, n);
-
-    kernels_prepare(t->k, &a, kinds, row, x, n);
-}
-
-static void lane_barrier(struct lane *t) { team_barrier(t->e->team, t->tid); }
-
-/* My panels of y[m][n_out] = x[m][n_in] W^T, x prepared in the form that W asks for. */
-static void lane_matmul(struct lane *t, float *y, const struct panels *w, const float *x, uint32_t m)
-{
-    struct act a = lane_act(t, x, w->n_in);
     uint32_t p0, p1;
 
     team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
     if (p0 < p1)
-        kernels_matmul(t->k, y, w->n_out, w, &a, m, p0, p1);
+        kernels_matmul(t->k, y, w->n_out, w, x, m, p0, p1);
 }
 
-/* My rows of xn = norm(x), prepared in the forms of kinds. */
-static void lane_norm(struct lane *t, const float *weight, unsigned kinds)
+struct act lane_norm(struct lane *t, const float *weight, unsigned kinds, bool add)
 {
-    uint32_t lo, hi, n = t->hp->n_embd;
+    uint32_t lo = 0, hi = t->p->n, n = t->hp->n_embd;
+    struct own *own = &t->s->own[t->tid];
+    bool few = t->p->few, f32 = kinds & 1u << ACT_F32;
+    struct act to = few ? lane_act(&own->act, own->xn, n) : lane_act(&t->s->act, t->s->xn, n);
 
-    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+    if (!few)
+        team_range(t->p->n, t->tid, t->nt, &lo, &hi);
     for (uint32_t r = lo; r < hi; r++) {
-        float *y = t->s->xn + (size_t)r * n;
+        float *x = t->s->x + (size_t)r * n;
+        float *y = few ? own->xn + (size_t)r * n : f32 ? t->s->xn + (size_t)r * n : own->row;
 
-        t->k->rms_norm(y, t->s->x + (size_t)r * n, weight, n, t->hp->rms_eps);
-        lane_prepare(t, kinds, r, y, n);
+        if (add && !few)
+            t->k->add(x, t->s->tmp + (size_t)r * n, n);
+        t->k->rms_norm(y, x, weight, n, t->hp->rms_eps);
+        kernels_prepare(t->k, &to, kinds, r, y, n);
     }
+    if (!few)
+        lane_barrier(t);
+    return to;
 }
 
-/* x += what my panels of w gave in tmp. */
-static void lane_residual(struct lane *t, const struct panels *w)
+/* tmp = x W^T, my panels; of few rows it is added to the residual stream at once, of many by lane_norm. */
+static void lane_residual(struct lane *t, const struct panels *w, const struct act *x)
 {
     uint32_t p0, p1, n = t->hp->n_embd, c0, c1;
 
+    lane_matmul(t, t->s->tmp, w, x, t->p->n);
+    if (!t->p->few)
+        return;
     team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
     c0 = u32_min(p0 * PANEL_ROWS, n);
     c1 = u32_min(p1 * PANEL_ROWS, n);
@@ -110,106 +78,97 @@ static void lane_embed(struct lane *t)
     }
 }
 
-/* Rotates q and k of my rows and writes their KV. */
-static void lane_store(struct lane *t, uint32_t layer)
+/* Columns c0 <= c < c1 of the heads of one row, each of head_dim values; c0 and c1 are even. */
+static void lane_rope(const struct lane *t, float *row, const float *cs, uint32_t c0, uint32_t c1)
+{
+    uint32_t d = t->hp->head_dim, n_rot = t->hp->n_rot;
+
+    for (uint32_t c = c0, end; c < c1; c = end) {
+        uint32_t at = c % d;
+
+        end = at == 0 && c1 - c >= d ? c + (c1 - c) / d * d : u32_min(c1, c + d - at);
+        if (at == 0 && end - c >= d)
+            t->k->rope(row + c, cs, (end - c) / d, d, n_rot);
+        else if (at < n_rot)
+            t->k->rope(row + c, cs + at, 1, end - c, u32_min(n_rot - at, end - c));
+    }
+}
+
+/* Rotates k of kv heads h0 <= h < h1 of rows lo <= r < hi and writes their KV. */
+static void lane_store(struct lane *t, uint32_t layer, uint32_t lo, uint32_t hi, uint32_t h0, uint32_t h1)
 {
     const struct hparams *hp = t->hp;
-    uint32_t lo, hi, nq = hp->n_head * hp->head_dim, nk = hp->n_head_kv * hp->head_dim;
+    uint32_t nk = hp->n_head_kv * hp->head_dim, at = h0 * hp->head_dim;
+    struct kv_layout some = t->e->layout; /* a layout that begins with head h0 */
 
-    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
-    for (uint32_t r = lo; r < hi; r++) {
+    some.n_kv_head = h1 - h0;
+    for (uint32_t r = lo; r < hi && h0 < h1; r++) {
         const struct batch_row *row = &t->p->b->rows[r];
-        const float *cs = t->s->cs + (size_t)r * hp->n_rot;
         float *k = t->s->k + (size_t)r * nk;
 
-        t->k->rope(t->s->q + (size_t)r * nq, cs, hp->n_head, hp->head_dim, hp->n_rot);
-        t->k->rope(k, cs, hp->n_head_kv, hp->head_dim, hp->n_rot);
-        t->k->kv_store(row->pages[row->pos / KV_PAGE_TOKENS], &t->e->layout, layer, row->pos, k,
-                       t->s->v + (size_t)r * nk);
+        lane_rope(t, k, t->s->cs + (size_t)r * hp->n_rot, at, h1 * hp->head_dim);
+        t->k->kv_store(row->pages[row->pos / KV_PAGE_TOKENS] + h0 * some.head_bytes, &some, layer,
+                       row->pos, k + at, t->s->v + (size_t)r * nk + at);
     }
 }
 
-/* The next job of the step that no thread has drawn. */
-static uint32_t lane_draw(struct lane *t)
+static void lane_rope_q(struct lane *t, uint32_t lo, uint32_t hi, uint32_t c0, uint32_t c1)
 {
-    return atomic_fetch_add_explicit(&t->p->drawn, 1, memory_order_relaxed);
+    uint32_t nq = t->hp->n_head * t->hp->head_dim;
+
+    for (uint32_t r = lo; r < hi; r++)
+        lane_rope(t, t->s->q + (size_t)r * nq, t->s->cs + (size_t)r * t->hp->n_rot, c0, c1);
 }
 
-/* Rows r0 <= r < r1 of one sequence, which attention takes together. */
-struct block {
-    uint32_t r0, r1;
-};
-
-/* The block that ends before row r1: of at most so many rows that every thread gets some blocks.
- * Where blocks begin changes no bit. */
-static struct block lane_block(const struct lane *t, uint32_t r1)
+/* My panels of q, k and v. One range over all three, in which a kv head's k and v are one piece, so that
+ * who has computed a head writes it. Ends with a barrier. */
+static void lane_qkv_by_heads(struct lane *t, uint32_t layer, const struct act *x)
 {
-    const struct batch_row *rows = t->p->b->rows;
-    const uint32_t *active = t->s->active;
-    uint32_t share = (uint32_t)((uint64_t)t->p->n * t->hp->n_head_kv / (4 * t->nt));
-    uint32_t most = u32_max(1, u32_min(share, t->s->block_rows)), r0 = r1 - 1;
+    const struct model_layer *l = &t->e->model.layers[layer];
+    uint32_t n = t->p->n, q = l->wq.n_panels, head = t->hp->head_dim / PANEL_ROWS, piece = 2 * head;
+    uint32_t lo, hi, h0, h1;
 
-    while (r0 > 0 && r1 - r0 < most && rows[active[r0 - 1]].pages == rows[active[r0]].pages)
-        r0--;
-    return (struct block){r0, r1};
+    team_range(q + t->hp->n_head_kv * piece, t->tid, t->nt, &lo, &hi);
+    h0 = lo > q ? (uint32_t)size_div_up(lo - q, piece) : 0;
+    h1 = hi > q ? (uint32_t)size_div_up(hi - q, piece) : 0;
+    if (h0 < h1) {
+        kernels_matmul(t->k, t->s->k, l->wk.n_out, &l->wk, x, n, h0 * head, h1 * head);
+        kernels_matmul(t->k, t->s->v, l->wv.n_out, &l->wv, x, n, h0 * head, h1 * head);
+        lane_store(t, layer, 0, n, h0, h1);
+    }
+    lo = u32_min(lo, q);
+    hi = u32_min(hi, q);
+    if (lo < hi) {
+        kernels_matmul(t->k, t->s->q, l->wq.n_out, &l->wq, x, n, lo, hi);
+        lane_rope_q(t, 0, n, lo * PANEL_ROWS, hi * PANEL_ROWS);
+    }
+    lane_barrier(t);
 }
 
-/* Attention of a block's query heads that share kv head h: segments in ascending order. */
-static void lane_attend(struct lane *t, uint32_t layer, struct block b, uint32_t h)
+/* The same where a head is not whole panels, or there are more threads than such pieces. */
+static void lane_qkv_by_rows(struct lane *t, uint32_t layer, const struct act *x)
 {
-    const struct batch_row *rows = t->p->b->rows;
-    const uint32_t *active = t->s->active;
-    uint32_t group = t->hp->n_head / t->hp->n_head_kv, d = t->hp->head_dim, n[ATTENTION_HEADS];
-    uint32_t end = rows[active[b.r1 - 1]].pos + 1, heads = t->s->block_rows * group;
-    size_t width = (size_t)t->hp->n_head * d, at = (size_t)h * group * d;
-    float *seg = t->s->seg + (size_t)t->tid * t->s->seg_width, *mx = seg + (size_t)heads * d;
-    float *sum = mx + heads, *mx2 = sum + heads, *sum2 = mx2 + heads;
-    struct attention a = {.q_stride = width, .pages = rows[active[b.r0]].pages,
-                          .layout = &t->e->layout, .layer = layer, .head = h, .group = group,
-                          .n = n, .scale = 1.0f / sqrtf((float)d)};
+    const struct model_layer *l = &t->e->model.layers[layer];
+    uint32_t lo, hi, n = t->p->n;
 
-    for (uint32_t r = b.r0; a.first < end; a.first += ATTENTION_SEGMENT) {
-        while (rows[active[r]].pos < a.first)
-            r++; /* ends before this segment */
-        a.q = t->s->q + r * width + at;
-        a.rows = b.r1 - r;
-        for (uint32_t i = 0; i < a.rows; i++)
-            n[i] = u32_min(ATTENTION_SEGMENT, rows[active[r + i]].pos + 1 - a.first);
-        if (!a.first) {
-            t->k->attention(t->s->att + r * width + at, width, mx, sum, &a);
-            continue;
-        }
-        t->k->attention(seg, (size_t)group * d, mx2, sum2, &a);
-        for (uint32_t i = 0; i < a.rows * group; i++) {
-            uint32_t to = (r - b.r0) * group + i;
-
-            t->k->attention_merge(t->s->att + (r + i / group) * width + at + i % group * d, &mx[to],
-                                  &sum[to], seg + (size_t)i * d, mx2[i], sum2[i], d);
-        }
-    }
-    for (uint32_t i = 0; i < (b.r1 - b.r0) * group; i++) {
-        float *o = t->s->att + (b.r0 + i / group) * width + at + i % group * d;
-
-        for (uint32_t j = 0; j < d; j++)
-            o[j] /= sum[i];
-    }
+    lane_matmul(t, t->s->q, &l->wq, x, n);
+    lane_matmul(t, t->s->k, &l->wk, x, n);
+    lane_matmul(t, t->s->v, &l->wv, x, n);
+    lane_barrier(t);
+    team_range(n, t->tid, t->nt, &lo, &hi);
+    lane_rope_q(t, lo, hi, 0, t->hp->n_head * t->hp->head_dim);
+    lane_store(t, layer, lo, hi, 0, t->hp->n_head_kv);
+    lane_barrier(t);
 }
 
-/* Each thread walks all jobs, a block for a kv head, and does those that it draws. Later rows cost
- * more and go first, so that the threads end together. */
-static void lane_attend_all(struct lane *t, uint32_t layer)
+static void lane_qkv(struct lane *t, uint32_t layer, const struct act *x)
 {
-    uint32_t job = 0, mine = lane_draw(t);
-    struct block b;
+    uint32_t d = t->hp->head_dim, panels = (t->hp->n_head + 2 * t->hp->n_head_kv) * d / PANEL_ROWS;
 
-    for (uint32_t r = t->p->n; r > 0; r = b.r0) {
-        b = lane_block(t, r);
-        for (uint32_t h = 0; h < t->hp->n_head_kv; h++)
-            if (job++ == mine) {
-                lane_attend(t, layer, b, h);
-                mine = lane_draw(t);
-            }
-    }
+    if (d % PANEL_ROWS == 0 && 2 * d / PANEL_ROWS * t->nt <= panels)
+        lane_qkv_by_heads(t, layer, x);
+    else
+        lane_qkv_by_rows(t, layer, x);
 }
 
 /* In the last layer only rows that want logits go on: moves them to the front. */
@@ -236,18 +195,11 @@ static void lane_attention(struct lane *t, uint32_t layer)
 {
     const struct model_layer *l = &t->e->model.layers[layer];
     uint32_t nq = t->hp->n_head * t->hp->head_dim, lo, hi;
-    unsigned kind = lane_kind(t, &l->wo);
+    unsigned kind = lane_kind(t, &l->wo), kinds = lane_kind(t, &l->wq) | lane_kind(t, &l->wk) | lane_kind(t, &l->wv);
+    struct act x = lane_norm(t, l->attn_norm, kinds, layer > 0 && !t->hp->n_expert);
+    struct act att = lane_act(&t->s->later, t->s->att, nq);
 
-    lane_norm(t, l->attn_norm, lane_kind(t, &l->wq) | lane_kind(t, &l->wk) | lane_kind(t, &l->wv));
-    lane_barrier(t);
-    lane_matmul(t, t->s->q, &l->wq, t->s->xn, t->p->n);
-    lane_matmul(t, t->s->k, &l->wk, t->s->xn, t->p->n);
-    lane_matmul(t, t->s->v, &l->wv, t->s->xn, t->p->n);
-    lane_barrier(t);
-    if (t->tid == 0)
-        atomic_store_explicit(&t->p->drawn, 0, memory_order_relaxed); /* barriers order it */
-    lane_store(t, layer);
-    lane_barrier(t);
+    lane_qkv(t, layer, &x);
     if (t->tid == 0) {
         if (t->p->b->layer_done)
             t->p->b->layer_done(t->p->b->ctx, layer);
@@ -259,126 +211,52 @@ static void lane_attention(struct lane *t, uint32_t layer)
         if (!t->p->n)
             return;
     }
-    lane_attend_all(t, layer);
+    lane_attend(t, layer, kind);
     lane_barrier(t);
-    if (kind != 1u << ACT_F32) {
+    if (t->tid == 0)
+        atomic_store_explicit(&t->p->drawn, 0, memory_order_relaxed); /* barriers order it */
+    if (!lane_prepares_heads(t) && kind != 1u << ACT_F32) {
         team_range(t->p->n, t->tid, t->nt, &lo, &hi);
         for (uint32_t r = lo; r < hi; r++)
-            lane_prepare(t, kind, r, t->s->att + (size_t)r * nq, nq);
+            kernels_prepare(t->k, &att, kind, r, t->s->att + (size_t)r * nq, nq);
         lane_barrier(t);
     }
-    lane_matmul(t, t->s->tmp, &l->wo, t->s->att, t->p->n);
-    lane_residual(t, &l->wo);
+    lane_residual(t, &l->wo, &att);
     lane_barrier(t);
 }
 
-/* gate = silu(gate) * up for my rows of m, prepared as down asks. */
-static void lane_silu(struct lane *t, const struct panels *down, uint32_t m)
+/* My columns of silu(gate) * up, in whole blocks, in the form that down asks for. */
+static void lane_silu(struct lane *t, const struct panels *down, uint32_t c0, uint32_t c1)
 {
-    uint32_t lo, hi, n = t->hp->n_ff;
+    unsigned kind = lane_kind(t, down);
+    uint32_t n = t->hp->n_ff;
+    struct act to = lane_act(&t->s->later, t->s->gate, n);
 
-    team_range(m, t->tid, t->nt, &lo, &hi);
-    for (uint32_t r = lo; r < hi; r++) {
-        float *g = t->s->gate + (size_t)r * n;
+    for (uint32_t r = 0; r < t->p->n; r++) {
+        float *g = t->s->gate + (size_t)r * n + c0, *y = kind == 1u << ACT_F32 ? g : t->s->own[t->tid].row;
 
-        t->k->silu_mul(g, g, t->s->up + (size_t)r * n, n);
-        lane_prepare(t, lane_kind(t, down), r, g, n);
+        t->k->silu_mul(y, g, t->s->up + (size_t)r * n + c0, c1 - c0);
+        kernels_prepare_part(t->k, &to, kind, r, c0, y, c1 - c0);
     }
 }
 
 static void lane_ffn(struct lane *t, const struct model_layer *l)
 {
-    lane_norm(t, l->ffn_norm, lane_kind(t, l->gate) | lane_kind(t, l->up));
-    lane_barrier(t);
-    lane_matmul(t, t->s->gate, l->gate, t->s->xn, t->p->n);
-    lane_matmul(t, t->s->up, l->up, t->s->xn, t->p->n);
-    lane_barrier(t);
-    lane_silu(t, l->down, t->p->n);
-    lane_barrier(t);
-    lane_matmul(t, t->s->tmp, l->down, t->s->gate, t->p->n);
-    lane_residual(t, l->down);
-    lane_barrier(t);
-}
+    struct act x = lane_norm(t, l->ffn_norm, lane_kind(t, l->gate) | lane_kind(t, l->up), true);
+    struct act silu = lane_act(&t->s->later, t->s->gate, t->hp->n_ff);
+    uint32_t p0, p1, n = t->p->n, per = QK / PANEL_ROWS; /* panels of a block of down's input */
 
-/* Scores of one row -> weights: the n_expert_used best (lower number on a tie), softmax over those;
- * the others 0. */
-static void route_row(float *w, uint32_t n, uint32_t used)
-{
-    float top = -INFINITY, sum = 0, picked[256];
-
-    ASSERT(n <= ARRAY_LEN(picked));
-    memset(picked, 0, n * sizeof(*picked));
-    for (uint32_t u = 0; u < used; u++) {
-        uint32_t best = n;
-
-        for (uint32_t i = 0; i < n; i++) {
-            if (picked[i] == 0 && (best == n || w[i] > w[best]))
-                best = i;
-        }
-        if (u == 0)
-            top = w[best];
-        picked[best] = kernels_exp(w[best] - top);
-        if (picked[best] == 0)
-            picked[best] = 0x1p-126f; /* chosen, with next to no weight */
-        sum += picked[best];
-    }
-    for (uint32_t i = 0; i < n; i++)
-        w[i] = picked[i] / sum;
-}
-
-/* One expert for the rows that chose it; its output is added into x with the row's weight. Experts go
- * in ascending order, so a row's sum does not depend on who else is in the batch. */
-static void lane_expert(struct lane *t, const struct model_layer *l, uint32_t x)
-{
-    const struct scratch *s = t->s;
-    uint32_t n = t->hp->n_embd, ne = t->hp->n_expert, m = 0, p0, p1, c0, c1;
-    unsigned kinds = lane_kind(t, &l->gate[x]) | lane_kind(t, &l->up[x]);
-
-    for (uint32_t r = 0; r < t->p->n; r++) {
-        if (s->route[(size_t)r * ne + x] == 0)
-            continue;
-        if (m % t->nt == t->tid) { /* att is free here: the gathered rows */
-            memcpy(s->att + (size_t)m * n, s->xn + (size_t)r * n, n * sizeof(float));
-            lane_prepare(t, kinds, m, s->xn + (size_t)r * n, n);
-        }
-        m++;
-    }
-    if (!m)
-        return; /* every thread counts the same rows */
-    lane_barrier(t);
-    lane_matmul(t, s->gate, &l->gate[x], s->att, m);
-    lane_matmul(t, s->up, &l->up[x], s->att, m);
-    lane_barrier(t);
-    lane_silu(t, &l->down[x], m);
-    lane_barrier(t);
-    lane_matmul(t, s->tmp, &l->down[x], s->gate, m);
-    team_range(l->down[x].n_panels, t->tid, t->nt, &p0, &p1);
-    c0 = u32_min(p0 * PANEL_ROWS, n);
-    c1 = u32_min(p1 * PANEL_ROWS, n);
-    m = 0;
-    for (uint32_t r = 0; r < t->p->n; r++) {
-        float w = s->route[(size_t)r * ne + x];
-
-        if (w != 0)
-            t->k->axpy(s->x + (size_t)r * n + c0, w, s->tmp + (size_t)m++ * n + c0, c1 - c0);
+    team_range((l->gate->n_panels + per - 1) / per, t->tid, t->nt, &p0, &p1);
+    p0 *= per;
+    p1 = u32_min(p1 * per, l->gate->n_panels);
+    if (p0 < p1) {
+        kernels_matmul(t->k, t->s->gate, l->gate->n_out, l->gate, &x, n, p0, p1);
+        kernels_matmul(t->k, t->s->up, l->up->n_out, l->up, &x, n, p0, p1);
+        lane_silu(t, l->down, p0 * PANEL_ROWS, u32_min(p1 * PANEL_ROWS, t->hp->n_ff));
     }
     lane_barrier(t);
-}
-
-static void lane_moe(struct lane *t, const struct model_layer *l)
-{
-    uint32_t lo, hi, ne = t->hp->n_expert;
-
-    lane_norm(t, l->ffn_norm, lane_kind(t, &l->router));
+    lane_residual(t, l->down, &silu);
     lane_barrier(t);
-    lane_matmul(t, t->s->route, &l->router, t->s->xn, t->p->n);
-    lane_barrier(t);
-    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
-    for (uint32_t r = lo; r < hi; r++)
-        route_row(t->s->route + (size_t)r * ne, ne, t->hp->n_expert_used);
-    lane_barrier(t);
-    for (uint32_t x = 0; x < ne; x++)
-        lane_expert(t, l, x);
 }
 
 static void pass_part(void *ctx, uint32_t tid, uint32_t nt)
@@ -386,6 +264,7 @@ static void pass_part(void *ctx, uint32_t tid, uint32_t nt)
     struct pass *p = ctx;
     struct engine *e = p->e;
     struct lane t = {p, e, &e->s, e->kern, &e->model.hp, tid, nt};
+    struct act in;
 
     lane_embed(&t);
     lane_barrier(&t);
@@ -398,9 +277,8 @@ static void pass_part(void *ctx, uint32_t tid, uint32_t nt)
         else
             lane_ffn(&t, &e->model.layers[i]);
     }
-    lane_norm(&t, e->model.output_norm, lane_kind(&t, &e->model.output));
-    lane_barrier(&t);
-    lane_matmul(&t, t.s->logits, &e->model.output, t.s->xn, p->n);
+    in = lane_norm(&t, e->model.output_norm, lane_kind(&t, &e->model.output), !t.hp->n_expert);
+    lane_matmul(&t, t.s->logits, &e->model.output, &in, p->n);
 }
 
 /* Room for the logits of n rows. Grows to what was asked for: eval wants all rows, a node few. */
@@ -415,7 +293,9 @@ static void logits_reserve(struct scratch *s, uint32_t n, uint32_t n_vocab)
 
 const float *engine_forward(struct engine *e, const struct batch *b)
 {
-    struct pass p = {.e = e, .b = b, .n = b->n};
+    uint32_t nt = team_size(e->team);
+    struct pass p = {.e = e, .b = b, .n = b->n,
+                     .few = b->n <= FEW_ROWS && nt > 1 && !e->model.hp.n_expert};
 
     ASSERT(b->n > 0 && b->n <= e->rows_max);
     for (uint32_t r = 0; r < b->n; r++) {

@@ -1,5 +1,6 @@
 #include "kernels/kernels.h"
 
+#include "base/check.h"
 #include "kernels/tiers.h"
 
 static const struct kernels tables[CPU_TIER_COUNT] = {
@@ -63,6 +64,33 @@ void kernels_prepare(const struct kernels *k, struct act *a, unsigned kinds, uin
         k->quantize(&a->q8, row, x, n);
     if (kinds & 1u << ACT_BF16)
         k->to_bf16(&a->bf16, row, x, n);
+}
+
+void kernels_prepare_part(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
+                          uint32_t k0, const float *x, size_t n)
+{
+    /* The columns are one row of a narrower matrix; of tiles, one of each slice of the row. */
+    if (kinds & 1u << ACT_Q8) {
+        size_t b = ((size_t)row * a->q8.k_pad + k0) / QK;
+        struct act_q8 part = {a->q8.q + b * QK, a->q8.d + b, a->q8.sum + 2 * b,
+                              (uint32_t)size_round_up(n, QK)};
+
+        k->quantize(&part, 0, x, n);
+    }
+    for (size_t i = 0, len; kinds & 1u << ACT_BF16 && i < n; i += len) {
+        struct act_bf16 part = {.rows = 16};
+
+        len = size_min(n - i, ACT_BF16_KC - (k0 + i) % ACT_BF16_KC);
+        part.x = act_bf16_at(&a->bf16, row, (uint32_t)((k0 + i) / QK)) - row % 16 * QK;
+        part.k_pad = (uint32_t)size_round_up(len, QK);
+        k->to_bf16(&part, row % 16, x + i, len);
+    }
+}
+
+void kernels_divide(float *y, float by, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] /= by;
 }
 
 void kernels_matmul(const struct kernels *k, float *y, size_t y_stride, const struct panels *w,

@@ -193,6 +193,14 @@ enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type);
 void kernels_prepare(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
                      const float *x, size_t n);
 
+/* Columns k0 .. k0 + n of row `row` of a, as kernels_prepare would have them; x[n] are those columns.
+ * k0 is a multiple of QK, and n is, or the columns are the row's last. */
+void kernels_prepare_part(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
+                          uint32_t k0, const float *x, size_t n);
+
+/* y[i] /= by */
+void kernels_divide(float *y, float by, size_t n);
+
 /* The tier's matmul for the type of w, on the form of a that it takes; see struct kernels. */
 void kernels_matmul(const struct kernels *k, float *y, size_t y_stride, const struct panels *w,
                     const struct act *a, uint32_t m, uint32_t p0, uint32_t p1);

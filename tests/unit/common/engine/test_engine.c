@@ -221,6 +221,45 @@ static void check_segments(enum cpu_tier tier, enum kv_type kv)
     rig_close(&r);
 }
 
+/* Few rows of a long sequence, whose segments threads share, beside a short one. */
+static void check_shared_sequence(enum cpu_tier tier, enum kv_type kv)
+{
+    static const uint32_t threads[] = {1, 2, 3, 5};
+    uint32_t tokens[ATTENTION_SEGMENT + 40], n = ARRAY_LEN(tokens);
+    float *want = NULL;
+
+    make_tokens(tokens, n, 6);
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++) {
+        struct rig r;
+        struct seq s, other;
+        struct batch_row rows[3];
+        float *got;
+
+        rig_open(&r, tier, threads[i], kv);
+        seq_take(&s, &r, false);
+        seq_take(&other, &r, false);
+        mem_free(run(&r, &s, tokens, n - 2, 512));
+        mem_free(run(&r, &other, tokens, 20, 3));
+        rows[0] = (struct batch_row){tokens[n - 2], n - 2, s.pages, true};
+        rows[1] = (struct batch_row){tokens[n - 1], n - 1, s.pages, true};
+        rows[2] = (struct batch_row){tokens[20], 20, other.pages, true};
+        got = mem_dup(engine_forward(r.engine, &(struct batch){.rows = rows, .n = 3}),
+                      3 * r.n_vocab * sizeof(float));
+        if (want)
+            assert_memory_equal(got, want, 3 * r.n_vocab * sizeof(float));
+        mem_free(want);
+        want = got;
+        rig_close(&r);
+    }
+    mem_free(want);
+}
+
+static void threads_that_share_a_sequence_change_no_bit(void **state)
+{
+    (void)state;
+    each_path(check_shared_sequence);
+}
+
 static void segments_change_no_bit(void **state)
 {
     (void)state;
@@ -322,6 +361,7 @@ int main(void)
         cmocka_unit_test(chunking_and_pages_change_no_bit),
         cmocka_unit_test(neighbours_change_no_bit),
         cmocka_unit_test(segments_change_no_bit),
+        cmocka_unit_test(threads_that_share_a_sequence_change_no_bit),
         cmocka_unit_test(threads_and_tiers_change_no_bit),
         cmocka_unit_test(a_batch_without_logits_still_writes_kv_and_tells_of_layers),
         cmocka_unit_test(eval_refuses_what_does_not_fit),
