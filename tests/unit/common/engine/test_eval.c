@@ -1,5 +1,7 @@
 /* What the type of KV costs in quality: the perplexity of a text that the demo model knows well. */
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "base/check.h"
 #include "engine/eval.h"
@@ -79,6 +81,119 @@ static void each_type_of_kv_keeps_the_perplexity(void **state)
     token_list_fini(&t);
 }
 
+/* The reference's logits of the last positions of each line of a golden model's tokens. */
+struct golden {
+    float *logits; /* [positions][n_vocab] of all lines */
+    size_t bytes, at;
+    uint32_t n, keep, n_vocab; /* tokens of the line; of them the last so many are kept */
+    double divergence;         /* sum over positions of KL(reference || engine) */
+    uint32_t positions;
+};
+
+/* logits - their log of the sum of exp: log p */
+static double log_sum(const float *logits, uint32_t n)
+{
+    double top = logits[0], sum = 0;
+
+    for (uint32_t i = 1; i < n; i++)
+        top = fmax(top, logits[i]);
+    for (uint32_t i = 0; i < n; i++)
+        sum += exp(logits[i] - top);
+    return top + log(sum);
+}
+
+static void golden_row(void *ctx, uint32_t pos, const float *logits)
+{
+    struct golden *g = ctx;
+    const float *want = g->logits + g->at;
+    double own, ref;
+
+    if (pos + g->keep < g->n)
+        return;
+    assert_true((g->at + g->n_vocab) * sizeof(float) <= g->bytes);
+    own = log_sum(logits, g->n_vocab);
+    ref = log_sum(want, g->n_vocab);
+    for (uint32_t i = 0; i < g->n_vocab; i++)
+        g->divergence += exp(want[i] - ref) * ((want[i] - ref) - (logits[i] - own));
+    g->positions++;
+    g->at += g->n_vocab;
+}
+
+/* The path of a golden model's file. */
+static const char *golden_path(const char *name, const char *end)
+{
+    char rel[64];
+
+    snprintf(rel, sizeof(rel), "golden/%s%s", name, end);
+    return data_path(__func__, rel);
+}
+
+static void golden_read(struct golden *g, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    g->bytes = (size_t)ftell(f);
+    rewind(f);
+    g->logits = malloc(g->bytes);
+    assert_int_equal(fread(g->logits, 1, g->bytes, f), g->bytes);
+    fclose(f);
+}
+
+static void check_golden(const char *name, enum cpu_tier tier, enum kv_type kv)
+{
+    struct engine_options o = {.tier = tier, .n_threads = 1, .rows_max = 128, .kv_type = kv};
+    struct golden g = {0};
+    static char line[65536];
+    struct eval *ev;
+    struct err e;
+    double cost;
+    FILE *f;
+
+    o.model = golden_path(name, ".gguf");
+    golden_read(&g, golden_path(name, ".logits.f32"));
+    if (eval_open(&ev, &o, &e))
+        fail_msg("%s", e.text);
+    g.n_vocab = engine_hparams(eval_engine(ev))->n_vocab;
+    f = fopen(golden_path(name, ".tokens"), "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f)) {
+        uint32_t ids[1024];
+
+        g.n = 0;
+        for (char *w = strtok(line, " \n"); w && g.n < 1024; w = strtok(NULL, " \n"))
+            ids[g.n++] = (uint32_t)strtoul(w, NULL, 10);
+        g.keep = g.n < 8 ? g.n : 8;
+        assert_int_equal(eval_logits(ev, ids, g.n, 0, golden_row, &g, &e), 0);
+    }
+    fclose(f);
+    eval_close(&ev);
+    assert_int_equal(g.at * sizeof(float), g.bytes);
+    cost = exp(g.divergence / g.positions) - 1;
+    print_message("%s, KV %s: %.4f %% of perplexity\n", name, kv_type_name(kv), 100 * cost);
+    assert_true(cost > -1e-9 && cost < 5e-3);
+    free(g.logits);
+}
+
+/* What the engine's p costs where tokens come as the reference says: exp(cross entropy - entropy) - 1,
+ * within 0.5 % for each type of KV. */
+static void trained_models_keep_the_perplexity_of_the_reference(void **state)
+{
+    static const char *const names[] = {"stories260K-f32", "babyllama-f32", "babyllama-q8_0",
+                                        "babyllama-q4_0"};
+    enum cpu_tier tier;
+
+    (void)state;
+    DATA_OR_SKIP(model, "golden/babyllama-f32.gguf");
+    (void)model;
+    assert_int_equal(cpu_tier_choose(&tier, "auto", NULL), 0);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        for (int kv = 0; kv < KV_TYPE_COUNT; kv++)
+            if (kv != KV_BF16 || tier == CPU_AMX)
+                check_golden(names[i], tier, (enum kv_type)kv);
+}
+
 /* The sum is that of the rows' own: a model that has seen half of a text is no wiser about it. */
 static void nll_of_a_text_does_not_depend_on_chunks(void **state)
 {
@@ -106,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_type_of_kv_keeps_the_perplexity),
+        cmocka_unit_test(trained_models_keep_the_perplexity_of_the_reference),
         cmocka_unit_test(nll_of_a_text_does_not_depend_on_chunks),
     };
 
