@@ -11,6 +11,8 @@ N=${N:-10} STOPS=${STOPS:-$((${N:-10} * 2 / 5))} STREAMS=${STREAMS:-8}
 STOP_MAX_S=${STOP_MAX_S:-$((N >= 100 ? 30 : 4))}
 RANDOM=${SEED:-$$}
 
+# Pids are used again: only what runs in our cluster is ours to kill.
+ours() { tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "$TANDEM_RUN_DIR/"; }
 # Pids of the role's nodes that are ready and not stopped by us.
 ready() { nodes "[.nodes[] | select(.role == \"$1\" and .state == \"ready\") | .pid] | .[]" 2>/dev/null; }
 # A random one of them, if one more is left to serve; waits for that.
@@ -19,10 +21,10 @@ victim() {
     for i in $(seq 300); do
         mapfile -t pids < <(ready "$1")
         pid=${pids[RANDOM % (${#pids[@]} + 1)]-}
-        [ ${#pids[@]} -ge 2 ] && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && { echo "$pid"; return; }
+        [ ${#pids[@]} -ge 2 ] && [ -n "$pid" ] && ours "$pid" && { echo "$pid"; return; }
         sleep 0.1
     done
-    echo "no two $1 nodes are ready for 30 s" >&2
+    echo "no two $1 nodes were ready in 300 tries" >&2
     return 1
 }
 pause() { sleep "0.$((RANDOM % 7 + 1))"; }
@@ -33,7 +35,7 @@ stop_some() {
         pid=$(victim "$role") || return 1
         kill -STOP "$pid" 2>/dev/null
         sleep "$((1 + RANDOM % STOP_MAX_S)).$((RANDOM % 10))"
-        kill -CONT "$pid" 2>/dev/null # it may have been killed meanwhile
+        ours "$pid" && kill -CONT "$pid" 2>/dev/null # it may have been killed meanwhile
         pause
     done
 }

@@ -405,6 +405,23 @@ static void node_event(struct world *w, struct proc *p, enum prefill_event_type 
         decode_event(w, p, &(struct decode_event){.type = decode, .msg = m});
 }
 
+static bool prefill_cut(struct world *w, struct proc *p, uint32_t link)
+{
+    if (!p->conns[link] || !p->conns[link]->broke)
+        return false;
+    TRACE(w, "%s: connection %u broke", p->name, p->conns[link]->id);
+    p->conns[link]->broke = false;
+    prefill_event(w, p, &(struct prefill_event){.type = PREFILL_LINK_CUT, .link = link});
+    return true;
+}
+
+static void prefill_on_link(struct world *w, struct proc *p, struct packet *m)
+{
+    if (!prefill_cut(w, p, m->conn->link))
+        prefill_event(w, p, &(struct prefill_event){.type = PREFILL_LINK, .link = m->conn->link,
+                                                    .msg = &m->msg});
+}
+
 /* The one that was heard of longest ago makes room only beyond 256 peers, which no schedule has. */
 static uint32_t decode_peer_of(struct proc *p, struct conn *c)
 {
@@ -452,17 +469,16 @@ void node_message(struct world *w, struct proc *p, struct packet *m)
     else if (m->conn->link == NO_LINK)
         member_message(w, p, &m->msg);
     else
-        prefill_event(w, p, &(struct prefill_event){.type = PREFILL_LINK, .link = m->conn->link,
-                                                    .msg = &m->msg});
+        prefill_on_link(w, p, m);
 }
 
 void node_tick(struct world *w, struct proc *p)
 {
-    if (p->prefill)
-        for (uint32_t i = 0; i < p->n_conns; i++)
-            if (p->conns[i])
-                waiting_flush(w, &p->waiting[i], p->conns[i]);
-    node_event(w, p, PREFILL_TICK, DECODE_TICK, NULL);
+    for (uint32_t i = 0; p->prefill && i < p->n_conns; i++)
+        if (!prefill_cut(w, p, i) && p->conns[i])
+            waiting_flush(w, &p->waiting[i], p->conns[i]);
+    if (p->alive)
+        node_event(w, p, PREFILL_TICK, DECODE_TICK, NULL);
     if (p->alive && p->stop_at && w->now >= p->stop_at)
         node_die(w, p, true);
 }

@@ -14,6 +14,7 @@
 #define SWAP_PAGES 6
 #define PROBES 3         /* clients after the last fault */
 #define QUIET_NS (400 * CLOCK_MS)
+#define PENDING_MAX 100000 /* nothing that is bounded has so many messages under way */
 #define EVENTS_MAX 20000000 /* of a schedule: something spins */
 
 uint64_t draw64(struct world *w)
@@ -287,8 +288,8 @@ static void world_run(struct world *w, int64_t until)
         w->now = e.at;
         if (!event_waits(w, &e))
             event_happens(w, &e);
-        if (w->tally.events > EVENTS_MAX)
-            world_broken(w, "more than %d events", EVENTS_MAX);
+        if (w->tally.events > EVENTS_MAX || w->heap.n > PENDING_MAX)
+            world_broken(w, "%" PRIu64 " events were and %zu are to come", w->tally.events, w->heap.n);
     }
     if (!w->broken[0])
         w->now = until;
