@@ -64,7 +64,9 @@ static uint8_t *kv_row_at(const struct kv_row *r, size_t dim)
  * a memcpy of constant length is a single move. */
 static void kv_copy(uint8_t *to, size_t os, const uint8_t *from, size_t is, size_t bytes, size_t n)
 {
-    if (bytes == 2)
+    if (os == bytes && is == bytes) /* V of most types: a row on both sides */
+        memcpy(to, from, n * bytes);
+    else if (bytes == 2)
         for (size_t i = 0; i < n; i++)
             memcpy(to + i * os, from + i * is, 2);
     else if (bytes == 1)
