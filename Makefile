@@ -12,6 +12,7 @@
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
 #   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
 #                      brings deploy/install-deps.sh build arm; `make ARCH=aarch64 unit` runs in qemu
+#   make bench-kv      moving KV between nodes: GB/s beside memcpy, time to first token (MODEL=, ARGS=)
 #   make bench-goodput requests within latency targets: disaggregated, aggregated (MODEL=, ARGS=)
 #   make install       programs and the default model into $(DESTDIR)$(PREFIX)
 #   make clean         remove build/
@@ -108,14 +109,15 @@ CHECKS  := $(patsubst tests/kernels/%.c,$(BUILD)/tests/%,$(wildcard tests/kernel
 SIM     := $(BUILD)/tests/tandem-sim
 MOCK    := $(BUILD)/tests/tandem-mock
 CHAOS   := $(BUILD)/tests/tandem-streams
+BENCH_KV := $(BUILD)/tests/tandem-bench-kv
 
-.PHONY: all demo check unit lint fuzz sim chaos bench-router bench-kernels bench-goodput install clean help tests
+.PHONY: all demo check unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
-tests: $(TESTS) $(CHECKS) $(SIM) $(MOCK) $(CHAOS)
+tests: $(TESTS) $(CHECKS) $(SIM) $(MOCK) $(CHAOS) $(BENCH_KV)
 fuzz: $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/*.c))
 demo:
 	$(Q)deploy/install-deps.sh build
@@ -138,6 +140,9 @@ bench-router: all $(MOCK)
 	$(Q)bench/mock/router.sh $(BUILD)/bin $(MOCK) native
 bench-kernels: $(CHECKS)
 	$(Q)for b in $(CHECKS); do $$b || exit 1; done
+bench-kv: $(BENCH_KV) all
+	$(Q)$< ttft $(BUILD)/bin/tandem-prefill $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf)
+	$(Q)$< $(ARGS)
 bench-goodput: all
 	$(Q)bench/goodput.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-r 10 -n 100 -p 300 -o 40 -t 500 -g 50)
 install: all
@@ -183,7 +188,8 @@ $(BUILD)/tests/bench_%: $(BUILD)/tests/kernels/bench_%.o $(LIBCOMMON)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(MOCK): $(BUILD)/bench/mock/mock_node.o $(LIBCOMMON)
 $(CHAOS): $(BUILD)/tests/chaos/streams.o $(LIBCOMMON)
-$(MOCK) $(CHAOS):
+$(BENCH_KV): $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/kv/*.c)) $(LIBCOMMON)
+$(MOCK) $(CHAOS) $(BENCH_KV):
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -1,0 +1,337 @@
+#include "bench/kv/path.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kv/kv_wire.h"
+#include "net/credit.h"
+#include "net/sock.h"
+
+#define WINDOW (8u << 20) /* a decode node's default credit_bytes */
+#define BUFFERS 64        /* a prefill node's send buffers */
+
+const char *const path_way_names[] = {"ipc", "tcp", "shared memory", NULL};
+
+/* One buffer on its way. */
+struct parcel {
+    _Atomic(bool) full; /* release by who fills or empties it, acquire by the other */
+    size_t unit, bytes;
+    uint64_t checksum;
+    uint8_t data[MSG_BULK_MAX];
+};
+
+struct run {
+    struct path *path;
+    enum path_way way;
+    struct parcel *parcels; /* [BUFFERS] */
+    struct sock_ctx *ctx;
+    char endpoint[MSG_ENDPOINT_MAX];
+    int64_t start;
+    atomic_bool failed;
+};
+
+int path_open(struct path *p, enum kv_type type, uint32_t layers, uint32_t heads, uint32_t dim,
+              uint32_t n_pages, struct err *e)
+{
+    size_t bytes;
+
+    *p = (struct path){.n_pages = n_pages, .convert = true};
+    kv_layout_init(&p->layout, type, layers, heads, dim);
+    if (!kv_cut_init(&p->cut, &p->layout, type, MSG_BULK_MAX))
+        return err_set(e, ERR_LIMIT, "a KV head of %u values does not fit into %u bytes", dim,
+                       MSG_BULK_MAX);
+    bytes = p->layout.page_bytes * n_pages;
+    p->from = mem_aligned(bytes, 4096);
+    p->to = mem_aligned(bytes, 4096);
+    for (size_t i = 0; i + 8 <= bytes; i += 8) {
+        uint64_t v = rng_u64(1, i) & 0x3fff3fff3fff3fff; /* no NaN in any type */
+
+        memcpy(p->from + i, &v, 8);
+    }
+    memset(p->to, 0, bytes);
+    return 0;
+}
+
+void path_close(struct path *p)
+{
+    mem_free(p->from);
+    mem_free(p->to);
+    *p = (struct path){0};
+}
+
+static size_t unit_bytes(const struct path *p, const struct kv_unit *u)
+{
+    return kv_wire_bytes(&p->layout, p->layout.type, u->head_count, u->n_tokens);
+}
+
+static size_t path_units(const struct path *p)
+{
+    return kv_cut_count(&p->cut, p->n_pages * KV_PAGE_TOKENS);
+}
+
+size_t path_bytes(const struct path *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < path_units(p); i++) {
+        struct kv_unit u = kv_cut_unit(&p->cut, i, p->n_pages * KV_PAGE_TOKENS);
+
+        n += unit_bytes(p, &u);
+    }
+    return n;
+}
+
+/* A unit's canonical bytes and their checksum; bytes of no meaning if the way alone is measured. */
+static void unit_take(const struct path *p, struct parcel *to, size_t unit)
+{
+    struct kv_unit u = kv_cut_unit(&p->cut, unit, p->n_pages * KV_PAGE_TOKENS);
+
+    to->unit = unit;
+    to->bytes = unit_bytes(p, &u);
+    to->checksum = 0;
+    if (!p->convert)
+        return;
+    kv_wire_export(to->data, p->layout.type, &p->layout, p->from + u.page * p->layout.page_bytes,
+                   u.layer, u.head_first, u.head_count, u.n_tokens);
+    to->checksum = hash64(to->data, to->bytes, 0);
+}
+
+static bool unit_put(const struct path *p, size_t unit, const void *data, size_t bytes,
+                     uint64_t checksum)
+{
+    struct kv_unit u = kv_cut_unit(&p->cut, unit, p->n_pages * KV_PAGE_TOKENS);
+
+    if (!p->convert)
+        return true;
+    if (bytes != unit_bytes(p, &u) || hash64(data, bytes, 0) != checksum)
+        return false;
+    kv_wire_import(p->to + u.page * p->layout.page_bytes, &p->layout, data, p->layout.type, u.layer,
+                   u.head_first, u.head_count, u.n_tokens);
+    return true;
+}
+
+static void parcel_release(void *data, void *hint)
+{
+    struct parcel *k = hint;
+
+    (void)data;
+    atomic_store_explicit(&k->full, false, memory_order_release);
+}
+
+/* Until the buffer is as we want it; the other thread may have this processor. */
+static void parcel_await(struct parcel *k, bool full)
+{
+    while (atomic_load_explicit(&k->full, memory_order_acquire) != full)
+        sched_yield();
+}
+
+/* The sender over ZeroMQ: waits for credit as a prefill node does, and gives buffers, not copies. */
+static void send_all(struct run *r)
+{
+    const struct sock_options o = {.kind = SOCK_DEALER, .lane = SOCK_DATA, .identity = "p#1"};
+    struct credit_out credit = {0};
+    struct sock *s;
+    struct msg m;
+
+    if (sock_open(&s, r->ctx, &o, NULL) || sock_connect(s, r->endpoint, NULL)) {
+        atomic_store(&r->failed, true);
+        return;
+    }
+    m = (struct msg){.type = MSG_KV_HELLO, .u.hello = {
+        .protocol = MSG_PROTOCOL, .cluster = "c", .name = "p",
+        .geometry = {r->path->layout.n_layer, r->path->layout.n_kv_head, r->path->layout.head_dim,
+                     KV_PAGE_TOKENS, 0}}};
+    while (sock_send(s, NULL, &m, NULL) == ERR_BUSY)
+        usleep(1000);
+    for (size_t i = 0; i < path_units(r->path) && !atomic_load(&r->failed); i++) {
+        struct parcel *k = &r->parcels[i % BUFFERS];
+        struct kv_unit u = kv_cut_unit(&r->path->cut, i, r->path->n_pages * KV_PAGE_TOKENS);
+
+        while (!credit_out_can_send(&credit, unit_bytes(r->path, &u))) {
+            if (sock_recv(s, NULL, &m, NULL) == 1)
+                credit_out_grant(&credit, m.u.credit.bytes);
+            else
+                sched_yield();
+        }
+        parcel_await(k, false);
+        if (!i)
+            r->start = clock_now();
+        unit_take(r->path, k, i);
+        atomic_store_explicit(&k->full, true, memory_order_relaxed);
+        m = (struct msg){.type = MSG_KV_PAGE, .u.page = {
+            .id = {1, 1}, .layer = u.layer, .page = u.page, .head_first = u.head_first,
+            .head_count = u.head_count, .n_tokens = u.n_tokens, .checksum = k->checksum,
+            .bulk = {k->data, k->bytes, parcel_release, k}}};
+        while (sock_send(s, NULL, &m, NULL) == ERR_BUSY)
+            sched_yield();
+        credit_out_sent(&credit, k->bytes);
+    }
+    for (size_t i = 0; i < BUFFERS; i++)
+        parcel_await(&r->parcels[i], false);
+    sock_close(&s);
+}
+
+/* The sender into shared memory: the buffers are the way. */
+static void share_all(struct run *r)
+{
+    r->start = clock_now();
+    for (size_t i = 0; i < path_units(r->path); i++) {
+        struct parcel *k = &r->parcels[i % BUFFERS];
+
+        parcel_await(k, false);
+        unit_take(r->path, k, i);
+        atomic_store_explicit(&k->full, true, memory_order_release);
+    }
+}
+
+static void *sender(void *arg)
+{
+    struct run *r = arg;
+
+    if (r->way == PATH_SHARED)
+        share_all(r);
+    else
+        send_all(r);
+    return NULL;
+}
+
+static int receive_shared(struct run *r, struct err *e)
+{
+    bool good = true;
+
+    for (size_t i = 0; i < path_units(r->path); i++) {
+        struct parcel *k = &r->parcels[i % BUFFERS];
+
+        parcel_await(k, true);
+        good &= unit_put(r->path, k->unit, k->data, k->bytes, k->checksum);
+        atomic_store_explicit(&k->full, false, memory_order_release);
+    }
+    return good ? 0 : err_set(e, ERR_FORMAT, "a checksum does not fit");
+}
+
+static bool receive_page(struct run *r, struct sock *s, const struct peer *from,
+                         struct credit_in *credit, const struct msg_kv_page *p)
+{
+    struct kv_unit u = {p->layer, p->page, p->head_first, p->head_count, p->n_tokens};
+    struct msg grant = {.type = MSG_KV_CREDIT};
+    size_t unit;
+
+    if (!kv_cut_index(&r->path->cut, &unit, &u, r->path->n_pages * KV_PAGE_TOKENS) ||
+        !credit_in_received(credit, p->bulk.size) ||
+        !unit_put(r->path, unit, p->bulk.data, p->bulk.size, p->checksum))
+        return false;
+    grant.u.credit.bytes = credit_in_consumed(credit, p->bulk.size);
+    if (grant.u.credit.bytes)
+        sock_send(s, from, &grant, NULL); /* a sender that has sent all may be gone */
+    return true;
+}
+
+static int receive_all(struct run *r, struct sock *s, struct err *e)
+{
+    struct credit_in credit;
+    struct peer from;
+    struct msg m;
+    size_t n = 0;
+
+    credit_in_init(&credit, WINDOW);
+    while (n < path_units(r->path)) {
+        struct msg welcome = {.type = MSG_KV_WELCOME, .u.credit.bytes = WINDOW};
+        bool good = true;
+
+        if (atomic_load(&r->failed) || sock_recv(s, &from, &m, NULL) != 1) {
+            if (atomic_load(&r->failed))
+                return err_set(e, ERR_NET, "the sender cannot open its socket");
+            sched_yield();
+            continue;
+        }
+        if (m.type == MSG_KV_HELLO) {
+            sock_send(s, &from, &welcome, NULL);
+        } else {
+            good = m.type == MSG_KV_PAGE && receive_page(r, s, &from, &credit, &m.u.page);
+            n++;
+        }
+        msg_fini(&m);
+        if (!good) {
+            atomic_store(&r->failed, true);
+            return err_set(e, ERR_FORMAT, "unit %zu did not come as it was sent", n);
+        }
+    }
+    return 0;
+}
+
+/* Binds where the sender will connect. */
+static int receiver_open(struct run *r, struct sock **s, char *dir, struct err *e)
+{
+    const struct sock_options o = {.kind = SOCK_ROUTER, .lane = SOCK_DATA};
+    char name[128] = "tcp://127.0.0.1:*";
+    int rc = sock_open(s, r->ctx, &o, e);
+
+    if (!rc && r->way == PATH_IPC) {
+        if (!mkdtemp(dir))
+            return err_set(e, ERR_IO, "cannot make %s", dir);
+        snprintf(name, sizeof(name), "ipc://%s/s", dir);
+    }
+    if (!rc)
+        rc = sock_bind(*s, name, e);
+    if (!rc)
+        snprintf(r->endpoint, sizeof(r->endpoint), "%s", sock_endpoint(*s));
+    return rc;
+}
+
+int path_run(struct path *p, enum path_way way, int64_t *ns, struct err *e)
+{
+    struct run r = {.path = p, .way = way};
+    char dir[] = "/tmp/tandem-bench-XXXXXX";
+    struct sock *s = NULL;
+    pthread_t thread;
+    int rc = 0;
+
+    r.parcels = mem_aligned(BUFFERS * sizeof(*r.parcels), 64);
+    memset(r.parcels, 0, BUFFERS * sizeof(*r.parcels)); /* resident, too */
+    r.ctx = sock_ctx_new();
+    if (way != PATH_SHARED)
+        rc = receiver_open(&r, &s, dir, e);
+    if (!rc && pthread_create(&thread, NULL, sender, &r) != 0)
+        rc = err_set(e, ERR_MEMORY, "the system refuses another thread");
+    if (!rc) {
+        rc = way == PATH_SHARED ? receive_shared(&r, e) : receive_all(&r, s, e);
+        *ns = clock_now() - r.start;
+        pthread_join(thread, NULL);
+    }
+    sock_close(&s);
+    sock_ctx_free(&r.ctx);
+    mem_free(r.parcels);
+    if (way == PATH_IPC)
+        rmdir(dir);
+    return rc;
+}
+
+size_t path_differences(const struct path *p)
+{
+    uint8_t *a = mem_alloc(MSG_BULK_MAX), *b = mem_alloc(MSG_BULK_MAX);
+    size_t n = 0;
+
+    for (size_t i = 0; i < path_units(p); i++) {
+        struct kv_unit u = kv_cut_unit(&p->cut, i, p->n_pages * KV_PAGE_TOKENS);
+        size_t at = u.page * p->layout.page_bytes;
+
+        kv_wire_export(a, p->layout.type, &p->layout, p->from + at, u.layer, u.head_first,
+                       u.head_count, u.n_tokens);
+        kv_wire_export(b, p->layout.type, &p->layout, p->to + at, u.layer, u.head_first,
+                       u.head_count, u.n_tokens);
+        n += memcmp(a, b, unit_bytes(p, &u)) != 0;
+    }
+    mem_free(a);
+    mem_free(b);
+    return n;
+}

@@ -1,0 +1,272 @@
+#include "bench/kv/ttft.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "kv/kv_wire.h"
+#include "net/credit.h"
+#include "net/sock.h"
+
+#define WINDOW (8u << 20)
+#define PATIENCE (600 * CLOCK_S)
+#define ROUNDS_MAX 64
+
+struct bench {
+    char dir[64], nodes[96], kv[96];
+    pid_t pid;
+    struct sock_ctx *ctx;
+    struct sock *router, *decode;
+    struct peer node;
+    struct msg_register reg;
+    struct kv_layout layout;
+    uint8_t *page;  /* where all units go, one over the other */
+    struct credit_in credit;
+    uint64_t request;
+    int64_t sent, token, end; /* of the prompt under way; 0: not yet */
+    int64_t cpu; /* processor time that the node took for it */
+    uint64_t bytes;
+    struct err err;
+    bool bad;
+};
+
+/* Milliseconds of the best and of the middle one. */
+struct times {
+    double ms[ROUNDS_MAX];
+    uint32_t n;
+};
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void node_start(struct bench *b, const char *program, const char *model)
+{
+    char *argv[] = {(char *)program, (char *)"--model", (char *)model, (char *)"--router", b->nodes,
+                    (char *)"--prefix_cache=off", (char *)"--log_level=error", NULL};
+
+    b->pid = fork();
+    if (b->pid == 0) {
+        execv(program, argv);
+        _exit(127);
+    }
+}
+
+static int bench_open(struct bench *b, const char *program, const char *model, struct err *e)
+{
+    const struct sock_options control = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL};
+    const struct sock_options data = {.kind = SOCK_ROUTER, .lane = SOCK_DATA};
+    int rc;
+
+    *b = (struct bench){.dir = "/tmp/tandem-bench-XXXXXX"};
+    if (!mkdtemp(b->dir))
+        return err_set(e, ERR_IO, "cannot make a directory in /tmp");
+    snprintf(b->nodes, sizeof(b->nodes), "ipc://%s/nodes", b->dir);
+    snprintf(b->kv, sizeof(b->kv), "ipc://%s/kv", b->dir);
+    node_start(b, program, model);
+    b->ctx = sock_ctx_new();
+    rc = sock_open(&b->router, b->ctx, &control, e);
+    if (!rc)
+        rc = sock_bind(b->router, b->nodes, e);
+    if (!rc)
+        rc = sock_open(&b->decode, b->ctx, &data, e);
+    return rc ? rc : sock_bind(b->decode, b->kv, e);
+}
+
+static void bench_close(struct bench *b)
+{
+    if (b->pid > 0) {
+        kill(b->pid, SIGKILL);
+        waitpid(b->pid, NULL, 0);
+    }
+    sock_close(&b->router);
+    sock_close(&b->decode);
+    if (b->ctx)
+        sock_ctx_free(&b->ctx);
+    mem_free(b->page);
+    rmdir(b->dir);
+}
+
+static void on_page(struct bench *b, const struct peer *from, const struct msg_kv_page *p)
+{
+    struct msg m = {.type = MSG_KV_CREDIT};
+
+    if (p->layer >= b->layout.n_layer || p->head_first + p->head_count > b->layout.n_kv_head ||
+        p->n_tokens > KV_PAGE_TOKENS ||
+        p->bulk.size != kv_wire_bytes(&b->layout, b->layout.type, p->head_count, p->n_tokens) ||
+        hash64(p->bulk.data, p->bulk.size, 0) != p->checksum ||
+        !credit_in_received(&b->credit, p->bulk.size)) {
+        b->bad = true;
+        err_set(&b->err, ERR_FORMAT, "page %u of layer %u came spoiled", p->page, p->layer);
+        return;
+    }
+    kv_wire_import(b->page, &b->layout, p->bulk.data, b->layout.type, p->layer, p->head_first,
+                   p->head_count, p->n_tokens);
+    b->bytes += p->bulk.size;
+    m.u.credit.bytes = credit_in_consumed(&b->credit, p->bulk.size);
+    if (m.u.credit.bytes)
+        sock_send(b->decode, from, &m, NULL);
+}
+
+static void on_decode(struct bench *b, const struct peer *from, const struct msg *m)
+{
+    struct msg welcome = {.type = MSG_KV_WELCOME, .u.credit.bytes = WINDOW};
+    struct msg done = {.type = MSG_KV_DONE, .u.cancel.id = {b->request, 1}};
+
+    if (m->type == MSG_KV_HELLO) {
+        credit_in_init(&b->credit, WINDOW);
+        sock_send(b->decode, from, &welcome, NULL);
+    } else if (m->type == MSG_KV_PAGE) {
+        on_page(b, from, &m->u.page);
+    } else if (m->type == MSG_KV_END) {
+        b->end = clock_now();
+        sock_send(b->decode, from, &done, NULL);
+    }
+}
+
+static void on_router(struct bench *b, const struct peer *from, const struct msg *m)
+{
+    struct msg answer = {.type = MSG_REGISTERED, .u.registered = {1000, 600000}};
+    const struct kv_geometry *g = &m->u.reg.geometry;
+
+    if (m->type == MSG_REGISTER) {
+        b->node = *from;
+        b->reg = m->u.reg;
+        kv_layout_init(&b->layout, (enum kv_type)g->wire_type, g->n_layer, g->n_kv_head, g->head_dim);
+        if (!b->page)
+            b->page = mem_aligned(b->layout.page_bytes, 64);
+        sock_send(b->router, from, &answer, NULL);
+    } else if (m->type == MSG_PREFILL_TOKEN) {
+        b->token = clock_now();
+    } else if (m->type == MSG_PREFILL_FAILED) {
+        b->bad = true;
+        err_set(&b->err, ERR_PEER, "the prefill node failed: %s", m->u.failed.text);
+    }
+}
+
+/* Takes what came, or sleeps until something does. */
+static int serve(struct bench *b, int64_t give_up, struct err *e)
+{
+    struct pollfd fds[2] = {{.fd = sock_fd(b->router), .events = POLLIN},
+                            {.fd = sock_fd(b->decode), .events = POLLIN}};
+    struct peer from;
+    struct msg m;
+
+    while (sock_recv(b->router, &from, &m, NULL) == 1) {
+        on_router(b, &from, &m);
+        msg_fini(&m);
+    }
+    for (int i = 0; i < 32 && sock_recv(b->decode, &from, &m, NULL) == 1; i++) {
+        on_decode(b, &from, &m);
+        msg_fini(&m);
+    }
+    if (b->bad) {
+        *e = b->err;
+        return e->code;
+    }
+    if (clock_now() > give_up || waitpid(b->pid, NULL, WNOHANG) == b->pid)
+        return err_set(e, ERR_TIMEOUT, "the prefill node did not answer, or ended");
+    if (!sock_readable(b->router) && !sock_readable(b->decode))
+        poll(fds, 2, 5);
+    return 0;
+}
+
+/* Processor time of the node so far, all threads. */
+static int64_t node_cpu(const struct bench *b)
+{
+    struct timespec t = {0};
+    clockid_t clock;
+
+    if (clock_getcpuclockid(b->pid, &clock) == 0)
+        clock_gettime(clock, &t);
+    return t.tv_sec * CLOCK_S + t.tv_nsec;
+}
+
+/* One prompt from the job to KV_END. */
+static int prompt(struct bench *b, uint32_t n, uint32_t skip, struct err *e)
+{
+    struct msg m = {.type = MSG_PREFILL_JOB,
+                    .u.job = {.id = {++b->request, 1}, .n_tokens = n, .max_new = 9,
+                              .skip_tokens = skip, .sampling = {.top_p = 1}, .decode_name = "d"}};
+    int rc = 0;
+
+    snprintf(m.u.job.kv_endpoint, sizeof(m.u.job.kv_endpoint), "%s", b->kv);
+    m.u.job.tokens = mem_calloc(n, sizeof(uint32_t));
+    for (uint32_t i = 0; i < n; i++)
+        m.u.job.tokens[i] = 3 + i * 7 % 97;
+    b->token = b->end = 0;
+    b->bytes = 0;
+    b->cpu = node_cpu(b);
+    b->sent = clock_now();
+    if (sock_send(b->router, &b->node, &m, NULL)) {
+        msg_fini(&m);
+        return err_set(e, ERR_PEER, "the prefill node is not there");
+    }
+    while (!rc && !(b->token && b->end))
+        rc = serve(b, b->sent + PATIENCE, e);
+    b->cpu = node_cpu(b) - b->cpu;
+    return rc;
+}
+
+static void times_add(struct times *t, int64_t ns) { t->ms[t->n++] = (double)ns / 1e6; }
+
+static void report(const char *name, struct times *t)
+{
+    qsort(t->ms, t->n, sizeof(*t->ms), by_value);
+    printf("%-34s %10.2f %10.2f\n", name, t->ms[0], t->ms[t->n / 2]);
+}
+
+/* Percent by which the best, or the middle one, of a is more than that of b. */
+static double times_added(const struct times *a, const struct times *b, bool middle)
+{
+    return 100 * (a->ms[middle ? a->n / 2 : 0] / b->ms[middle ? b->n / 2 : 0] - 1);
+}
+
+int ttft_run(const char *program, const char *model, uint32_t n, uint32_t rounds, struct err *e)
+{
+    struct times all = {.n = 0}, none = {.n = 0}, tail = {.n = 0}, cpu[2] = {{.n = 0}};
+    struct bench b;
+    int rc = bench_open(&b, program, model, e);
+    uint64_t bytes = 0;
+
+    for (int64_t start = clock_now(); !rc && !b.node.n;)
+        rc = serve(&b, start + PATIENCE, e);
+    n = u32_min(n, b.node.n ? b.reg.ctx_max - 16 : n);
+    if (!rc)
+        rc = prompt(&b, n, 0, e); /* warms up */
+    for (uint32_t r = 0; !rc && r < u32_min(rounds, ROUNDS_MAX); r++) {
+        rc = prompt(&b, n, 0, e);
+        times_add(&all, b.token - b.sent);
+        times_add(&tail, b.end - b.token);
+        times_add(&cpu[1], b.cpu);
+        bytes = b.bytes;
+        if (!rc)
+            rc = prompt(&b, n, (n - 1) / KV_PAGE_TOKENS * KV_PAGE_TOKENS, e);
+        times_add(&none, b.token - b.sent);
+        times_add(&cpu[0], b.cpu);
+    }
+    bench_close(&b);
+    if (rc)
+        return rc;
+    printf("%u tokens, %.1f MiB of KV            best ms  median ms\n", n, (double)bytes / 0x1p20);
+    report("TTFT, KV not shipped", &none);
+    report("TTFT, KV shipped meanwhile", &all);
+    report("from the first token to KV_END", &tail);
+    report("processor time, KV not shipped", &cpu[0]);
+    report("processor time, KV shipped", &cpu[1]);
+    printf("added by shipping: TTFT %+.1f %% of the best, %+.1f %% of the median; processor time %+.1f %%, "
+           "%+.1f %%\n", times_added(&all, &none, false), times_added(&all, &none, true),
+           times_added(&cpu[1], &cpu[0], false), times_added(&cpu[1], &cpu[0], true));
+    return 0;
+}
