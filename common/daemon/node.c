@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/ranges.h"
+#include "engine/cost.h"
 #include "host/topo.h"
 #include "kv/kv_wire.h"
 
@@ -133,6 +134,25 @@ void node_close(struct node *n)
     kv_pool_close(&n->pool);
 }
 
+/* What a pass costs here and what the machine gives; medians, since the best rarely lasts. */
+static void node_register_rates(const struct node *n, struct msg_register *reg)
+{
+    const struct engine *en = compute_engine(n->compute);
+    const struct roofline *r = compute_roofline(n->compute);
+    enum roof roof = cost_roof(en);
+    struct cost row;
+
+    /* what tiles reach while they are fed, not on registers */
+    if (roof == ROOF_AMX_BF16 || roof == ROOF_AMX_INT8)
+        roof = roof == ROOF_AMX_BF16 ? ROOF_AMX_BF16_L1 : ROOF_AMX_INT8_L1;
+    cost_row(&row, en);
+    reg->weight_bytes = (uint64_t)row.bytes;
+    reg->flops_token = (uint64_t)row.flops;
+    reg->kv_token_bytes = n->layout.page_bytes / KV_PAGE_TOKENS;
+    reg->read_bytes_s = (uint64_t)r->rate[ROOF_READ].median;
+    reg->flops_s = (uint64_t)r->rate[roof].median;
+}
+
 void node_register(const struct node *n, const struct node_options *o, struct msg_register *reg)
 {
     reg->protocol = MSG_PROTOCOL;
@@ -149,6 +169,10 @@ void node_register(const struct node *n, const struct node_options *o, struct ms
     reg->domain = o->domain < 0 ? 0 : (uint32_t)o->domain;
     reg->pid = (int32_t)getpid();
     reg->change_role = o->change_role;
+    if (gethostname(reg->host, sizeof(reg->host)))
+        reg->host[0] = '\0';
+    reg->host[sizeof(reg->host) - 1] = '\0'; /* a long name may come without an end */
+    node_register_rates(n, reg);
 }
 
 void node_joined(struct node *n)

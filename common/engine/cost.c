@@ -99,6 +99,16 @@ void cost_add(struct cost *c, const struct engine *en, const struct batch *b)
     c->bytes += wanted > 0 ? (double)panels_bytes(&m->output) : 0;
 }
 
+void cost_row(struct cost *c, const struct engine *en)
+{
+    const struct model *m = &en->model;
+
+    *c = (struct cost){0};
+    for (uint32_t i = 0; i < m->hp.n_layer; i++)
+        layer_cost(c, en, &m->layers[i], 1, 1);
+    c->bytes += (double)panels_bytes(&m->output);
+}
+
 struct tally {
     size_t bytes[DTYPE_LIMIT];
 };

@@ -18,6 +18,10 @@ struct cost {
 /* Adds the pass's cost to c. The rows of a sequence stand together. */
 void cost_add(struct cost *c, const struct engine *en, const struct batch *b);
 
+/* One row: the FLOPs of a prompt's row, its attention and the output matrix left out, and the weight
+ * bytes that a decode step of one sequence reads. */
+void cost_row(struct cost *c, const struct engine *en);
+
 /* Appends the types of the matrices, those with most bytes first: "Q4_0+Q8_0". */
 void cost_types(struct str *out, const struct engine *en);
 
