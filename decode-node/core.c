@@ -124,3 +124,8 @@ bool decode_core_idle(const struct decode_core *d)
 
 void decode_core_drain(struct decode_core *d) { d->draining = true; }
 
+bool decode_core_drained(const struct decode_core *d)
+{
+    return d->draining && decode_core_idle(d);
+}
+

@@ -105,6 +105,8 @@ void decode_core_stats(const struct decode_core *core, struct decode_stats *out)
 bool decode_core_idle(const struct decode_core *core);
 /* From now on RESERVE is refused; what runs goes on. */
 void decode_core_drain(struct decode_core *core);
+/* Draining, told by a signal or by DRAIN, and idle: the node may leave. */
+bool decode_core_drained(const struct decode_core *core);
 /* The peer has no stream here: its handle may be reused. */
 bool decode_core_peer_idle(const struct decode_core *core, uint32_t peer);
 

@@ -280,7 +280,7 @@ static void decode_on_tick(void *ctx)
     struct decode *d = ctx;
 
     decode_event(d, &(struct decode_event){.type = DECODE_TICK});
-    if (d->stop_at && clock_now() >= d->stop_at)
+    if (decode_core_drained(d->core) || (d->stop_at && clock_now() >= d->stop_at))
         loop_stop(d->loop);
 }
 

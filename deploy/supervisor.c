@@ -88,6 +88,8 @@ static void supervise_death(struct supervise *s, struct child *c, int status, in
 
     child_status_text(status, &how);
     child_ended(c, now);
+    if (s->state == RUNNING && WIFEXITED(status) && !WEXITSTATUS(status))
+        c->leaving = true; /* as it was told: drained, or by a signal */
     if (s->state == STARTING) {
         str_addf(&why, "%s ended at start, %s: ", c->process.name, str_text(&how));
         child_last_words(c->process.name, s->dir->path, &why);

@@ -142,3 +142,8 @@ void prefill_core_stats(const struct prefill_core *p, struct prefill_stats *out)
 bool prefill_core_idle(const struct prefill_core *p) { return !p->jobs.n_order && !p->n_spans; }
 
 void prefill_core_drain(struct prefill_core *p) { p->draining = true; }
+
+bool prefill_core_drained(const struct prefill_core *p)
+{
+    return p->draining && prefill_core_idle(p);
+}

@@ -102,5 +102,7 @@ void prefill_core_stats(const struct prefill_core *core, struct prefill_stats *o
 bool prefill_core_idle(const struct prefill_core *core);
 /* From now on jobs are refused; what is here goes on. */
 void prefill_core_drain(struct prefill_core *core);
+/* Draining, told by a signal or by DRAIN, and idle: the node may leave. */
+bool prefill_core_drained(const struct prefill_core *core);
 
 #endif

@@ -353,7 +353,7 @@ static void prefill_on_tick(void *ctx)
         if (!prefill_cut(p, i) && p->links[i].sock)
             outbox_flush(&p->links[i].outbox, p->links[i].sock);
     prefill_event(p, &(struct prefill_event){.type = PREFILL_TICK});
-    if (p->stop_at && clock_now() >= p->stop_at)
+    if (prefill_core_drained(p->core) || (p->stop_at && clock_now() >= p->stop_at))
         loop_stop(p->loop);
 }
 
