@@ -28,24 +28,38 @@ int api_cluster(json_t **reply, const char *url, struct err *e)
     return rc;
 }
 
+int api_call(json_t **reply, const char *url, const char *method, const char *path,
+             const json_t *body, struct err *e)
+{
+    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    struct str got = {0};
+    json_error_t where;
+    int status = 0;
+    int rc = http_fetch(&status, &got, method, url, path, text, API_TIMEOUT_MS, e);
+
+    free(text); /* jansson's own */
+    *reply = rc ? NULL : json_loadb(str_text(&got), got.len, 0, &where);
+    str_fini(&got);
+    if (!rc && status != 200)
+        rc = err_set(e, status == 404 ? ERR_NOT_FOUND : ERR_PEER, "%s",
+                     api_error(*reply) ? api_error(*reply) : "the router refused, without a reason");
+    else if (!rc && !json_is_object(*reply))
+        rc = err_set(e, ERR_FORMAT, "%s%s: the reply is not a JSON object", url, path);
+    if (rc) {
+        json_decref(*reply);
+        *reply = NULL;
+    }
+    return rc;
+}
+
 int api_drain(const char *url, const char *node, struct err *e)
 {
     json_t *request = json_pack("{s:s}", "node", node), *reply;
-    char *text = json_dumps(request, JSON_COMPACT);
-    struct str body = {0};
-    int status = 0;
-    int rc = http_fetch(&status, &body, "POST", url, "/tandem/drain", text, API_TIMEOUT_MS, e);
+    int rc = api_call(&reply, url, "POST", "/tandem/drain", request, e);
 
-    if (!rc && status != 200) {
-        reply = json_loadb(str_text(&body), body.len, 0, NULL);
-        rc = err_set(e, ERR_PEER, "%s: %s", node,
-                     api_error(reply) ? api_error(reply) : "the router does not drain it");
-        json_decref(reply);
-    }
-    str_fini(&body);
-    free(text); /* jansson's own */
     json_decref(request);
-    return rc;
+    json_decref(reply);
+    return rc ? err_wrap(e, "%s", node) : 0;
 }
 
 bool api_ready(const char *url, pid_t supervisor, size_t n_nodes)

@@ -14,6 +14,11 @@
  * *reply is owned by the caller (json_decref), NULL on failure; its members are not checked. */
 int api_cluster(json_t **reply, const char *url, struct err *e);
 
+/* One call with a JSON body (NULL: none), answered in JSON. An error status is ERR_PEER (404:
+ * ERR_NOT_FOUND) with the router's own sentence. *reply as above. */
+int api_call(json_t **reply, const char *url, const char *method, const char *path,
+             const json_t *body, struct err *e);
+
 /* GET /ready says yes, and n_nodes nodes are registered that belong to the supervisor's session. So
  * the router of another cluster, which may have the port, is not taken for ours. */
 bool api_ready(const char *url, pid_t supervisor, size_t n_nodes);

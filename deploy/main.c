@@ -19,6 +19,8 @@ static const struct subcommand {
     {"up", cmd_up, "FILE", "start the cluster that FILE describes"},
     {"down", cmd_down, "[FILE|CLUSTER]", "end it, leaving nothing behind"},
     {"status", cmd_status, "[FILE|CLUSTER]", "show its nodes and what they do"},
+    {"drain", cmd_drain, "[FILE|CLUSTER] NODE", "let a node finish its streams and leave"},
+    {"explain", cmd_explain, "[FILE|CLUSTER] ID", "show why a request went where it went"},
     {"run", cmd_run, "[FILE|CLUSTER] PROMPT", "send one prompt and stream the answer; -i to chat"},
     {"scale", cmd_scale, "[FILE|CLUSTER] KIND=N", "add or drain nodes while it serves"},
     {"plan", cmd_plan, "FILE", "show what `up` would start, and where"},

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "router/openai.h"
@@ -18,6 +19,7 @@ struct completion {
     struct http_conn *conn;
     struct openai_head head;
     char id[32];
+    uint64_t number; /* in id */
     bool stream, include_usage, return_ids, timings;
     bool open; /* the head of the stream was sent */
     struct str fields;
@@ -76,16 +78,23 @@ static void completion_on_text(struct generation *g, const struct str *text, uin
 
 static void completion_served(struct completion *c, const struct generation_end *end)
 {
-    const struct openai_usage usage = {c->gen.n_prompt, c->gen.n_tokens};
+    const struct router_stats *s = end->stats;
+    const struct openai_usage usage = {c->gen.n_prompt, c->gen.n_tokens, s->cached_tokens};
     const struct openai_timings timings = {
         .ttft_ms = generation_ttft_ms(&c->gen),
         .tpot_ms = generation_tpot_ms(&c->gen),
-        .prefill_queue_ms = clock_ms(end->stats->queue_ns),
-        .prefill_ms = clock_ms(end->stats->prefill_ns),
-        .kv_bytes = end->stats->kv_bytes,
-        .restarts = end->stats->restarts,
-        .prefill_node = end->stats->prefill,
-        .decode_node = end->stats->decode,
+        .router_queue_ms = clock_ms(s->wait_ns),
+        .prefill_queue_ms = clock_ms(s->queue_ns),
+        .prefill_ms = clock_ms(s->prefill_ns),
+        .handoff_ms = clock_ms(s->handoff_ns),
+        .decode_queue_ms = clock_ms(s->decode_queue_ns),
+        .decode_ms = clock_ms(s->decode_ns),
+        .kv_bytes = s->kv_bytes,
+        .restarts = s->restarts,
+        .cached_tokens = s->cached_tokens,
+        .local = s->local,
+        .prefill_node = s->prefill,
+        .decode_node = s->decode,
     };
     const struct openai_timings *t = c->timings ? &timings : NULL;
     const char *reason = finish_text(end->finish);
@@ -223,8 +232,9 @@ static struct completion *completion_new(struct router *r, struct http_conn *con
     generation_init(&c->gen, &completion_ops,
                     req->kind == API_CHAT ? METRICS_CHAT : METRICS_COMPLETIONS, r->model.vocab,
                     req->ignore_eos, req->stops, req->n_stops, now);
+    c->number = rng_u64(~r->boot, r->next_client + 1);
     snprintf(c->id, sizeof(c->id), "%s-%016" PRIx64, req->kind == API_CHAT ? "chatcmpl" : "cmpl",
-             rng_u64(~r->boot, r->next_client + 1));
+             c->number);
     c->router = r;
     c->conn = conn;
     c->head = (struct openai_head){req->kind, c->id, r->model.name, (int64_t)time(NULL)};
@@ -246,6 +256,14 @@ static void completions_refuse(struct router *r, struct http_conn *conn, enum ap
     serve_fields(r, conn, NULL, &fields);
     serve_error(conn, &fields, e, 0);
     str_fini(&fields);
+}
+
+/* By the x-request-id that the client gave, too. */
+static uint64_t completion_alias(const struct http_conn *conn)
+{
+    struct http_text given = http_head_get(http_conn_head(conn), "x-request-id");
+
+    return given.n ? hash64(given.s, given.n, 0) : 0;
 }
 
 void completions_request(struct router *r, struct http_conn *conn, enum api_kind kind)
@@ -272,7 +290,8 @@ void completions_request(struct router *r, struct http_conn *conn, enum api_kind
                               .n_tokens = (uint32_t)prompt.n,
                               .max_new = req.max_tokens,
                               .sampling = req.sampling,
-                              .has_seed = req.has_seed};
+                              .has_seed = req.has_seed,
+                              .ids = {c->number, completion_alias(conn)}};
     if (!req.has_max_tokens && kind == API_COMPLETION)
         job.default_new = API_COMPLETION_TOKENS;
     api_request_fini(&req);

@@ -46,6 +46,7 @@ void router_core_free(struct router_core **core)
         session_free(s);
     map_fini(&c->by_request);
     map_fini(&c->by_client);
+    explain_fini(&c->explain);
     node_table_fini(&c->nodes);
     mem_free(c);
     *core = NULL;
@@ -123,10 +124,11 @@ static void core_submit(struct router_core *c, const struct router_submit *submi
     c->counters.submitted++;
     if (core_admit_fails(c, submit))
         return;
-    s = session_new(submit, c->next_request++, c->now);
+    s = session_new(submit, c->next_request++, c->config.salt, c->now);
     map_put(&c->by_request, s->id.request, s);
     map_put(&c->by_client, s->client, s);
     session_queue_add(&c->queue, s);
+    c->room = true;
 }
 
 static void core_cancel(struct router_core *c, uint64_t client)
@@ -191,6 +193,19 @@ static void core_check_nodes(struct router_core *c)
     }
 }
 
+static void core_drain(struct router_core *c, uint64_t handle)
+{
+    struct node *node = node_table_get(&c->nodes, handle);
+    struct msg m = {.type = MSG_DRAIN};
+
+    if (!node || node->state == NODE_WAITING)
+        return;
+    node->drained = true;
+    node->state = NODE_DRAINING;
+    action_send(c, node, &m);
+    action_note(c, LOG_INFO, "node=%s running=%u is told to drain", node->reg.name, node->running);
+}
+
 void router_step(struct router_core *c, const struct router_event *event, int64_t now,
                  struct router_actions *out)
 {
@@ -217,9 +232,13 @@ void router_step(struct router_core *c, const struct router_event *event, int64_
         core_check_nodes(c);
         core_check_reserves(c);
         core_expire(c);
+        c->room = true; /* a node that was held back may be open again */
+        break;
+    case ROUTER_DRAIN:
+        core_drain(c, event->node);
         break;
     }
-    stream_place_all(c);
+    place_all(c);
     c->out = NULL;
 }
 
@@ -238,6 +257,29 @@ const struct node *router_core_node(const struct router_core *c, size_t i)
 {
     ASSERT(i < c->nodes.n);
     return c->nodes.items[i];
+}
+
+const struct node *router_core_node_named(const struct router_core *c, const char *name)
+{
+    return node_table_named(&c->nodes, name);
+}
+
+bool router_core_explain(const struct router_core *c, uint64_t id, struct str *out)
+{
+    const struct explain_entry *entry = NULL;
+    const struct session *s;
+    size_t iter = 0;
+
+    while (!entry && (s = map_next(&c->by_request, &iter))) {
+        s->explain->stats = s->stats;
+        if (explain_is(s->explain, id))
+            entry = s->explain;
+    }
+    if (!entry)
+        entry = explain_find(&c->explain, id);
+    if (entry)
+        explain_json(&c->explain, entry, out);
+    return entry != NULL;
 }
 
 bool router_core_ready(const struct router_core *c)

@@ -8,7 +8,7 @@
  *      v
  *   QUEUED <---------------------------------------------------------------------+
  *      |  \__ queue deadline: core_expire (core.c) -> FAIL 503                   |
- *      | a pair has room: stream_place sends RESERVE                             |
+ *      | there is room: place_one (place.c) sends RESERVE                        |
  *      v                                                                         |
  *   RESERVING -- RESERVE_REFUSED, retry: stream_refused, not counted ----------->|
  *      |                                                                         |
@@ -35,6 +35,7 @@
 #ifndef TANDEM_ROUTER_CORE_H
 #define TANDEM_ROUTER_CORE_H
 
+#include "base/str.h"
 #include "daemon/options.h"
 #include "router/event.h"
 #include "router/nodes.h"
@@ -45,6 +46,8 @@
 struct router_config {
     struct node_expect expect; /* what a node must have in common with us */
     enum router_mode mode;
+    uint64_t salt;             /* of the cluster: of prefix names */
+    uint32_t slo_ttft_ms, slo_tpot_ms; /* targets; 0: none */
     uint32_t heartbeat_ms, dead_ms;
     uint32_t queue_max;         /* requests waiting */
     uint32_t queue_deadline_ms; /* longest wait for a pair of nodes */
@@ -57,6 +60,8 @@ struct router_counters { /* since start */
     uint64_t restarts, reserve_refused, stale_messages, protocol_faults;
     uint64_t nodes_registered, nodes_refused, nodes_lost;
     uint64_t placed[SCHEDULE_RUNGS];
+    uint64_t prefix_hits, prefix_hit_tokens; /* placements where a cache was expected to help */
+    uint64_t cached_tokens;                  /* prompt tokens that caches did save */
 };
 
 struct router_core;
@@ -76,6 +81,11 @@ uint32_t router_core_queued(const struct router_core *core);
 uint32_t router_core_running(const struct router_core *core); /* placed on a pair of nodes */
 size_t router_core_node_count(const struct router_core *core);
 const struct node *router_core_node(const struct router_core *core, size_t i);
+/* The node of that name that is not waiting; NULL: none. */
+const struct node *router_core_node_named(const struct router_core *core, const char *name);
+/* Appends as JSON why the request with that id or number went where it went. False: it is not known,
+ * or is not among the last EXPLAIN_KEPT that ended. */
+bool router_core_explain(const struct router_core *core, uint64_t id, struct str *out);
 /* What the mode needs is registered: a decode node, and in mode disaggregated a prefill node. */
 bool router_core_ready(const struct router_core *core);
 /* The longest sequence that the nodes can hold; if not ready, the model's own context. */

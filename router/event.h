@@ -17,6 +17,9 @@ struct router_submit {
     struct sampling sampling;
     uint32_t n_stop_tokens;
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
+    char tenant[MSG_NAME_MAX]; /* "": nobody's */
+    uint32_t priority;         /* 0 first, at most MSG_PRIORITY_MAX */
+    uint64_t ids[2];           /* by which the client may ask about it; 0: none */
 };
 
 enum router_event_type {
@@ -24,25 +27,30 @@ enum router_event_type {
     ROUTER_CANCEL, /* the client has gone, or has enough; unknown handles are no error */
     ROUTER_MSG,    /* from a node, or from something that claims to be one */
     ROUTER_LOST,   /* the connection to a node is gone */
+    ROUTER_DRAIN,  /* the node is to finish what it has and leave; unknown handles are no error */
     ROUTER_TICK,   /* time passes; several times a heartbeat */
 };
 struct router_event {
     enum router_event_type type;
     struct router_submit submit;
     uint64_t client; /* CANCEL */
-    uint64_t node;   /* MSG, LOST: the shell's handle of the peer, not 0 */
+    uint64_t node;   /* MSG, LOST, DRAIN: the shell's handle of the peer, not 0 */
     struct msg *msg; /* MSG: borrowed */
 };
 
-/* What is known about a request when it ends. */
+/* What is known about a request when it ends. Times are of the last attempt, but for wait_ns. */
 struct router_stats {
     uint64_t request; /* its number, as the nodes know it; 0: it never got one */
     uint32_t prompt_tokens, output_tokens, restarts;
-    int64_t wait_ns;    /* submit to the first reservation */
-    int64_t queue_ns;   /* in the queue of the node that computed the prompt; of the last attempt */
-    int64_t prefill_ns; /* computing; of the last attempt */
-    uint64_t kv_bytes;  /* shipped; 0 if the stream was cut before the decode node said */
-    bool local;         /* the decode node computed the prompt: prefill is its name too */
+    uint32_t cached_tokens;  /* of the prompt, that a prefix cache saved in the first attempt */
+    int64_t wait_ns;         /* submit to the first reservation */
+    int64_t queue_ns;        /* in the queue of the node that computed the prompt */
+    int64_t prefill_ns;      /* computing it */
+    int64_t handoff_ns;      /* first token to the decode node's first, less the next and its step */
+    int64_t decode_queue_ns; /* from the last page to the stream's first row */
+    int64_t decode_ns;       /* from the decode node's first tokens to the end */
+    uint64_t kv_bytes;       /* shipped; 0 if the stream was cut before the decode node said */
+    bool local;              /* the decode node computed the prompt: prefill is its name too */
     char prefill[MSG_NAME_MAX], decode[MSG_NAME_MAX];
 };
 

@@ -38,6 +38,7 @@ static void inbox_welcome(struct router_core *c, struct node *node)
     char tiers[MSG_TEXT_MAX / 2];
 
     node->state = NODE_UP;
+    c->room = true;
     link_init(&node->link, c->now, c->config.heartbeat_ms, c->config.dead_ms);
     m.u.registered.heartbeat_ms = c->config.heartbeat_ms;
     m.u.registered.dead_ms = c->config.dead_ms;
@@ -128,6 +129,7 @@ static void inbox_register_again(struct router_core *c, struct node *node,
         return;
     inbox_restart_streams(c, node, true, "a node registered anew");
     node->reg = *reg;
+    prefix_index_reset(&node->prefix, &c->nodes.prefix_blocks);
     inbox_welcome(c, node);
 }
 
@@ -190,8 +192,25 @@ static void inbox_heartbeat(struct router_core *c, struct node *node, const stru
         return;
     if (m->draining && node->state == NODE_UP)
         action_note(c, LOG_INFO, "node=%s running=%u drains", node->reg.name, m->running);
-    node->state = m->draining ? NODE_DRAINING : NODE_UP;
+    node->state = m->draining || node->drained ? NODE_DRAINING : NODE_UP;
+    /* steps with rows of prompts say nothing about those without */
+    if (node->reg.role == ROLE_DECODE && node->running && !m->queued_tokens)
+        cost_saw_step(&node->cost, node->running, (double)node->kv_tokens, (int64_t)m->step_ns,
+                      c->now);
+    c->room = true;
     inbox_refuse_waiting(c, node);
+}
+
+static void inbox_prefix(struct router_core *c, struct node *node, const struct msg_prefix *m)
+{
+    uint32_t *total = &c->nodes.prefix_blocks;
+
+    if (m->reset)
+        prefix_index_reset(&node->prefix, total);
+    for (uint32_t i = 0; i < m->n_removed; i++)
+        prefix_index_remove(&node->prefix, m->removed[i], total);
+    for (uint32_t i = 0; i < m->n_added; i++)
+        prefix_index_add(&node->prefix, m->added[i], total);
 }
 
 static void inbox_fault(struct router_core *c, const struct node *node, const struct msg *m,
@@ -324,6 +343,8 @@ void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
         inbox_lost(c, node, m->u.text.text[0] ? m->u.text.text : "it said BYE");
     else if (node->state == NODE_WAITING)
         inbox_fault(c, node, m, "it is not registered yet");
+    else if (m->type == MSG_PREFIX_REPORT)
+        inbox_prefix(c, node, &m->u.prefix);
     else if (m->type == MSG_PREFILL_TOKEN && node->reg.role == ROLE_PREFILL)
         inbox_first(c, node, m);
     else if (m->type == MSG_RESERVED && node->reg.role == ROLE_DECODE)

@@ -151,7 +151,9 @@ static void native_generate(struct native *n, const struct peer *from,
                                        .n_tokens = (uint32_t)prompt.n,
                                        .max_new = g->max_tokens,
                                        .sampling = g->sampling,
-                                       .has_seed = g->has_seed});
+                                       .has_seed = g->has_seed,
+                                       .tenant = g->tenant,
+                                       .priority = g->priority});
 }
 
 static void native_cancel(struct native *n, const struct peer *from, uint64_t tag)

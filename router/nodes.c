@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
 
@@ -12,18 +13,17 @@ const char *const node_state_names[] = {"waiting", "ready", "draining"};
 
 void node_table_fini(struct node_table *t)
 {
-    for (size_t i = 0; i < t->n; i++)
+    for (size_t i = 0; i < t->n; i++) {
+        prefix_index_fini(&t->items[i]->prefix);
         mem_free(t->items[i]);
+    }
     t->n = 0;
+    map_fini(&t->by_handle);
 }
 
 struct node *node_table_get(const struct node_table *t, uint64_t handle)
 {
-    for (size_t i = 0; i < t->n; i++) {
-        if (t->items[i]->handle == handle)
-            return t->items[i];
-    }
-    return NULL;
+    return map_get(&t->by_handle, handle);
 }
 
 struct node *node_table_named(const struct node_table *t, const char *name)
@@ -43,7 +43,9 @@ struct node *node_table_add(struct node_table *t, uint64_t handle, const struct 
     node->handle = handle;
     node->reg = *reg;
     node->beat.pages_free = node->beat.pages_total = reg->pages_total;
+    cost_model_init(&node->cost, reg);
     t->items[t->n++] = node;
+    map_put(&t->by_handle, handle, node);
     return node;
 }
 
@@ -57,6 +59,8 @@ void node_table_remove(struct node_table *t, struct node *node)
     /* keeps the order of registration: what people see in the status table */
     for (t->n--; i < t->n; i++)
         t->items[i] = t->items[i + 1];
+    map_del(&t->by_handle, node->handle);
+    prefix_index_reset(&node->prefix, &t->prefix_blocks);
     mem_free(node);
 }
 
@@ -65,10 +69,11 @@ size_t node_table_snapshot(struct node_table *t, int64_t now)
     size_t n = 0;
 
     for (size_t i = 0; i < t->n; i++) {
-        const struct node *node = t->items[i];
+        struct node *node = t->items[i];
 
         if (node->state == NODE_WAITING)
             continue;
+        t->snapshot_of[n] = node;
         t->snapshot[n++] = (struct schedule_node){
             .node = node->handle,
             .role = node->reg.role,
@@ -80,7 +85,11 @@ size_t node_table_snapshot(struct node_table *t, int64_t now)
             .pages_total = node->reg.pages_total,
             .pages_taken = node->pages_taken,
             .queued_tokens = node->queued_tokens,
+            .kv_tokens = node->kv_tokens,
             .last_used = node->last_used,
+            .host = *node->reg.host ? hash64(node->reg.host, strlen(node->reg.host), 0) : 0,
+            .domain = node->reg.domain,
+            .cost = cost_rates(&node->cost, now),
         };
     }
     return n;

@@ -7,8 +7,11 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "base/map.h"
 #include "net/link.h"
 #include "net/msg.h"
+#include "router/cost.h"
+#include "router/prefix_index.h"
 #include "router/schedule.h"
 
 #define NODES_MAX 1024 /* a registration beyond it is refused */
@@ -40,13 +43,20 @@ struct node {
     uint32_t running;
     uint32_t pages_taken;
     uint64_t queued_tokens;
+    uint64_t kv_tokens; /* of the sequences that it runs */
     uint64_t last_used;
+    struct cost_model cost;
+    struct prefix_index prefix;
+    bool drained; /* by hand: it stays draining, whatever it says */
 };
 
 struct node_table { /* zeroed: empty */
     struct node *items[NODES_MAX];
     size_t n;
+    struct map by_handle;
     struct schedule_node snapshot[NODES_MAX];
+    struct node *snapshot_of[NODES_MAX];
+    uint32_t prefix_blocks; /* in all indices */
 };
 
 void node_table_fini(struct node_table *t);

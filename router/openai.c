@@ -64,9 +64,13 @@ static void openai_timings(struct str *out, const struct openai_timings *t)
     if (!t)
         return;
     str_addf(out,
-             ",\"tandem\":{\"ttft_ms\":%.3f,\"tpot_ms\":%.3f,\"prefill_queue_ms\":%.3f,"
-             "\"prefill_ms\":%.3f,\"kv_bytes\":%" PRIu64 ",\"restarts\":%u,\"prefill_node\":",
-             t->ttft_ms, t->tpot_ms, t->prefill_queue_ms, t->prefill_ms, t->kv_bytes, t->restarts);
+             ",\"tandem\":{\"ttft_ms\":%.3f,\"tpot_ms\":%.3f,\"router_queue_ms\":%.3f,"
+             "\"prefill_queue_ms\":%.3f,\"prefill_ms\":%.3f,\"handoff_ms\":%.3f,"
+             "\"decode_queue_ms\":%.3f,\"decode_ms\":%.3f,\"kv_bytes\":%" PRIu64
+             ",\"restarts\":%u,\"cached_tokens\":%u,\"local\":%s,\"prefill_node\":",
+             t->ttft_ms, t->tpot_ms, t->router_queue_ms, t->prefill_queue_ms, t->prefill_ms,
+             t->handoff_ms, t->decode_queue_ms, t->decode_ms, t->kv_bytes, t->restarts,
+             t->cached_tokens, t->local ? "true" : "false");
     openai_text(out, t->prefill_node);
     str_adds(out, ",\"decode_node\":");
     openai_text(out, t->decode_node);
@@ -77,8 +81,9 @@ static void openai_usage(struct str *out, const struct openai_usage *u)
 {
     str_addf(out,
              ",\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,"
-             "\"prompt_tokens_details\":{\"cached_tokens\":0}}",
-             u->prompt_tokens, u->completion_tokens, u->prompt_tokens + u->completion_tokens);
+             "\"prompt_tokens_details\":{\"cached_tokens\":%u}}",
+             u->prompt_tokens, u->completion_tokens, u->prompt_tokens + u->completion_tokens,
+             u->cached_tokens);
 }
 
 void openai_chunk_role(struct str *out, const struct openai_head *h)

@@ -22,14 +22,18 @@ struct openai_head {
 };
 
 struct openai_usage {
-    uint32_t prompt_tokens, completion_tokens;
+    uint32_t prompt_tokens, completion_tokens, cached_tokens;
 };
 
-/* For those who send x-tandem-timings. */
+/* For those who send x-tandem-timings: 1, the member "tandem" of the last chunk or the body. Where the
+ * time of the last attempt went, as router_stats has it. ttft_ms and tpot_ms are as the router's HTTP
+ * saw them. local: decode_node computed the prompt. */
 struct openai_timings {
-    double ttft_ms, tpot_ms, prefill_queue_ms, prefill_ms;
+    double ttft_ms, tpot_ms;
+    double router_queue_ms, prefill_queue_ms, prefill_ms, handoff_ms, decode_queue_ms, decode_ms;
     uint64_t kv_bytes;
-    uint32_t restarts;
+    uint32_t restarts, cached_tokens;
+    bool local;
     const char *prefill_node, *decode_node;
 };
 

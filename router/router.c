@@ -128,6 +128,9 @@ void router_submit(struct router *r, struct generation *g, const struct router_j
     s->n_tokens = job->n_tokens;
     s->max_new = job->max_new ? job->max_new : router_room(ctx, job);
     s->sampling = job->sampling;
+    snprintf(s->tenant, sizeof(s->tenant), "%s", job->tenant ? job->tenant : "");
+    s->priority = job->priority;
+    memcpy(s->ids, job->ids, sizeof(s->ids));
     if (!job->has_seed)
         s->sampling.seed = rng_u64(r->boot, g->client);
     if (!g->ignore_eos) {
@@ -135,6 +138,14 @@ void router_submit(struct router *r, struct generation *g, const struct router_j
         memcpy(s->stop_tokens, r->model.stop_tokens, sizeof(s->stop_tokens));
     }
     router_event(r, &event);
+}
+
+void router_drain(struct router *r, uint64_t node)
+{
+    if (r->stepping)
+        router_later(r, ROUTER_DRAIN, node);
+    else
+        router_event(r, &(struct router_event){.type = ROUTER_DRAIN, .node = node});
 }
 
 void router_gone(struct router *r, struct generation *g)
@@ -238,6 +249,7 @@ static void router_core_open(struct router *r)
         .first_request = r->boot & ~(uint64_t)0xffffffff, /* 2^32 requests before two can meet */
     };
 
+    c.salt = hash64(o->common.cluster, strlen(o->common.cluster), MSG_PROTOCOL);
     snprintf(c.expect.cluster, sizeof(c.expect.cluster), "%s", o->common.cluster);
     r->core = router_core_new(&c);
 }

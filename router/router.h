@@ -51,11 +51,17 @@ struct router_job {
     uint32_t default_new; /* and at most this; 0: no bound */
     struct sampling sampling;
     bool has_seed; /* otherwise a seed is made */
+    const char *tenant; /* borrowed; NULL: nobody's */
+    uint32_t priority;
+    uint64_t ids[2]; /* as in router_submit */
 };
 
 /* Submits a generation that was initialised. Sets g->client and g->n_prompt. g->ops->end may be
  * called before it returns. */
 void router_submit(struct router *r, struct generation *g, const struct router_job *job);
+
+/* Tells the node with that handle to drain. */
+void router_drain(struct router *r, uint64_t node);
 
 /* The client has gone: g's nodes are freed now, g itself by its ops->end, called before or soon
  * after the return. */

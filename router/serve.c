@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "model/detok.h"
+#include "router/admin.h"
 #include "router/completions.h"
 
 /* An origin that this machine itself serves; any other page must not reach the cluster through its
@@ -299,6 +300,8 @@ static const struct serve_route {
     {"GET", "/ready", false, serve_ready},
     {"GET", "/metrics", false, serve_metrics},
     {"GET", "/cluster", false, serve_cluster},
+    {"GET", "/tandem/explain", true, admin_explain},
+    {"POST", "/tandem/drain", false, admin_drain},
     {"POST", "/tokenize", false, serve_tokenize},
     {"POST", "/detokenize", false, serve_detokenize},
     {"POST", "/embeddings", false, serve_not_built},

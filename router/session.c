@@ -3,9 +3,14 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/mem.h"
+#include "kv/kv_layout.h"
+#include "router/explain.h"
+#include "router/prefix_index.h"
 
-struct session *session_new(const struct router_submit *submit, uint64_t request, int64_t now)
+struct session *session_new(const struct router_submit *submit, uint64_t request, uint64_t salt,
+                            int64_t now)
 {
     struct session *s = mem_zalloc(sizeof(*s));
     size_t cap = (size_t)submit->n_tokens + submit->max_new;
@@ -21,13 +26,35 @@ struct session *session_new(const struct router_submit *submit, uint64_t request
     s->submitted_at = s->queued_at = now;
     s->stats.request = request;
     s->stats.prompt_tokens = submit->n_tokens;
+    memcpy(s->tenant, submit->tenant, sizeof(s->tenant));
+    s->priority = submit->priority;
+    s->salt = s->last_name = hash64(s->tenant, strlen(s->tenant), salt);
+    s->explain = mem_zalloc(sizeof(*s->explain));
+    memcpy(s->explain->ids, submit->ids, sizeof(s->explain->ids));
+    memcpy(s->explain->tenant, submit->tenant, sizeof(s->explain->tenant));
+    s->explain->priority = submit->priority;
+    s->explain->max_new = submit->max_new;
     return s;
 }
 
 void session_free(struct session *s)
 {
     mem_free(s->tokens);
+    mem_free(s->names);
+    mem_free(s->explain);
     mem_free(s);
+}
+
+void session_name_blocks(struct session *s)
+{
+    uint32_t n = (s->n_prompt + s->n_delivered) / KV_PAGE_TOKENS;
+
+    if (n == s->n_names)
+        return;
+    s->names = mem_realloc(s->names, n * sizeof(*s->names));
+    s->last_name = prefix_index_names(s->names, s->n_names, s->last_name, s->tokens,
+                                      n * KV_PAGE_TOKENS);
+    s->n_names = n;
 }
 
 enum session_verdict session_tokens(struct session *s, uint32_t *first, uint32_t index,

@@ -27,17 +27,32 @@ struct session {
      * decode computes the prompt, and there is no prefill. */
     struct node *prefill, *decode;
     bool local;
+    uint32_t kv_tokens; /* charged to decode: grows with the stream */
+    uint32_t uncached;  /* of this attempt's prompt, as predicted */
     uint32_t pages, queued_tokens;
     uint64_t avoid; /* handle of the node that failed it last */
 
+    char tenant[MSG_NAME_MAX];
+    uint32_t priority;
+    uint64_t salt;     /* of the prefix cache */
+    uint32_t *names;   /* of the full blocks of prompt and journal, as prefix_index.h has them */
+    uint32_t n_names;
+    uint64_t last_name;
+
     int64_t submitted_at, queued_at, placed_at;
+    int64_t first_at, tokens_at; /* of this attempt: prefill's token, decode's first; 0: not yet */
+    struct explain_entry *explain; /* owned until it ends */
     struct router_stats stats;
     struct session *prev, *next; /* in the queue, or next in the list of the ended */
 };
 
-/* Takes submit->tokens (grown to hold the journal). */
-struct session *session_new(const struct router_submit *submit, uint64_t request, int64_t now);
+/* Takes submit->tokens (grown to hold the journal). salt: of the cluster. */
+struct session *session_new(const struct router_submit *submit, uint64_t request, uint64_t salt,
+                            int64_t now);
 void session_free(struct session *s);
+
+/* Brings names up to the delivered tokens. */
+void session_name_blocks(struct session *s);
 
 /* What session_tokens makes of tokens that a decode node sent. */
 enum session_verdict {

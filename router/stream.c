@@ -6,7 +6,6 @@
 
 #include "base/check.h"
 #include "base/mem.h"
-#include "kv/kv_layout.h"
 
 static void stream_send_cancel(struct router_core *c, const struct session *s,
                                const struct node *node)
@@ -43,7 +42,8 @@ static void stream_uncharge_decode(struct session *s)
         stream_uncharge_prompt(s);
     s->decode->running--;
     s->decode->pages_taken -= s->pages;
-    s->pages = 0;
+    s->decode->kv_tokens -= s->kv_tokens;
+    s->pages = s->kv_tokens = 0;
     s->decode = NULL;
 }
 
@@ -64,11 +64,13 @@ static void stream_leave_nodes(struct router_core *c, struct session *s)
         stream_send_cancel(c, s, s->prefill);
     stream_uncharge_prefill(s);
     stream_uncharge_decode(s);
+    c->room = true;
 }
 
 static void stream_to_queue(struct router_core *c, struct session *s)
 {
     s->state = SESSION_QUEUED;
+    s->first_at = s->tokens_at = 0;
     s->n_ahead = 0;
     s->ahead_finish = FINISH_NONE;
     c->running--;
@@ -84,11 +86,27 @@ static void stream_end(struct router_core *c, struct session *s)
         c->running--;
         c->service_ns += (c->now - s->placed_at - c->service_ns) / 8;
     }
+    if (s->tokens_at)
+        s->stats.decode_ns = c->now - s->tokens_at;
     map_del(&c->by_request, s->id.request);
     map_del(&c->by_client, s->client);
     s->stats.output_tokens = s->n_delivered;
     s->next = c->ended;
     c->ended = s;
+}
+
+/* What `tandem explain` tells of a request that has ended. */
+static void stream_keep_explain(struct router_core *c, struct session *s, int status,
+                                enum finish finish, const char *text)
+{
+    struct explain_entry *x = s->explain;
+
+    x->stats = s->stats;
+    x->status = status;
+    x->finish = finish;
+    snprintf(x->text, sizeof(x->text), "%s", text);
+    explain_keep(&c->explain, x);
+    s->explain = NULL;
 }
 
 void stream_finish(struct router_core *c, struct session *s, enum finish finish)
@@ -105,6 +123,7 @@ void stream_finish(struct router_core *c, struct session *s, enum finish finish)
     a->client = s->client;
     a->finish = finish;
     a->stats = s->stats;
+    stream_keep_explain(c, s, 200, finish, "");
 }
 
 void stream_fail(struct router_core *c, struct session *s, int status, uint32_t retry_after_ms,
@@ -121,6 +140,7 @@ void stream_fail(struct router_core *c, struct session *s, int status, uint32_t 
     a->retry_after_ms = retry_after_ms;
     a->stats = s->stats;
     snprintf(a->text, sizeof(a->text), "%s", text);
+    stream_keep_explain(c, s, status, FINISH_ERROR, text);
 }
 
 void stream_restart(struct router_core *c, struct session *s, uint64_t culprit, const char *why)
@@ -141,87 +161,6 @@ void stream_restart(struct router_core *c, struct session *s, uint64_t culprit, 
     action_note(c, LOG_WARN, "request=%" PRIu64 " epoch=%u restarts=%u delivered=%u: %s",
                 s->id.request, s->id.epoch, s->stats.restarts, s->n_delivered, why);
     stream_to_queue(c, s);
-}
-
-static void stream_send_reserve(struct router_core *c, struct session *s)
-{
-    struct msg m = {.type = MSG_RESERVE};
-    struct msg_reserve *r = &m.u.reserve;
-
-    r->id = s->id;
-    r->n_tokens = s->n_prompt + s->n_delivered;
-    r->tokens = mem_dup(s->tokens, r->n_tokens * sizeof(*r->tokens));
-    r->first_index = s->n_delivered;
-    r->max_new = s->max_new - s->n_delivered;
-    r->sampling = s->sampling;
-    r->n_stop_tokens = s->n_stop_tokens;
-    memcpy(r->stop_tokens, s->stop_tokens, sizeof(r->stop_tokens));
-    r->local = s->local;
-    action_send(c, s->decode, &m);
-}
-
-/* Gives the request to the nodes of the pair and charges them. */
-static void stream_charge(struct router_core *c, struct session *s,
-                          const struct schedule_pair *pair, uint32_t pages)
-{
-    const struct schedule_node *nodes = c->nodes.snapshot;
-
-    s->local = pair->prefill == SCHEDULE_LOCAL;
-    s->prefill = s->local ? NULL : node_table_get(&c->nodes, nodes[pair->prefill].node);
-    s->decode = node_table_get(&c->nodes, nodes[pair->decode].node);
-    s->pages = pages;
-    s->queued_tokens = s->n_prompt + s->n_delivered;
-    s->decode->running++;
-    s->decode->pages_taken += s->pages;
-    s->decode->last_used = ++c->next_use;
-    if (s->prefill) {
-        s->prefill->running++;
-        s->prefill->last_used = c->next_use;
-    }
-    (s->local ? s->decode : s->prefill)->queued_tokens += s->queued_tokens;
-    s->stats.local = s->local;
-    memcpy(s->stats.prefill, (s->local ? s->decode : s->prefill)->reg.name, MSG_NAME_MAX);
-    memcpy(s->stats.decode, s->decode->reg.name, MSG_NAME_MAX);
-    c->counters.placed[pair->rung]++;
-}
-
-/* Puts a waiting request on nodes of the snapshot; false if there are none for it now. */
-static bool stream_place(struct router_core *c, struct session *s, size_t n_nodes)
-{
-    uint32_t tokens = s->n_prompt + s->max_new;
-    struct schedule_need need = {.tokens = tokens,
-                                 .pages = kv_layout_pages(tokens),
-                                 .avoid = s->avoid,
-                                 .mode = c->config.mode};
-    struct schedule_pair pair;
-
-    if (!schedule_pick(&pair, c->nodes.snapshot, n_nodes, &need))
-        return false;
-    session_queue_remove(&c->queue, s);
-    stream_charge(c, s, &pair, need.pages);
-    s->id.epoch++;
-    s->state = SESSION_RESERVING;
-    s->placed_at = c->now;
-    if (s->id.epoch == 1)
-        s->stats.wait_ns = c->now - s->submitted_at;
-    c->running++;
-    stream_send_reserve(c, s);
-    return true;
-}
-
-void stream_place_all(struct router_core *c)
-{
-    struct session *s, *next;
-
-    for (s = c->queue.head; s; s = next) {
-        next = s->next;
-        if (stream_place(c, s, node_table_snapshot(&c->nodes, c->now)))
-            continue;
-        /* Strictly in order: a large request waits for room rather than being passed by small ones
-         * for ever. One that no node here could ever hold (the large one left) blocks nobody. */
-        if (s->n_prompt + s->max_new <= c->ctx_max)
-            break;
-    }
 }
 
 void stream_refused(struct router_core *c, struct session *s)
@@ -248,6 +187,8 @@ void stream_reserved(struct router_core *c, struct session *s, uint32_t held_tok
     j->first_index = s->n_delivered;
     j->max_new = s->max_new - s->n_delivered;
     j->skip_tokens = held_tokens;
+    j->salt = s->salt;
+    j->priority = s->priority;
     j->sampling = s->sampling;
     j->n_stop_tokens = s->n_stop_tokens;
     memcpy(j->stop_tokens, s->stop_tokens, sizeof(j->stop_tokens));
@@ -257,10 +198,14 @@ void stream_reserved(struct router_core *c, struct session *s, uint32_t held_tok
     action_send(c, s->prefill, &m);
 }
 
-static void stream_deliver(struct router_core *c, const struct session *s, uint32_t first)
+/* The tokens from `first` on are the client's. The sequence has grown by them. */
+static void stream_deliver(struct router_core *c, struct session *s, uint32_t first)
 {
     struct router_action *a = action_add(c, ROUTER_DELIVER);
+    uint32_t n = s->n_delivered - first;
 
+    s->kv_tokens += n;
+    s->decode->kv_tokens += n;
     a->client = s->client;
     a->index = first;
     a->tokens = s->tokens + s->n_prompt + first;
@@ -278,13 +223,44 @@ static void stream_end_if_done(struct router_core *c, struct session *s, const s
     stream_finish(c, s, finish == FINISH_NONE ? FINISH_LENGTH : finish);
 }
 
+/* The prompt was computed: how long it took, and what a cache saved. */
+static void stream_prompt_done(struct router_core *c, struct session *s, int64_t queue_ns,
+                               int64_t compute_ns, uint32_t hit_tokens)
+{
+    struct node *node = s->local ? s->decode : s->prefill;
+    uint32_t n = s->kv_tokens; /* nothing of this attempt was delivered yet */
+
+    s->stats.queue_ns = queue_ns;
+    s->stats.prefill_ns = compute_ns;
+    if (s->id.epoch == 1) {
+        s->stats.cached_tokens = u32_min(hit_tokens, s->n_prompt);
+        c->counters.cached_tokens += s->stats.cached_tokens;
+    }
+    cost_saw_prompt(&node->cost, n - u32_min(hit_tokens, n), compute_ns, c->now);
+}
+
+/* The decode node's first tokens of this attempt. */
+static void stream_decode_begins(struct router_core *c, struct session *s,
+                                 const struct msg_tokens *m)
+{
+    s->tokens_at = c->now;
+    if (s->local) {
+        stream_prompt_done(c, s, m->queue_ns, m->compute_ns, m->hit_tokens);
+        stream_uncharge_prompt(s);
+        return;
+    }
+    s->stats.decode_queue_ns = m->queue_ns;
+    if (s->first_at && c->now - s->first_at > m->queue_ns + m->step_ns)
+        s->stats.handoff_ns = c->now - s->first_at - m->queue_ns - m->step_ns;
+}
+
 void stream_first(struct router_core *c, struct session *s, const struct msg_prefill_token *m)
 {
     uint32_t first = s->n_delivered;
     bool ahead;
 
-    s->stats.queue_ns = m->queue_ns;
-    s->stats.prefill_ns = m->compute_ns;
+    stream_prompt_done(c, s, m->queue_ns, m->compute_ns, m->hit_tokens);
+    s->first_at = c->now;
     stream_uncharge_prompt(s); /* computed; its KV may still be on the way */
     s->state = SESSION_DECODE;
     ahead = s->n_ahead || s->ahead_finish != FINISH_NONE;
@@ -323,6 +299,8 @@ void stream_tokens(struct router_core *c, struct session *s, const struct msg_to
         stream_restart(c, s, s->decode->handle, "the decode node sent tokens out of order");
         return;
     }
+    if (!s->tokens_at)
+        stream_decode_begins(c, s, m);
     if (first_missing) {
         stream_keep_ahead(s, m);
         return;
@@ -330,11 +308,6 @@ void stream_tokens(struct router_core *c, struct session *s, const struct msg_to
     if (m->finish != FINISH_NONE)
         s->stats.kv_bytes = m->kv_bytes;
     stream_uncharge_prefill(s); /* the decode node has all the KV */
-    if (s->local && s->queued_tokens) {
-        stream_uncharge_prompt(s);
-        s->stats.queue_ns = m->queue_ns;
-        s->stats.prefill_ns = m->compute_ns;
-    }
     if (verdict == SESSION_NEW)
         stream_deliver(c, s, first);
     stream_end_if_done(c, s, s->decode, m->finish);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/map.h"
 #include "router/core.h"
+#include "router/explain.h"
 #include "router/session.h"
 
 /* A node that refused or failed work gets no more for this long: what it says of its room reaches
@@ -23,6 +24,8 @@ struct router_core {
     uint32_t ctx_max;       /* schedule_ctx of the nodes */
     int64_t service_ns;     /* smoothed time from placing a request to its end */
     struct router_counters counters;
+    struct explain explain;
+    bool room; /* something changed since the queue's head found no place */
     /* of the step in progress */
     int64_t now;
     struct router_actions *out;
@@ -37,8 +40,10 @@ void action_note(struct router_core *c, enum log_level level, const char *fmt, .
 /* core.c: when a refused client should come back: from the queue and how long requests take. */
 uint32_t core_retry_after_ms(const struct router_core *c, uint64_t client);
 
-/* QUEUED -> RESERVING for as many requests as there are pairs for, oldest first. */
-void stream_place_all(struct router_core *c);
+/* place.c: QUEUED -> RESERVING for as many requests as there is room for. Does nothing unless c->room
+ * was set, by whoever queued a request or made room. */
+void place_all(struct router_core *c);
+struct schedule_need place_need(const struct router_core *c, const struct session *s);
 
 /* RESERVING -> PREFILL */
 void stream_reserved(struct router_core *c, struct session *s, uint32_t held_tokens);

@@ -86,7 +86,7 @@ static void test_last_chunks(void **state)
 {
     const struct openai_timings t = {.ttft_ms = 1.5, .kv_bytes = 1ull << 40,
                                      .prefill_node = "prefill-1", .decode_node = "decode-1"};
-    const struct openai_usage u = {3, 4};
+    const struct openai_usage u = {3, 4, 2};
     struct str s = {0};
     json_t *v;
 
@@ -108,6 +108,10 @@ static void test_last_chunks(void **state)
     assert_int_equal(json_array_size(json_object_get(v, "choices")), 0);
     assert_int_equal(
         json_integer_value(json_object_get(json_object_get(v, "usage"), "total_tokens")), 7);
+    assert_int_equal(json_integer_value(json_object_get(
+                         json_object_get(json_object_get(v, "usage"), "prompt_tokens_details"),
+                         "cached_tokens")),
+                     2);
     json_decref(v);
     openai_chunk_done(&s);
     assert_string_equal(s.data, "data: [DONE]\n\n");
@@ -116,7 +120,7 @@ static void test_last_chunks(void **state)
 
 static void test_whole_bodies(void **state)
 {
-    const struct openai_usage u = {3, 4};
+    const struct openai_usage u = {3, 4, 2};
     struct str s = {0};
     json_t *v, *message;
 

@@ -56,7 +56,7 @@ static void router_start(struct rig *r)
     struct router_options o = {
         .common = {.cluster = (char *)"test", .name = (char *)"router", .model = (char *)MODEL},
         .http = http, .nodes = r->nodes, .clients = r->clients,
-        .queue_max = 1, .queue_deadline_ms = 30000, .heartbeat_ms = 20000, .dead_ms = 60000,
+        .mode = ROUTER_DISAGGREGATED, .queue_max = 1, .queue_deadline_ms = 30000, .heartbeat_ms = 20000, .dead_ms = 60000,
         .chat_template = (char *)"auto"};
     struct err e = {0};
     int rc;
@@ -680,7 +680,7 @@ static void test_port_in_use_is_one_sentence(void **state)
     struct router_options o = {
         .common = {.cluster = (char *)"test", .name = (char *)"router", .model = (char *)MODEL},
         .http = http, .nodes = (char *)"ipc:///nowhere/n", .clients = (char *)"ipc:///nowhere/c",
-        .queue_max = 1, .queue_deadline_ms = 1, .heartbeat_ms = 10, .dead_ms = 50,
+        .mode = ROUTER_DISAGGREGATED, .queue_max = 1, .queue_deadline_ms = 1, .heartbeat_ms = 10, .dead_ms = 50,
         .chat_template = (char *)"auto"};
     struct err e;
 

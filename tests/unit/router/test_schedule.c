@@ -16,7 +16,7 @@ static struct schedule_node prefill(uint64_t node)
 static struct schedule_node decode(uint64_t node)
 {
     return (struct schedule_node){.node = node, .role = ROLE_DECODE, .up = true, .open = true, .ctx_max = 1000,
-                                  .slots = 4, .pages_total = 32};
+                                  .slots = 4, .pages_total = 32, .cost.token_s = 1};
 }
 
 /* The handle of the decode (or prefill) node picked, 0 if none. */
@@ -24,12 +24,12 @@ static uint64_t picked(const struct schedule_node *n, size_t count, uint32_t pag
                        enum node_role role)
 {
     struct schedule_need need = {
-        .tokens = pages * 32, .pages = pages, .avoid = avoid, .mode = ROUTER_DISAGGREGATED};
-    struct schedule_pair pair;
+        .tokens = pages * 32, .n = 8, .max_new = 8, .pages = pages, .avoid = avoid, .mode = ROUTER_DISAGGREGATED};
+    struct schedule_choice c;
 
-    if (!schedule_pick(&pair, n, count, &need))
+    if (!schedule_pick(&c, n, count, &need))
         return 0;
-    return n[role == ROLE_PREFILL ? pair.prefill : pair.decode].node;
+    return n[role == ROLE_PREFILL ? c.best[0].prefill : c.best[0].decode].node;
 }
 
 static void test_both_roles_are_needed(void **state)
@@ -104,14 +104,14 @@ static void test_avoided_node_is_the_last_choice(void **state)
 static int rung(const struct schedule_node *n, size_t count, enum router_mode mode, uint64_t avoid,
                 bool *local)
 {
-    struct schedule_need need = {.tokens = 32, .pages = 1, .avoid = avoid, .mode = mode};
-    struct schedule_pair pair;
+    struct schedule_need need = {.tokens = 32, .n = 8, .max_new = 8, .pages = 1, .avoid = avoid, .mode = mode};
+    struct schedule_choice c;
 
-    if (!schedule_pick(&pair, n, count, &need))
+    if (!schedule_pick(&c, n, count, &need))
         return -1;
-    *local = pair.prefill == SCHEDULE_LOCAL;
-    assert_int_equal(n[pair.decode].role, ROLE_DECODE);
-    return (int)pair.rung;
+    *local = c.best[0].prefill == SCHEDULE_LOCAL;
+    assert_int_equal(n[c.best[0].decode].role, ROLE_DECODE);
+    return (int)c.rung;
 }
 
 static void test_modes_and_the_ladder(void **state)
@@ -133,11 +133,169 @@ static void test_modes_and_the_ladder(void **state)
     assert_int_equal(rung(n + 1, 1, ROUTER_DISAGGREGATED, 0, &local), -1);
     assert_int_equal(rung(n, 2, ROUTER_AGGREGATED, 0, &local), RUNG_LOCAL);
     assert_true(local);
-    /* a prefill node that is only busy is waited for */
+    /* a prefill node with a full queue is passed by */
     n[0].running = n[0].slots;
-    assert_int_equal(rung(n, 2, ROUTER_AUTO, 0, &local), -1);
-    n[0].up = false;
+    assert_int_equal(rung(n, 2, ROUTER_DISAGGREGATED, 0, &local), -1);
     assert_int_equal(rung(n, 2, ROUTER_AUTO, 0, &local), RUNG_NO_PREFILL);
+}
+
+/* Numbers by hand from the formulas in schedule.h. */
+static struct schedule_node slow_decode(void)
+{
+    struct schedule_node d = decode(2);
+
+    d.running = 3;
+    d.kv_tokens = 500;
+    d.hit_tokens = 32;
+    d.queued_tokens = 50;
+    d.cost = (struct cost_rates){.token_s = 0.002, .step_s = 0.01, .step_row_s = 0.001,
+                                 .step_kv_s = 1e-6, .kv_token_bytes = 1000};
+    return d;
+}
+
+static struct schedule_node fast_prefill(void)
+{
+    struct schedule_node p = prefill(1);
+
+    p.queued_tokens = 100;
+    p.hit_tokens = 64;
+    p.cost.token_s = 0.001;
+    return p;
+}
+
+#define NEAR(a, b) assert_float_equal(a, b, 1e-6)
+
+static void test_score_of_a_pair(void **state)
+{
+    struct schedule_node n[] = {fast_prefill(), slow_decode()};
+    struct schedule_need need = {.tokens = 210, .pages = 7, .n = 200, .max_new = 10};
+    struct schedule_score s;
+
+    (void)state;
+    schedule_score(&s, n, 0, 1, &need);
+    NEAR(s.queue_s, 0.1);
+    NEAR(s.prefill_s, 0.136); /* 64 of 200 are cached */
+    NEAR(s.ttft_s, 0.236);
+    NEAR(s.ship_s, 0.003); /* 168 KB take 0.168 ms, hidden by 136 ms of computing */
+    NEAR(s.tpot_s, 0.0147);
+    NEAR(s.others_s, 0.036); /* 10 steps, each of 3 waits 1.2 ms */
+    NEAR(s.score_s, 0.422);
+    n[0].host = n[1].host = 7;
+    n[1].domain = 1;
+    schedule_score(&s, n, 0, 1, &need);
+    NEAR(s.ship_s, 0.001);
+    n[1].cost.kv_token_bytes = 10e6; /* 1.68 GB at 4 GB/s */
+    schedule_score(&s, n, 0, 1, &need);
+    NEAR(s.ship_s, 0.42 - 0.136 + 0.001);
+}
+
+static void test_score_of_a_local_prompt(void **state)
+{
+    struct schedule_node n[] = {slow_decode()};
+    struct schedule_need need = {.tokens = 210, .pages = 7, .n = 200, .max_new = 10};
+    struct schedule_score s;
+
+    (void)state;
+    schedule_score(&s, n, SCHEDULE_LOCAL, 0, &need);
+    NEAR(s.prefill_s, 0.336 + 6 * 0.0135); /* 168 tokens in 6 chunks, each with a step of three */
+    NEAR(s.ttft_s, 0.1 + 0.417);
+    NEAR(s.others_s, 3 * 0.336 + 0.036);
+    NEAR(s.score_s, 0.517 + 1.044 + 0.147);
+    need.tpot_s = 0.05; /* leaves room for 18 tokens in a step */
+    schedule_score(&s, n, SCHEDULE_LOCAL, 0, &need);
+    NEAR(s.prefill_s, 0.336 + 10 * 0.0135);
+    assert_false(s.misses);
+    need.tpot_s = 0.015; /* less than a step and a token */
+    schedule_score(&s, n, SCHEDULE_LOCAL, 0, &need);
+    assert_true(s.misses);
+    n[0].running = 0;
+    n[0].kv_tokens = 0;
+    need.tpot_s = 0;
+    schedule_score(&s, n, SCHEDULE_LOCAL, 0, &need);
+    NEAR(s.ttft_s, 0.1 + 0.336);
+    NEAR(s.others_s, 0.336); /* one that may come */
+}
+
+static void test_short_prompts_are_computed_where_they_are_decoded(void **state)
+{
+    struct schedule_node n[] = {prefill(1), decode(2)};
+    struct schedule_need need = {.tokens = 512, .pages = 16, .max_new = 10, .mode = ROUTER_AUTO};
+    struct schedule_choice c;
+
+    (void)state;
+    /* 1 ms a token on both; shipping costs 3 ms, a local prompt costs others as much as itself: up to
+     * 3 tokens are cheaper here */
+    n[0].cost.token_s = n[1].cost.token_s = 0.001;
+    need.n = 2;
+    assert_true(schedule_pick(&c, n, 2, &need));
+    assert_int_equal(c.rung, RUNG_CHEAPER);
+    assert_int_equal(c.best[0].prefill, SCHEDULE_LOCAL);
+    assert_int_equal(c.considered, 2);
+    need.n = 4;
+    assert_true(schedule_pick(&c, n, 2, &need));
+    assert_int_equal(c.rung, RUNG_PAIR);
+    /* what the node has cached counts as computed */
+    need.n = 34;
+    n[1].hit_tokens = 32;
+    assert_true(schedule_pick(&c, n, 2, &need));
+    assert_int_equal(c.rung, RUNG_CHEAPER);
+    need.mode = ROUTER_DISAGGREGATED;
+    assert_true(schedule_pick(&c, n, 2, &need));
+    assert_int_equal(c.rung, RUNG_PAIR);
+}
+
+static void test_prefixes_hosts_and_targets_decide(void **state)
+{
+    struct schedule_node n[] = {prefill(1), prefill(2), decode(3), decode(4)};
+    struct schedule_need need = {
+        .tokens = 512, .pages = 16, .n = 100, .max_new = 10, .mode = ROUTER_DISAGGREGATED};
+    struct schedule_choice c;
+
+    (void)state;
+    n[0].cost.token_s = n[1].cost.token_s = 0.001;
+    n[0].host = n[2].host = 1, n[1].host = n[3].host = 2;
+    n[1].hit_tokens = 96;
+    assert_true(schedule_pick(&c, n, 4, &need));
+    assert_int_equal(c.best[0].prefill, 1); /* has most of it */
+    assert_int_equal(c.best[0].decode, 3);  /* is on its host */
+    assert_int_equal(c.considered, 4);
+    n[3].cost.step_s = 0.1; /* the near one is slow: 1 s for 10 tokens */
+    assert_true(schedule_pick(&c, n, 4, &need));
+    assert_int_equal(c.best[0].decode, 2);
+    /* one that meets the target comes before one with a better score */
+    n[2].cost.step_s = 0.06;
+    n[3].cost.step_s = 0.05;
+    n[3].running = 1;
+    n[3].cost.step_row_s = 0.001;
+    need.tpot_s = 0.0515;
+    n[2].cost.step_s = 0.0514;
+    n[2].running = 2;
+    n[2].cost.kv_token_bytes = 1e7;
+    assert_true(schedule_pick(&c, n, 4, &need));
+    assert_int_equal(c.best[0].decode, 2);
+    assert_false(c.best[0].misses);
+}
+
+static void test_many_nodes_are_scored_in_bounded_time(void **state)
+{
+    static struct schedule_node n[1000];
+    struct schedule_need need = {
+        .tokens = 512, .pages = 16, .n = 100, .max_new = 10, .mode = ROUTER_AUTO};
+    struct schedule_choice c;
+
+    (void)state;
+    for (uint64_t i = 0; i < 1000; i++) {
+        n[i] = i % 2 ? decode(i + 1) : prefill(i + 1);
+        n[i].cost.token_s = 0.001;
+        n[i].queued_tokens = i == 700 ? 10 : 100;
+        n[i].running = i == 801 ? 0 : 1;
+        n[i].cost.step_row_s = 0.001;
+    }
+    assert_true(schedule_pick(&c, n, 1000, &need));
+    assert_int_equal(c.considered, SCHEDULE_BEST * (SCHEDULE_BEST + 1));
+    assert_int_equal(c.n, SCHEDULE_SHOWN);
+    assert_int_equal(c.best[0].prefill, 700);
+    assert_int_equal(c.best[0].decode, 801);
 }
 
 static void test_ctx_is_the_shorter_of_the_longest(void **state)
@@ -170,6 +328,11 @@ int main(void)
         cmocka_unit_test(test_fewest_queued_tokens_wins),
         cmocka_unit_test(test_avoided_node_is_the_last_choice),
         cmocka_unit_test(test_modes_and_the_ladder),
+        cmocka_unit_test(test_score_of_a_pair),
+        cmocka_unit_test(test_score_of_a_local_prompt),
+        cmocka_unit_test(test_short_prompts_are_computed_where_they_are_decoded),
+        cmocka_unit_test(test_prefixes_hosts_and_targets_decide),
+        cmocka_unit_test(test_many_nodes_are_scored_in_bounded_time),
         cmocka_unit_test(test_ctx_is_the_shorter_of_the_longest),
     };
 

@@ -1,0 +1,15 @@
+/* admin: the endpoints behind /tandem/: why a request went where it went, and draining a node. */
+#ifndef TANDEM_ROUTER_ADMIN_H
+#define TANDEM_ROUTER_ADMIN_H
+
+#include "router/router.h"
+
+/* GET /tandem/explain/ID: rest is "/ID", a response's id, its x-request-id, or the request's number
+ * in the log. JSON as explain.h makes it, or 404. */
+void admin_explain(struct router *r, struct http_conn *c, struct http_text rest);
+
+/* POST /tandem/drain {"node": NAME}: the node finishes what it has, takes nothing new, and leaves.
+ * Answers {"node", "state", "running"} at once, or 404. */
+void admin_drain(struct router *r, struct http_conn *c, struct http_text rest);
+
+#endif

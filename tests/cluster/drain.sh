@@ -1,0 +1,52 @@
+#!/bin/bash
+# A drained node finishes its streams, leaves, and stays away; a request can be explained.
+. tests/lib/cluster.sh
+
+# body I TOKENS
+body() {
+    jq -nc --argjson i "$1" --argjson n "$2" \
+        '{prompt: "Captain Wentworth, after a long silence", max_tokens: $n, temperature: 0.8, seed: $i, stream: true, ignore_eos: true}'
+}
+want() {
+    local i
+    for i in 1 2 3 4 5 6; do post /v1/completions "$(body "$i" 500)" | sse_text >"$TMP/want.$i"; done
+    [ -s "$TMP/want.6" ]
+}
+drained_under_load() {
+    local i bad=0
+    for i in 1 2 3 4 5 6; do post /v1/completions "$(body "$i" 500)" >"$TMP/raw.$i" & done
+    sleep 0.1
+    "$BIN/tandem" drain --wait_s=20 drain decode-1 || bad=1
+    wait
+    for i in 1 2 3 4 5 6; do
+        sse_text <"$TMP/raw.$i" >"$TMP/got.$i"
+        cmp "$TMP/want.$i" "$TMP/got.$i" || { bad=1; tail -c 300 "$TMP/raw.$i"; }
+    done
+    [ "$(metric tandem_streams_restarted_total)" = 0 ] || { echo "a stream was restarted"; bad=1; }
+    return $bad
+}
+stays_away() {
+    sleep 1.5 # longer than the supervisor waits before it starts a dead process again
+    [ "$(nodes '[.nodes[].name] | sort | join(" ")')" = "decode-2 prefill-1" ]
+}
+refused() { ! "$BIN/tandem" drain drain decode-9 2>"$TMP/err" && grep -q "no node is called 'decode-9'" "$TMP/err"; }
+explained() {
+    local id
+    id=$(curl -sS -H 'x-request-id: my-own' -d '{"prompt":"Emma","max_tokens":3}' "$URL/v1/completions" | jq -r .id)
+    "$BIN/tandem" explain drain "$id" | tee "$TMP/table" || return 1
+    grep -q '^\* .* decode-2 ' "$TMP/table" && grep -q '^observed' "$TMP/table" || return 1
+    [ "$("$BIN/tandem" explain --json drain my-own | jq -r '.candidates[0].decode')" = decode-2 ]
+}
+timed() {
+    curl -sS -H 'x-tandem-timings: 1' -d '{"prompt":"Emma","max_tokens":30,"ignore_eos":true}' "$URL/v1/completions" >"$TMP/t"
+    jq -e '.tandem | .decode_ms > 0 and .prefill_ms > 0 and .restarts == 0 and .decode_node == "decode-2"' "$TMP/t" || { cat "$TMP/t"; return 1; }
+}
+
+up drain "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
+t "streams without a drain" want
+t "streams are the same while a node is drained" drained_under_load
+t "the node stays away" stays_away
+t "an unknown node is named" refused
+t "a request is explained by its id and by its x-request-id" explained
+t "an answer tells where its time went" timed
+t "all KV pages are free afterwards" all_free
