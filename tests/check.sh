@@ -39,9 +39,9 @@ echo "== threads under ThreadSanitizer"
 build TSAN=1 tests
 tests/run.sh build/tsan '/(test_team|test_ring|test_compute|test_engine)$'
 
-# clusters BIN: every cluster test with the programs there
+# clusters BIN [FOLDER]: every test of tests/FOLDER, cluster, with the programs there
 clusters() {
-    for t in tests/cluster/*.sh; do
+    for t in "tests/${2:-cluster}"/*.sh; do
         TANDEM_BIN=$1 "$t" >"$TALLY.log" 2>&1
         rc=$?
         cat "$TALLY.log"
@@ -60,6 +60,9 @@ echo "== clusters of real processes"
 clusters build/bin
 echo "== clusters under AddressSanitizer and UndefinedBehaviorSanitizer"
 clusters build/san/bin
+
+echo "== 64-bit Arm in qemu, alone and in a cluster with this machine"
+clusters build/bin arm
 
 echo "== simulated faults, plain and sanitized"
 one build/tests/tandem-sim --schedules=10000
