@@ -111,7 +111,7 @@ struct kernels {
     void (*matmul_q)(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
 
-    /* BF16, Q8_0, Q4_0, Q4_K and Q6_K by way of bf16; NULL in a tier that has no such path. w, of
+    /* BF16, Q8_0, Q4_0, Q4_K, Q6_K, TQ2_0 by way of bf16; NULL in a tier without such a path. w, of
      * kernels_panels_init: BF16 as it is; else what dtype_row_to_f32 gives, rounded to nearest even
      * to bf16, zeros to +0.
      * For blocks b of QK values ascending, from acc = 0, with zeros past the end of the row:

@@ -41,7 +41,11 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
 void panels_init_by_rows(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
 {
     panels_init(p, type, n_out, n_in);
-    p->by_rows = p->type == DTYPE_Q4_0 || p->type == DTYPE_Q4_K;
+    p->by_rows = type == DTYPE_Q4_0 || type == DTYPE_Q4_K || type == DTYPE_TQ2_0;
+    if (type == DTYPE_TQ2_0) {
+        p->type = type;
+        p->panel_bytes = n_in / QK_K * (size_t)PANEL_TQ2_BYTES;
+    }
 }
 
 size_t panels_bytes(const struct panels *p) { return p->n_panels * p->panel_bytes; }
@@ -123,6 +127,22 @@ static void pack_q4(uint8_t *panel, bool by_rows, const uint8_t *row, size_t n, 
     }
 }
 
+static void pack_tq2(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
+{
+    struct block_tq2_0 block;
+
+    for (size_t b = 0; b < n_in / QK_K; b++, row += sizeof(block)) {
+        memcpy(&block, row, sizeof(block));
+        memcpy(panel + b * PANEL_TQ2_BYTES + 2 * n, &block.d, 2);
+        for (size_t k = 0; k < QK_K; k++) {
+            int q = block.qs[k / 128 * QK + k % QK] >> k / QK % 4 * 2 & 3;
+
+            panel[panel_tq2_lines_at(b * 8 + k / QK) + panel_tq2_at(n, k % QK)] |=
+                (uint8_t)(q << n % 4 * 2);
+        }
+    }
+}
+
 void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
 {
     const struct dtype_info *info = dtype_info(p->from);
@@ -140,6 +160,8 @@ void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
                 pack_q8(panel, p->from, row, n, p->n_in);
             else if (p->type == DTYPE_Q4_0)
                 pack_q4(panel, p->by_rows, row, n, p->n_in);
+            else if (row && p->type == DTYPE_TQ2_0)
+                pack_tq2(panel, row, n, p->n_in);
             else if (row && panel_is_k(p->type))
                 panel_k_pack(panel, p, row, n);
             else if (row && p->type == DTYPE_F32)
@@ -170,6 +192,14 @@ static int weight_int(const uint8_t *panel, const struct panels *p, size_t n, si
     return (lines[q4_at(n, k % QK)] >> (k & 4) & 15) - 8;
 }
 
+static float weight_tq2(const uint8_t *panel, size_t n, size_t k)
+{
+    uint8_t byte = panel[panel_tq2_lines_at(k / QK) + panel_tq2_at(n, k % QK)];
+
+    return dtype_f16_to_f32(load_half(panel + k / QK_K * PANEL_TQ2_BYTES + 2 * n)) *
+           (float)((byte >> n % 4 * 2 & 3) - 1);
+}
+
 void panels_row(float *out, const struct panels *p, uint32_t row)
 {
     const uint8_t *panel = panel_at(p, row / PANEL_ROWS);
@@ -189,6 +219,9 @@ void panels_row(float *out, const struct panels *p, uint32_t row)
             break;
         case DTYPE_BF16:
             out[k] = dtype_bf16_to_f32(load_half(panel + 2 * half_at(p->type, n, k)));
+            break;
+        case DTYPE_TQ2_0:
+            out[k] = weight_tq2(panel, n, k);
             break;
         default:
             out[k] = dtype_f16_to_f32(load_half(panel + panel_scales_at(p->type, k / QK) + 2 * n)) *

@@ -44,8 +44,9 @@ KERNELS_DECLARE(avx512vnni);
 void to_bf16_amx(struct act_bf16 *a, uint32_t row, const float *x, size_t k);
 void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
-/* matmul_bf16_amx hands few rows on to it: w by rows, m <= 16, k_pad <= MATMUL_FEW_K, p0 < p1. */
-#define MATMUL_FEW_K 16384
+/* matmul_bf16_amx hands few rows on to it: w by rows, m <= 64, p0 < p1, and tiles of 16 rows times
+ * k_pad <= MATMUL_FEW_K: 1 MiB of stack. */
+#define MATMUL_FEW_K 32768
 void matmul_few_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
                     uint32_t m, uint32_t p0, uint32_t p1);
 void kv_store_amx(uint8_t *page, const struct kv_layout *l, uint32_t layer, uint32_t pos,

@@ -180,6 +180,8 @@ static const struct bench_case cases[] = {
     {"matmul F32", DTYPE_F32, 128, LIMIT_MULTIPLY, run_matmul},
     {"matmul F16", DTYPE_F16, 128, LIMIT_MULTIPLY, run_matmul},
     {"matmul BF16", DTYPE_BF16, 128, LIMIT_MULTIPLY, run_matmul},
+    {"matmul TQ2_0", DTYPE_TQ2_0, 1, LIMIT_MULTIPLY, run_matmul}, /* bytes differ by tier */
+    MULTIPLY("matmul TQ2_0", DTYPE_TQ2_0),
     MULTIPLY("matmul Q8_0", DTYPE_Q8_0),
     MULTIPLY("matmul Q4_0", DTYPE_Q4_0),
     MULTIPLY("matmul Q4_K", DTYPE_Q4_K),
@@ -233,6 +235,8 @@ static void weights_open(struct bench *b, enum dtype type)
         for (size_t j = 0; j < info->block_bytes; j++)
             block[j] = (uint8_t)rng_u64(i, j);
         memcpy(block, &half, 2);
+        if (type == DTYPE_TQ2_0)
+            memcpy(block + offsetof(struct block_tq2_0, d), &half, 2);
         if (type == DTYPE_Q4_K)
             memcpy(block + offsetof(struct block_q4_k, dmin), &half, 2);
         if (type == DTYPE_Q6_K)

@@ -13,12 +13,12 @@
 #include "kernels/panel_layout.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/lanes_avx512.h"
+#include "kernels/x86/table_amx.h"
 #include "kernels/x86/tile_config_amx.h"
-#include "kernels/x86/unpack_amx.h"
 
 #define LAG 1  /* blocks that unpacking is ahead of multiplying; 2 and 3 were slower */
 #define RING 2 /* tiles a panel: LAG written, one read, a power of two */
-#define AHEAD 4096
+#define AHEAD 2048
 #define STREAM_ROWS 64 /* more go by slabs: cutting 128 in two was faster only on a quiet machine */
 #define KC_BLOCKS (ACT_BF16_KC / QK)
 #define SCRATCH_BYTES (512 << 10) /* sums that wait; with its part of x it fits an L2 of 2 MiB */
@@ -130,8 +130,12 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
 {
     uint8_t ring[2 * RING * TILE_BYTES] __attribute__((aligned(64)));
     float part[16 * 16] __attribute__((aligned(64)));
+    struct table table[2];
     uint32_t blocks = j->x->k_pad / QK;
     const uint8_t *panel = panel_at(j->w, p);
+    size_t bytes = j->w->panel_bytes;
+    /* from here on, what is AHEAD is of the panel after these */
+    uint32_t in_panel = blocks - (uint32_t)(blocks * (size_t)AHEAD / (bytes + AHEAD));
 
     _tile_zero(0);
     _tile_zero(1);
@@ -142,8 +146,8 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
         uint32_t n = blocks - first < KC_BLOCKS ? blocks - first : KC_BLOCKS;
 
         for (int i = 0; t < blocks && i < panels; i++)
-            unpack_block(ring + (i * RING + t % RING) * TILE_BYTES, j->w, type,
-                         panel + i * j->w->panel_bytes, t, AHEAD);
+            table_unpack(ring + (i * RING + t % RING) * TILE_BYTES, &table[i], j->w, type,
+                         panel + i * bytes, t, t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes);
         if (t >= LAG)
             multiply(act_bf16_at(j->x, 0, b), n * 16 * QK, ring + b % RING * TILE_BYTES, row_tiles,
                      panels);
@@ -308,6 +312,7 @@ UNPACK_INLINE void slab_group(const struct job *j, struct slab *s, enum dtype ty
 {
     uint32_t blocks = j->x->k_pad / QK;
     size_t sums = (size_t)((m1 - m0 + 31) / 32) * 1024;
+    struct table table;
 
     for (uint32_t b0 = 0; b0 < blocks; b0 += KC_BLOCKS) {
         uint32_t n = blocks - b0 < KC_BLOCKS ? blocks - b0 : KC_BLOCKS;
@@ -315,7 +320,7 @@ UNPACK_INLINE void slab_group(const struct job *j, struct slab *s, enum dtype ty
         for (uint32_t p = q0; p < q1; p += 2) {
             for (uint32_t i = 0; i < 2; i++)
                 for (uint32_t b = 0; b < n; b++)
-                    unpack_block(s->tiles + (i * KC_BLOCKS + b) * TILE_BYTES, j->w, type,
+                    table_unpack(s->tiles + (i * KC_BLOCKS + b) * TILE_BYTES, &table, j->w, type,
                                  panel_at(j->w, p + i < q1 ? p + i : p), b0 + b, AHEAD);
             slab_multiply(j, s->tiles, s->sums + (p - q0) / 2 * sums, p, m0, m1, b0, n,
                           p + 2 < q1          ? coming(j, p + 2, b0)
@@ -359,6 +364,7 @@ static void run_q8_0(const struct job *j) { run(j, DTYPE_Q8_0); }
 static void run_q4_0(const struct job *j) { run(j, DTYPE_Q4_0); }
 static void run_q4_k(const struct job *j) { run(j, DTYPE_Q4_K); }
 static void run_q6_k(const struct job *j) { run(j, DTYPE_Q6_K); }
+static void run_tq2_0(const struct job *j) { run(j, DTYPE_TQ2_0); }
 static void run_bf16(const struct job *j) { run(j, DTYPE_BF16); }
 
 void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
@@ -368,7 +374,7 @@ void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const st
 
     if (p0 == p1)
         return;
-    if (w->by_rows && m <= 16 && x->k_pad <= MATMUL_FEW_K) {
+    if (w->by_rows && m <= STREAM_ROWS && (m + 15) / 16 * x->k_pad <= MATMUL_FEW_K) {
         matmul_few_amx(y, y_stride, w, x, m, p0, p1);
         return;
     }
@@ -384,6 +390,9 @@ void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const st
         break;
     case DTYPE_Q6_K:
         run_q6_k(&j);
+        break;
+    case DTYPE_TQ2_0:
+        run_tq2_0(&j);
         break;
     default:
         run_bf16(&j);

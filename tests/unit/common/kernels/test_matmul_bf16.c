@@ -178,13 +178,13 @@ static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
 static bool by_bf16(enum dtype type)
 {
     return type == DTYPE_BF16 || type == DTYPE_Q8_0 || type == DTYPE_Q4_0 || type == DTYPE_Q4_K ||
-           type == DTYPE_Q6_K;
+           type == DTYPE_Q6_K || type == DTYPE_TQ2_0;
 }
 
 static void test_reference_is_near_the_exact_sum(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
         for (uint32_t kind = 0; kind < WEIGHTS_KIND_COUNT; kind++) {
             struct fixture f;
 
@@ -245,7 +245,7 @@ static void test_matrix_unit_adds_as_the_manual_says(void **state)
 static void test_every_number_of_rows_of_w(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
         for (uint32_t n_out = 1; by_bf16(weights_types[t]) && n_out <= 65; n_out++)
             check(weights_types[t], n_out, 256, 1 + n_out % 4 * 23, WEIGHTS_PLAIN, n_out);
 }
@@ -253,7 +253,7 @@ static void test_every_number_of_rows_of_w(void **state)
 static void test_every_number_of_rows_of_x(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_FORMS; t++)
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++)
         for (uint32_t m = 1; by_bf16(weights_types[t]) && m <= 98; m++)
             check(weights_types[t], 30 + m % 4, 256 + m % 8 / 7 * 512, m, WEIGHTS_PLAIN, m);
 }
@@ -272,12 +272,12 @@ static void test_odd_lengths_of_bf16_rows(void **state)
 static void test_many_rows(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < WEIGHTS_FORMS; t++) {
+    for (size_t t = 0; t < WEIGHTS_TYPES; t++) {
         if (!by_bf16(weights_types[t]))
             continue;
         check(weights_types[t], 19, 256, 520, WEIGHTS_PLAIN, 1);
         if (weights_types[t] == DTYPE_Q4_0)
-            check(weights_types[t], 35, 16640, 3, WEIGHTS_PLAIN, 3); /* longer than is turned */
+            check(weights_types[t], 35, 16640, 17, WEIGHTS_PLAIN, 3); /* longer than is turned */
         if (weights_types[t] == DTYPE_Q8_0)
             check(DTYPE_Q8_0, 16 * 19 - 1, 544, 500, WEIGHTS_PLAIN, 2);
     }
@@ -288,7 +288,7 @@ static void test_random_shapes_and_extremes(void **state)
     (void)state;
     for (uint64_t i = 0; i < 100; i++) {
         uint64_t r = rng_u64(99, i);
-        enum dtype type = weights_types[r % WEIGHTS_FORMS];
+        enum dtype type = weights_types[r % WEIGHTS_TYPES];
 
         if (by_bf16(type))
             check(type, 1 + (r >> 16) % 65, 256 * (1 + (r >> 8) % 6), 1 + (r >> 24) % 100,
