@@ -19,7 +19,7 @@ enum decode_action_type {
 struct decode_action {
     enum decode_action_type type;
     uint32_t peer;
-    struct msg msg; /* owns nothing on the heap */
+    struct msg msg; /* the shell's, who sends it or calls msg_fini */
     const struct decode_row *rows;
     uint32_t n_rows;
 };

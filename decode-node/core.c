@@ -36,7 +36,7 @@ void decode_step(struct decode_core *d, const struct decode_event *ev, int64_t n
         on_router(d, ev->msg, now, out);
         break;
     case DECODE_PEER:
-        intake_message(d, ev->peer, ev->msg, now, out);
+        intake_message(d, ev, now, out);
         break;
     case DECODE_PAGE_IN:
     case DECODE_PAGE_BAD:
@@ -47,7 +47,7 @@ void decode_step(struct decode_core *d, const struct decode_event *ev, int64_t n
         stream_step_done(d, ev->tokens, now, out);
         break;
     case DECODE_PEER_LOST:
-        intake_peer_lost(d, ev->peer, "the prefill node is gone", out);
+        intake_peer_lost(d, ev->peer, now);
         break;
     case DECODE_ROUTER_LOST:
         stream_router_lost(d, out);

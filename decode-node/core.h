@@ -1,9 +1,9 @@
 /* core: the decode node as a pure machine: an event and the time go in, actions come out. It sees
  * no socket, clock or engine, so one process can simulate many nodes with this very code.
  *
- *   router ── RESERVE, CANCEL, DRAIN ──> core <── KV_HELLO, KV_PAGE, KV_END, KV_ABORT ── prefill
+ *   router ── RESERVE, CANCEL, DRAIN ──> core <── KV_HELLO, KV_PAGE, KV_END, KV_RESUME, KV_ABORT ── prefill
  *   router <── RESERVED / RESERVE_REFUSED, TOKENS, DECODE_FAILED ── core
- *   prefill <── KV_WELCOME, KV_CREDIT, KV_AGAIN, KV_DONE, KV_ABORT, REFUSED ── core
+ *   prefill <── KV_WELCOME, KV_CREDIT, KV_AGAIN, KV_MISSING, KV_DONE, KV_ABORT, REFUSED ── core
  *   compute <── RUN(rows) ── core <── STEP_DONE(tokens) ── compute
  *
  * KV pages: the shell asks decode_core_accepts_page where a page goes, verifies its checksum,
@@ -40,12 +40,12 @@ struct decode_config {
 
 enum decode_event_type {
     DECODE_ROUTER,       /* msg */
-    DECODE_PEER,         /* peer, msg: anything but KV_PAGE */
+    DECODE_PEER,         /* peer, life, msg: anything but KV_PAGE */
     DECODE_PAGE_IN,      /* peer, msg: accepted, verified, and its bytes are in the page */
     DECODE_PAGE_BAD,     /* peer, msg: accepted, but the checksum differs */
     DECODE_PAGE_REFUSED, /* peer, msg: not accepted */
     DECODE_STEP_DONE,    /* tokens, one a row of the last RUN; those of rows that sample count */
-    DECODE_PEER_LOST,    /* peer */
+    DECODE_PEER_LOST,    /* peer: its connection broke */
     DECODE_ROUTER_LOST,  /* every stream is an orphan now: all are dropped */
     DECODE_TICK,         /* some time has passed */
 };
@@ -53,6 +53,7 @@ enum decode_event_type {
 struct decode_event {
     enum decode_event_type type;
     uint32_t peer;          /* the shell's handle, < DECODE_PEERS_MAX */
+    uint64_t life;          /* of the peer's process, as in peers.h */
     const struct msg *msg;  /* borrowed */
     const uint32_t *tokens; /* borrowed */
 };

@@ -76,7 +76,11 @@ static bool decode_send_peer(struct decode *d, uint32_t peer, struct msg *m)
 {
     struct err e = {0};
 
-    if (!d->peers[peer].used || !sock_send(d->kv, &d->peers[peer].id, m, &e))
+    if (!d->peers[peer].used) {
+        msg_fini(m);
+        return true;
+    }
+    if (!sock_send(d->kv, &d->peers[peer].id, m, &e))
         return true;
     log_warn("decode", "a %s to a prefill node is lost: %s", msg_type_name(m->type), e.text);
     msg_fini(m);
@@ -168,11 +172,23 @@ static enum decode_event_type decode_page(struct decode *d, uint32_t peer,
     return DECODE_PAGE_IN;
 }
 
+/* An identity is name#boot.n: what stands before the last point is the same for all connections of a
+ * process. A peer that writes its own as it likes only keeps its own streams from being resumed. */
+static uint64_t decode_life(const struct peer *id)
+{
+    uint32_t n = id->n;
+
+    while (n && id->id[n - 1] != '.')
+        n--;
+    return hash64(id->id, n ? n : id->n, 0);
+}
+
 static void decode_on_kv(void *ctx, const struct peer *from, struct msg *m)
 {
     struct decode *d = ctx;
     uint32_t peer = decode_peer_of(d, from);
-    struct decode_event ev = {.type = DECODE_PEER, .peer = peer, .msg = m};
+    struct decode_event ev = {.type = DECODE_PEER, .peer = peer, .life = decode_life(from),
+                              .msg = m};
 
     if (peer == UINT32_MAX) {
         log_warn("decode", "a prefill node more than %u was not served", DECODE_PEERS_MAX);

@@ -2,52 +2,115 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "decode-node/stream.h"
 #include "kv/kv_wire.h"
 
-/* The peer is gone: what it was filling cannot be completed. */
-void intake_peer_lost(struct decode_core *d, uint32_t peer, const char *why,
-                      struct decode_actions *out)
+void intake_peer_lost(struct decode_core *d, uint32_t peer, int64_t now)
 {
     for (uint32_t i = 0; i < d->slots.n; i++) {
         struct slot *slot = &d->slots.items[i];
 
-        if (slot->state == SLOT_FILLING && slot->peer == peer) {
-            slot->peer = SLOT_NO_PEER; /* no ABORT to the dead */
-            stream_fail(d, slot, why, out);
-        }
+        if (slot->state != SLOT_FILLING || slot->peer != peer)
+            continue;
+        slot->peer = SLOT_NO_PEER;
+        slot->deadline = now + d->config.lease_ns;
     }
     d->peers.items[peer].known = false;
 }
 
+/* The peer is not to be dealt with any more. */
 static void intake_refuse(struct decode_core *d, uint32_t peer, const char *why,
                           struct decode_actions *out)
 {
-    log_warn("decode", "peer=%s refused: %s", d->peers.items[peer].known ? d->peers.items[peer].name : "?", why);
+    const struct peer_state *p = &d->peers.items[peer];
+
+    log_warn("decode", "peer=%s refused: %s", p->known ? p->name : "?", why);
     snprintf(actions_send_peer(out, peer, MSG_REFUSED)->u.text.text, MSG_TEXT_MAX, "%s", why);
-    intake_peer_lost(d, peer, why, out);
+    for (uint32_t i = 0; i < d->slots.n; i++) {
+        struct slot *slot = &d->slots.items[i];
+
+        if (slot->state != SLOT_FILLING || slot->peer != peer)
+            continue;
+        slot->peer = SLOT_NO_PEER; /* no ABORT: it hears that it was refused */
+        stream_fail(d, slot, why, out);
+    }
+    d->peers.items[peer].known = false;
     actions_add(out, DECODE_DROP_PEER)->peer = peer;
 }
 
-static void intake_hello(struct decode_core *d, uint32_t peer, const struct msg_kv_hello *h,
+/* A new connection of a node: of the same life it goes on with what the one before began; of another
+ * it does not know of it. */
+static void intake_take_over(struct decode_core *d, uint32_t peer, const struct peer_source *source,
+                             int64_t now, struct decode_actions *out)
+{
+    for (uint32_t i = 0; i < d->slots.n; i++) {
+        struct slot *slot = &d->slots.items[i];
+
+        if (slot->state != SLOT_FILLING || !slot->fed || slot->peer != SLOT_NO_PEER ||
+            slot->source.node != source->node)
+            continue;
+        if (slot->source.life == source->life) {
+            slot->peer = peer;
+            slot->deadline = now + d->config.lease_ns;
+        } else {
+            stream_fail(d, slot, "the prefill node has restarted", out);
+        }
+    }
+}
+
+static void intake_hello(struct decode_core *d, const struct decode_event *ev, int64_t now,
                          struct decode_actions *out)
 {
+    const struct msg_kv_hello *h = &ev->msg->u.hello;
+    struct peer_source source = {hash64(h->name, strlen(h->name), 0), ev->life};
     struct err e = {0};
     uint32_t old;
 
     if (peers_check(&d->peers, h, &e)) {
-        intake_refuse(d, peer, e.text, out);
+        intake_refuse(d, ev->peer, e.text, out);
         return;
     }
-    if (peers_namesake(&d->peers, peer, h->name, &old)) {
-        intake_peer_lost(d, old, "the prefill node has restarted", out);
+    if (peers_namesake(&d->peers, ev->peer, h->name, &old)) {
+        intake_peer_lost(d, old, now);
         actions_add(out, DECODE_DROP_PEER)->peer = old;
     }
-    peers_welcome(&d->peers, peer, h);
-    actions_send_peer(out, peer, MSG_KV_WELCOME)->u.credit.bytes = d->config.credit_bytes;
+    intake_take_over(d, ev->peer, &source, now, out);
+    peers_welcome(&d->peers, ev->peer, h, &source);
+    actions_send_peer(out, ev->peer, MSG_KV_WELCOME)->u.credit.bytes = d->config.credit_bytes;
+}
+
+/* May the peer go on with, or begin to fill, a slot? */
+static bool slot_is_open(const struct slot *slot, uint32_t peer)
+{
+    return slot->state == SLOT_FILLING &&
+           (slot->peer == peer || (slot->peer == SLOT_NO_PEER && !slot->fed));
+}
+
+static void slot_feed(struct decode_core *d, struct slot *slot, uint32_t peer, int64_t now)
+{
+    slot->peer = peer;
+    slot->fed = true;
+    slot->source = d->peers.items[peer].source;
+    slot->deadline = now + d->config.lease_ns;
+}
+
+/* The peer filled this slot, and it has started: what told the peer so was lost. */
+static bool slot_has_started(const struct decode_core *d, const struct slot *slot, uint32_t peer)
+{
+    return slot->fed && slot->state != SLOT_FILLING &&
+           slot->source.life == d->peers.items[peer].source.life;
+}
+
+static void intake_no_such(uint32_t peer, struct stream_id id, struct decode_actions *out)
+{
+    actions_fail(actions_send_peer(out, peer, MSG_KV_ABORT), id, true,
+                 "the decode node has no such reservation");
 }
 
 /* The bytes of a page were consumed, for good or bad. False: the peer sent more than it was granted,
@@ -88,12 +151,11 @@ void intake_page(struct decode_core *d, const struct decode_event *ev, int64_t n
         return;
     ASSERT(slot && slot->state == SLOT_FILLING && /* or the shell did not ask */
            kv_cut_index(&d->slots.cut, &unit, &u, slot->n_tokens));
-    slot->peer = ev->peer;
+    slot_feed(d, slot, ev->peer, now);
     if (ev->type == DECODE_PAGE_BAD)
         return; /* missing at KV_END, asked for again then */
     slot_got(slot, unit);
     slot->kv_bytes += p->bulk.size;
-    slot->deadline = now + d->config.lease_ns;
     d->stats.kv_bytes += p->bulk.size;
 }
 
@@ -119,19 +181,45 @@ static void intake_ask_again(struct decode_core *d, struct slot *slot, struct de
     };
 }
 
+/* KV_RESUME: what the stream still lacks. */
+static void intake_resume(struct decode_core *d, uint32_t peer, struct stream_id id, int64_t now,
+                          struct decode_actions *out)
+{
+    struct slot *slot = slots_find(&d->slots, id);
+    struct msg_kv_missing *m;
+
+    if (slot && slot_has_started(d, slot, peer)) {
+        actions_send_peer(out, peer, MSG_KV_DONE)->u.cancel.id = id;
+        return;
+    }
+    if (!slot || !slot_is_open(slot, peer)) {
+        intake_no_such(peer, id, out);
+        return;
+    }
+    slot_feed(d, slot, peer, now);
+    slot->barren_asks = 0;
+    m = &actions_send_peer(out, peer, MSG_KV_MISSING)->u.missing;
+    m->id = id;
+    m->units = mem_calloc(MSG_UNITS_MAX, sizeof(*m->units));
+    m->n_units = slot_missing(slot, m->units, MSG_UNITS_MAX);
+    log_info("decode", "request=%" PRIu64 " epoch=%u goes on: %zu of %zu units are here", id.request,
+             id.epoch, slot->n_got, slot->n_units);
+}
+
 static void intake_end(struct decode_core *d, uint32_t peer, const struct msg_kv_end *end, int64_t now,
                        struct decode_actions *out)
 {
     struct slot *slot = slots_find(&d->slots, end->id);
 
-    if (!slot || slot->state != SLOT_FILLING ||
-        (slot->peer != SLOT_NO_PEER && slot->peer != peer)) {
-        actions_fail(actions_send_peer(out, peer, MSG_KV_ABORT), end->id, true,
-                    "the decode node has no such reservation");
+    if (slot && slot_has_started(d, slot, peer)) {
+        actions_send_peer(out, peer, MSG_KV_DONE)->u.cancel.id = end->id;
         return;
     }
-    slot->peer = peer;
-    slot->deadline = now + d->config.lease_ns;
+    if (!slot || !slot_is_open(slot, peer)) {
+        intake_no_such(peer, end->id, out);
+        return;
+    }
+    slot_feed(d, slot, peer, now);
     if (end->n_tokens != slot->n_tokens || end->index != slot->first_index ||
         end->token >= d->config.n_vocab) {
         struct err e;
@@ -154,31 +242,35 @@ static void intake_abort(struct decode_core *d, uint32_t peer, struct stream_id 
 {
     struct slot *slot = slots_find(&d->slots, id);
 
-    if (slot && slot->state == SLOT_FILLING &&
-        (slot->peer == SLOT_NO_PEER || slot->peer == peer))
+    if (slot && slot_is_open(slot, peer))
         slots_drop(&d->slots, slot);
 }
 
-void intake_message(struct decode_core *d, uint32_t peer, const struct msg *m, int64_t now,
+void intake_message(struct decode_core *d, const struct decode_event *ev, int64_t now,
                     struct decode_actions *out)
 {
+    const struct msg *m = ev->msg;
+
     if (m->type == MSG_KV_HELLO) {
-        intake_hello(d, peer, &m->u.hello, out);
+        intake_hello(d, ev, now, out);
         return;
     }
-    if (!d->peers.items[peer].known) {
-        intake_refuse(d, peer, "the first message must be KV_HELLO", out);
+    if (!d->peers.items[ev->peer].known) {
+        intake_refuse(d, ev->peer, "the first message must be KV_HELLO", out);
         return;
     }
     switch (m->type) {
     case MSG_KV_END:
-        intake_end(d, peer, &m->u.end, now, out);
+        intake_end(d, ev->peer, &m->u.end, now, out);
+        break;
+    case MSG_KV_RESUME:
+        intake_resume(d, ev->peer, m->u.cancel.id, now, out);
         break;
     case MSG_KV_ABORT:
-        intake_abort(d, peer, m->u.failed.id);
+        intake_abort(d, ev->peer, m->u.failed.id);
         break;
     default:
-        intake_refuse(d, peer, "a message that is not for a decode node", out);
+        intake_refuse(d, ev->peer, "a message that is not for a decode node", out);
     }
 }
 
@@ -227,7 +319,7 @@ enum decode_verdict decode_core_accepts_page(const struct decode_core *d, uint32
         return DECODE_PAGE_NO_CREDIT;
     if (!slot || slot->state != SLOT_FILLING)
         return DECODE_PAGE_NO_STREAM;
-    if (slot->peer != SLOT_NO_PEER && slot->peer != peer)
+    if (!slot_is_open(slot, peer))
         return DECODE_PAGE_NOT_YOURS;
     if (!kv_cut_index(&d->slots.cut, &unit, &u, slot->n_tokens))
         return DECODE_PAGE_NO_UNIT;

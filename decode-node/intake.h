@@ -1,19 +1,22 @@
 /* intake: the KV that prefill nodes send: who may send, how much, where it goes, what is missing.
- * Part of core.c, see core_state.h. Pure; network thread only. */
+ *
+ * A stream whose connection breaks keeps what it has and waits, for its lease, until the same process
+ * is back: KV_HELLO of the same node and life takes it over, KV_RESUME asks what is missing. KV_HELLO
+ * of another life of that node says that nobody will go on. Part of core.c, see core_state.h. Pure;
+ * network thread only. */
 #ifndef TANDEM_DECODE_INTAKE_H
 #define TANDEM_DECODE_INTAKE_H
 
 #include "decode-node/core_state.h"
 
-/* A message of a peer other than KV_PAGE. */
-void intake_message(struct decode_core *d, uint32_t peer, const struct msg *m, int64_t now,
+/* DECODE_PEER: a message other than KV_PAGE. */
+void intake_message(struct decode_core *d, const struct decode_event *ev, int64_t now,
                     struct decode_actions *out);
 /* PAGE_IN, PAGE_BAD, PAGE_REFUSED. */
 void intake_page(struct decode_core *d, const struct decode_event *ev, int64_t now,
                  struct decode_actions *out);
-/* The peer is gone: what it was filling cannot be completed. */
-void intake_peer_lost(struct decode_core *d, uint32_t peer, const char *why,
-                      struct decode_actions *out);
+/* The connection is gone: what it was filling waits for the next one. */
+void intake_peer_lost(struct decode_core *d, uint32_t peer, int64_t now);
 /* Leases that have run out. */
 void intake_tick(struct decode_core *d, int64_t now, struct decode_actions *out);
 

@@ -26,11 +26,13 @@ int peers_check(const struct peers *p, const struct msg_kv_hello *h, struct err 
     return 0;
 }
 
-void peers_welcome(struct peers *p, uint32_t peer, const struct msg_kv_hello *h)
+void peers_welcome(struct peers *p, uint32_t peer, const struct msg_kv_hello *h,
+                   const struct peer_source *source)
 {
     struct peer_state *s = &p->items[peer];
 
     s->known = true;
+    s->source = *source;
     credit_in_init(&s->credit, p->credit_bytes);
     snprintf(s->name, sizeof(s->name), "%s", h->name);
 }

@@ -15,9 +15,16 @@
 
 #define DECODE_PEERS_MAX 256 /* connected at once */
 
+/* Who a connection belongs to, to know it again on the next one. */
+struct peer_source {
+    uint64_t node; /* hash of the name in KV_HELLO */
+    uint64_t life; /* what the connections of one process have in common and no other has */
+};
+
 struct peer_state {
     bool known; /* it said KV_HELLO and was welcomed */
     char name[MSG_NAME_MAX];
+    struct peer_source source;
     struct credit_in credit;
 };
 
@@ -34,9 +41,11 @@ int peers_check(const struct peers *p, const struct msg_kv_hello *h, struct err 
 
 /* The peer is known from now on. One that is known already starts its accounts anew: it says hello
  * when its link was idle, and what it sent before has arrived before, so nothing is under way. */
-void peers_welcome(struct peers *p, uint32_t peer, const struct msg_kv_hello *h);
+void peers_welcome(struct peers *p, uint32_t peer, const struct msg_kv_hello *h,
+                   const struct peer_source *source);
 
-/* The known peer other than `peer` that has this name: an earlier life of the same node. False: none. */
+/* The known peer other than `peer` that has this name: an earlier connection of the same node, or an
+ * earlier life of it. False: none. */
 bool peers_namesake(const struct peers *p, uint32_t peer, const char *name, uint32_t *other);
 
 #endif

@@ -96,6 +96,7 @@ static void slot_fill(struct slots *s, struct slot *slot, const struct msg_reser
     slot->id = r->id;
     slot->priority = r->priority;
     slot->peer = SLOT_NO_PEER;
+    slot->fed = false;
     slot->n_tokens = slot->n_known = r->n_tokens;
     slot->first_index = slot->index = r->first_index;
     slot->max_new = max_new;
@@ -358,4 +359,20 @@ bool slot_got(struct slot *slot, size_t unit)
     slot->got[unit / 64] |= UINT64_C(1) << (unit % 64);
     slot->n_got++;
     return true;
+}
+
+uint32_t slot_missing(const struct slot *slot, uint32_t *runs, uint32_t max)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < slot->n_units && n < max; i++) {
+        if (slot_has(slot, i))
+            continue;
+        runs[n] = (uint32_t)i;
+        while (i < slot->n_units && !slot_has(slot, i))
+            i++;
+        runs[n + 1] = (uint32_t)i - runs[n];
+        n += 2;
+    }
+    return n;
 }

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/map.h"
+#include "decode-node/peers.h"
 #include "kv/kv_pool.h"
 #include "kv/kv_unit.h"
 #include "kv/prefix.h"
@@ -40,7 +41,9 @@ struct slot {
     struct stream_id id;
     uint32_t priority; /* band, 0 first; within it by arrival */
     uint64_t salt;     /* of the prefix cache */
-    uint32_t peer; /* prefill peer whose KV fills it; SLOT_NO_PEER before the first page */
+    uint32_t peer; /* whose KV fills it; SLOT_NO_PEER before the first page, or while cut off */
+    bool fed;      /* a peer has been here: only `source` may go on */
+    struct peer_source source;
     uint32_t n_tokens, first_index, max_new; /* n_tokens: of the prompt */
     struct sampling sampling;
     uint32_t n_stop_tokens;
@@ -133,5 +136,8 @@ void slots_step_over(struct slots *s);
 /* Marks a unit as arrived; false if it had arrived before. */
 bool slot_got(struct slot *slot, size_t unit);
 bool slot_has(const struct slot *slot, size_t unit);
+/* Runs of units that have not arrived, as pairs of first and count, at most max (even) numbers; what lies
+ * behind the last run may be missing too if there are so many. Returns how many numbers. */
+uint32_t slot_missing(const struct slot *slot, uint32_t *runs, uint32_t max);
 
 #endif

@@ -571,27 +571,111 @@ static void hello_refuses_whoever_is_not_one_of_us(void **state)
     teardown(&f);
 }
 
-static void a_lost_peer_fails_what_it_was_filling(void **state)
+/* KV_HELLO of node "p" in this life. */
+static void hello_of_life(struct fixture *f, uint32_t peer, uint64_t life)
+{
+    struct msg m = hello("p");
+
+    step(f, (struct decode_event){.type = DECODE_PEER, .peer = peer, .life = life, .msg = &m});
+}
+
+static struct msg resume(uint64_t request)
+{
+    return (struct msg){.type = MSG_KV_RESUME, .u.cancel.id = {request, 1}};
+}
+
+static void another_life_of_a_node_ends_what_the_one_before_was_filling(void **state)
 {
     struct fixture f;
 
     (void)state;
     setup(&f, 3);
-    from_peer(&f, 0, hello("p"));
-    fill(&f, 0, 1, 2); /* runs when the peer goes: not its business any more */
+    hello_of_life(&f, 0, 1);
+    fill(&f, 0, 1, 2); /* runs when the node dies: not its business any more */
     from_peer(&f, 0, end_of(1, 40, 5));
     fill(&f, 0, 2, 5);
     assert_false(decode_core_peer_idle(f.core, 0));
-    from_peer(&f, 1, hello("p")); /* the same node, started again */
-    assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.id.request, 2);
-    assert_int_equal(f.out.items[1].type, DECODE_DROP_PEER);
-    assert_int_equal(f.out.items[1].peer, 0);
+    hello_of_life(&f, 1, 2);
+    assert_int_equal(f.out.items[0].type, DECODE_DROP_PEER);
+    assert_int_equal(f.out.items[0].peer, 0);
+    assert_int_equal(sent(&f, 1, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.id.request, 2);
     sent(&f, 2, DECODE_SEND_PEER, MSG_KV_WELCOME);
     assert_true(decode_core_peer_idle(f.core, 0));
     fill(&f, 1, 3, 5);
     step(&f, (struct decode_event){.type = DECODE_PEER_LOST, .peer = 1});
+    assert_int_equal(f.out.n, 0); /* it may come back */
+    hello_of_life(&f, 2, 3);      /* but not so */
     assert_int_equal(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.id.request, 3);
     step_done(&f, (uint32_t[]){9});
+    teardown(&f);
+}
+
+static void a_stream_goes_on_on_the_next_connection(void **state)
+{
+    struct fixture f;
+    const struct msg_kv_missing *m;
+
+    (void)state;
+    setup(&f, 3);
+    for (int heard = 0; heard < 2; heard++) { /* the loss, or only of the new connection */
+        hello_of_life(&f, 0, 1);
+        from_router(&f, reserve(1, 1, 100, 2)); /* units: 4 pages of 2 layers */
+        page_in(&f, 0, page_of(1, 0, 0, 32));
+        page_in(&f, 0, page_of(1, 1, 0, 32));
+        page_in(&f, 0, page_of(1, 1, 1, 32));
+        if (heard) {
+            step(&f, (struct decode_event){.type = DECODE_PEER_LOST, .peer = 0});
+            from_peer(&f, 4, hello("q"));
+            assert_int_equal(verdict(&f, 4, page_of(1, 0, 1, 32)), DECODE_PAGE_NOT_YOURS);
+        }
+        hello_of_life(&f, 1, 1);
+        assert_int_equal(verdict(&f, 0, page_of(1, 0, 1, 32)), DECODE_PAGE_STRANGER);
+        from_peer(&f, 1, resume(1));
+        m = &sent(&f, 0, DECODE_SEND_PEER, MSG_KV_MISSING)->u.missing;
+        assert_int_equal(m->n_units, 4);
+        assert_memory_equal(m->units, ((uint32_t[]){1, 1, 4, 4}), 16);
+        msg_fini(&f.out.items[0].msg);
+        page_in(&f, 1, page_of(1, 0, 1, 32));
+        page_in(&f, 1, page_of(1, 2, 0, 32));
+        page_in(&f, 1, page_of(1, 2, 1, 32));
+        page_in(&f, 1, page_of(1, 3, 0, 4));
+        page_in(&f, 1, page_of(1, 3, 1, 4));
+        from_peer(&f, 1, resume(1));
+        assert_int_equal(sent(&f, 0, DECODE_SEND_PEER, MSG_KV_MISSING)->u.missing.n_units, 0);
+        msg_fini(&f.out.items[0].msg);
+        from_peer(&f, 1, end_of(1, 100, 5));
+        sent(&f, 0, DECODE_SEND_PEER, MSG_KV_DONE); /* and that is lost */
+        from_peer(&f, 1, resume(1));
+        sent(&f, 0, DECODE_SEND_PEER, MSG_KV_DONE);
+        from_peer(&f, 1, end_of(1, 100, 5));
+        sent(&f, 0, DECODE_SEND_PEER, MSG_KV_DONE);
+        step_done(&f, (uint32_t[]){9});
+        from_peer(&f, 1, resume(1));
+        sent(&f, 0, DECODE_SEND_PEER, MSG_KV_ABORT);
+        step(&f, (struct decode_event){.type = DECODE_PEER_LOST, .peer = 1});
+        step(&f, (struct decode_event){.type = DECODE_PEER_LOST, .peer = 4});
+    }
+    teardown(&f);
+}
+
+static void a_connection_that_never_comes_back_costs_its_lease(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 3);
+    hello_of_life(&f, 0, 1);
+    from_router(&f, reserve(1, 1, 40, 2));
+    page_in(&f, 0, page_of(1, 0, 0, 32));
+    f.now = LEASE / 2;
+    step(&f, (struct decode_event){.type = DECODE_PEER_LOST, .peer = 0});
+    f.now += LEASE - 1;
+    step(&f, (struct decode_event){.type = DECODE_TICK});
+    assert_int_equal(f.out.n, 0);
+    f.now++;
+    step(&f, (struct decode_event){.type = DECODE_TICK});
+    assert_int_equal(f.out.n, 1);
+    assert_true(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.retry);
     teardown(&f);
 }
 
@@ -1017,7 +1101,9 @@ int main(void)
         cmocka_unit_test(an_end_that_disagrees_fails_the_stream),
         cmocka_unit_test(credit_returns_as_bytes_are_consumed),
         cmocka_unit_test(hello_refuses_whoever_is_not_one_of_us),
-        cmocka_unit_test(a_lost_peer_fails_what_it_was_filling),
+        cmocka_unit_test(another_life_of_a_node_ends_what_the_one_before_was_filling),
+        cmocka_unit_test(a_stream_goes_on_on_the_next_connection),
+        cmocka_unit_test(a_connection_that_never_comes_back_costs_its_lease),
         cmocka_unit_test(an_abort_frees_in_silence),
         cmocka_unit_test(a_lease_ends_a_reservation_that_makes_no_progress),
         cmocka_unit_test(everything_is_dropped_when_the_router_is_lost),

@@ -1,5 +1,6 @@
 /* The prefill and the decode machine against each other: two of each, a small router, queues that keep
- * the order of each pair and no other, pages that arrive spoiled, cancels at any time. The KV that a
+ * the order of each pair and no other, pages that arrive spoiled, connections that break with all that is
+ * under way, cancels at any time. The KV that a
  * prefill node computes is a pattern of (request, layer, head, position), and every decode step
  * checks that it reads just that. */
 #include <setjmp.h>
@@ -41,6 +42,7 @@ struct request {
     enum stage stage;
     uint32_t epoch, n_prompt, max_new, n_got;
     uint32_t p, d; /* the pair */
+    uint32_t held; /* tokens that D has */
     bool early[64]; /* indices that overtook the first token: another socket brings that */
     enum finish finish;
     uint32_t end;   /* with finish: tokens of the whole stream */
@@ -63,12 +65,13 @@ struct sim {
     const struct decode_row *rows[N]; /* step in flight; NULL: none */
     uint32_t n_rows[N];
     uint32_t link_to[N][PREFILL_LINKS_MAX]; /* decode node of a link, +1 */
+    uint32_t handle[N][N]; /* of the connection at D: p + N * how many there were before */
     struct queue *to_d[N][N], *to_p[N][N];  /* [prefill][decode] */
     struct queue *r_to_p[N], *r_to_d[N], *p_to_r[N], *d_to_r[N];
     /* bytes since the last welcome: granted by D, sent by P, arrived at D */
     uint64_t granted[N][N], sent[N][N], arrived[N][N];
     struct request requests[REQUESTS];
-    uint32_t spoiled;
+    uint32_t spoiled, cuts, resumed;
     bool tight; /* the window was ever as good as full */
 };
 
@@ -134,13 +137,17 @@ static void prefill_act(struct sim *s, uint32_t p)
             push(s->p_to_r[p], a->msg);
             break;
         case PREFILL_SEND_LINK:
+            s->resumed += a->msg.type == MSG_KV_RESUME;
             push(s->to_d[p][d], a->msg);
             break;
         case PREFILL_OPEN_LINK:
-            s->link_to[p][a->link] = 1 + (uint32_t)(a->endpoint[6] - '0');
+            d = (uint32_t)(a->endpoint[6] - '0');
+            s->link_to[p][a->link] = 1 + d;
+            s->handle[p][d] += N;
             break;
-        case PREFILL_CLOSE_LINK:
-            fail_msg("no link should break here");
+        case PREFILL_CLOSE_LINK: /* it was cut */
+            assert_true(empty(s->to_d[p][d]));
+            s->link_to[p][a->link] = 0;
             break;
         case PREFILL_RUN:
             assert_null(s->spans[p]);
@@ -183,6 +190,23 @@ static void check_rows(struct sim *s, uint32_t d)
     }
 }
 
+/* D sends on a connection; takes m. */
+static void to_peer(struct sim *s, uint32_t peer, uint32_t d, struct msg *m)
+{
+    uint32_t p = peer % N;
+
+    if (peer != s->handle[p][d]) { /* there is none any more */
+        msg_fini(m);
+        return;
+    }
+    assert_int_not_equal(m->type, MSG_REFUSED);
+    if (m->type == MSG_KV_WELCOME)
+        s->granted[p][d] = s->sent[p][d] = s->arrived[p][d] = 0;
+    if (m->type == MSG_KV_WELCOME || m->type == MSG_KV_CREDIT)
+        s->granted[p][d] += m->u.credit.bytes;
+    push(s->to_p[p][d], *m);
+}
+
 static void decode_do(struct sim *s, uint32_t d, struct decode_event ev)
 {
     decode_step(s->d[d], &ev, ++s->now, &s->d_out);
@@ -194,15 +218,10 @@ static void decode_do(struct sim *s, uint32_t d, struct decode_event ev)
             push(s->d_to_r[d], a->msg);
             break;
         case DECODE_SEND_PEER:
-            assert_int_not_equal(a->msg.type, MSG_REFUSED);
-            if (a->msg.type == MSG_KV_WELCOME)
-                s->granted[a->peer][d] = s->sent[a->peer][d] = s->arrived[a->peer][d] = 0;
-            if (a->msg.type == MSG_KV_WELCOME || a->msg.type == MSG_KV_CREDIT)
-                s->granted[a->peer][d] += a->msg.u.credit.bytes;
-            push(s->to_p[a->peer][d], a->msg);
+            to_peer(s, a->peer, d, &a->msg);
             break;
-        case DECODE_DROP_PEER:
-            fail_msg("no peer should be dropped here");
+        case DECODE_DROP_PEER: /* only of a connection that is no more */
+            assert_int_not_equal(a->peer, s->handle[a->peer % N][d]);
             break;
         case DECODE_RUN:
             assert_null(s->rows[d]);
@@ -281,7 +300,7 @@ static void decode_compute(struct sim *s, uint32_t d)
 static void to_decode(struct sim *s, uint32_t p, uint32_t d)
 {
     struct msg m = pop(s->to_d[p][d]);
-    struct decode_event ev = {.type = DECODE_PEER, .peer = p, .msg = &m};
+    struct decode_event ev = {.type = DECODE_PEER, .peer = s->handle[p][d], .life = 1 + p, .msg = &m};
     uint32_t page_id;
 
     if (m.type == MSG_KV_PAGE) {
@@ -290,7 +309,7 @@ static void to_decode(struct sim *s, uint32_t p, uint32_t d)
         s->arrived[p][d] += k->bulk.size;
         assert_true(s->arrived[p][d] <= s->granted[p][d]);
         ev.type = DECODE_PAGE_REFUSED;
-        if (decode_core_accepts_page(s->d[d], p, k, &page_id) == DECODE_PAGE_OK) {
+        if (decode_core_accepts_page(s->d[d], ev.peer, k, &page_id) == DECODE_PAGE_OK) {
             bool spoil = draw(s, 50) == 0;
 
             s->spoiled += spoil;
@@ -302,6 +321,32 @@ static void to_decode(struct sim *s, uint32_t p, uint32_t d)
     }
     decode_do(s, d, ev);
     msg_fini(&m);
+}
+
+static void drop_all(struct queue *q)
+{
+    while (!empty(q)) {
+        struct msg m = pop(q);
+
+        msg_fini(&m);
+    }
+}
+
+/* A connection breaks; D may notice, P does. */
+static void cut(struct sim *s, uint32_t p, uint32_t d)
+{
+    uint32_t link = 0;
+
+    while (link < PREFILL_LINKS_MAX && s->link_to[p][link] != d + 1)
+        link++;
+    if (link == PREFILL_LINKS_MAX || s->handle[p][d] >= DECODE_PEERS_MAX - N)
+        return;
+    s->cuts++;
+    drop_all(s->to_d[p][d]);
+    drop_all(s->to_p[p][d]);
+    if (draw(s, 2))
+        decode_do(s, d, (struct decode_event){.type = DECODE_PEER_LOST, .peer = s->handle[p][d]});
+    prefill_do(s, p, (struct prefill_event){.type = PREFILL_LINK_CUT, .link = link});
 }
 
 static void router_start(struct sim *s, uint32_t r)
@@ -392,6 +437,7 @@ static void to_router(struct sim *s, struct msg m)
         return;
     switch (m.type) {
     case MSG_RESERVED:
+        q->held = draw(s, 2) ? m.u.reserved.held_tokens : 0; /* at most that */
         router_reserved(s, r);
         break;
     case MSG_PREFILL_TOKEN:
@@ -437,6 +483,8 @@ static void sim_turn(struct sim *s)
     uint32_t p = draw(s, N), d = draw(s, N);
     struct msg m;
 
+    if (draw(s, 100) == 0)
+        cut(s, p, d);
     switch (draw(s, 12)) {
     case 0:
         router_whim(s);
@@ -465,6 +513,7 @@ static void sim_turn(struct sim *s)
                 link++;
             m = pop(s->to_p[p][d]);
             prefill_do(s, p, (struct prefill_event){.type = PREFILL_LINK, .link = link, .msg = &m});
+            msg_fini(&m);
         }
         break;
     case 8:
@@ -508,7 +557,7 @@ static void sim_init(struct sim *s, uint64_t seed)
         snprintf(pc.name, sizeof(pc.name), "p%u", i);
         assert_int_equal(kv_pool_open(&s->p_pool[i], &s->layout, PAGES, NULL), 0);
         assert_int_equal(kv_pool_open(&s->d_pool[i], &s->layout, PAGES, NULL), 0);
-        s->p_prefix[i] = prefix_new(s->p_pool[i], 0);
+        s->p_prefix[i] = prefix_new(s->p_pool[i], PAGES);
         s->d_prefix[i] = prefix_new(s->d_pool[i], PAGES);
         assert_int_equal(kv_pool_open(&s->d_swap[i], &s->layout, SWAP, NULL), 0);
         memory = (struct slots_memory){s->d_pool[i], s->d_prefix[i], s->d_swap[i]};
@@ -519,6 +568,8 @@ static void sim_init(struct sim *s, uint64_t seed)
         s->r_to_d[i] = mem_zalloc(sizeof(struct queue));
         s->p_to_r[i] = mem_zalloc(sizeof(struct queue));
         s->d_to_r[i] = mem_zalloc(sizeof(struct queue));
+        for (uint32_t k = 0; k < N; k++)
+            s->handle[i][k] = i;
         for (uint32_t k = 0; k < N; k++) {
             s->to_d[i][k] = mem_zalloc(sizeof(struct queue));
             s->to_p[i][k] = mem_zalloc(sizeof(struct queue));
@@ -577,7 +628,7 @@ static void sim_run(struct sim *s, uint64_t seed)
         sim_turn(s);
     }
     for (uint32_t i = 0; i < N; i++) {
-        assert_int_equal(kv_pool_free_count(s->p_pool[i]), PAGES);
+        assert_int_equal(kv_pool_free_count(s->p_pool[i]) + prefix_evictable(s->p_prefix[i]), PAGES);
         assert_int_equal(kv_pool_free_count(s->d_pool[i]) + prefix_evictable(s->d_prefix[i]), PAGES);
     }
 }
@@ -586,11 +637,11 @@ static void streams_are_exact_and_nothing_leaks(void **state)
 {
     struct sim *s = mem_zalloc(sizeof(*s));
     bool tight = false;
-    uint32_t stopped = 0, full = 0, cancelled = 0, spoiled = 0;
+    uint32_t stopped = 0, full = 0, cancelled = 0, spoiled = 0, cuts = 0, resumed = 0;
 
     (void)state;
     log_level_max = LOG_ERROR;
-    for (uint64_t seed = 1; seed <= 10; seed++) {
+    for (uint64_t seed = 1; seed <= 20; seed++) {
         sim_run(s, seed);
         for (uint32_t r = 0; r < REQUESTS; r++) {
             stopped += s->requests[r].finish == FINISH_STOP;
@@ -598,11 +649,14 @@ static void streams_are_exact_and_nothing_leaks(void **state)
             cancelled += s->requests[r].cancelled;
         }
         spoiled += s->spoiled;
+        cuts += s->cuts;
+        resumed += s->resumed;
         tight |= s->tight;
         sim_fini(s);
     }
     /* the seeds reach all that this test is about */
     assert_true(stopped > 20 && full > 20 && cancelled > 10 && spoiled > 20 && tight);
+    assert_true(cuts > 100 && resumed > 100);
     mem_free(s);
 }
 
