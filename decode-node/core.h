@@ -26,6 +26,7 @@
 #include "net/msg.h"
 
 #define DECODE_BARREN_ASKS_MAX 3 /* asks in a row that bring nothing before the stream is given up */
+#define DECODE_INGEST_SHARE 20   /* of a step's time is for KV that comes in, inverse */
 #define DECODE_QUEUE_LEASES 10   /* leases until the first page: the job may stand in a queue */
 
 struct decode_config {
@@ -34,6 +35,7 @@ struct decode_config {
     uint32_t n_vocab, ctx_max, slots;
     enum kv_type wire;
     uint64_t credit_bytes; /* KV bytes that a peer may have under way; >= 2 * MSG_BULK_MAX */
+    uint64_t ingest_bytes_s; /* KV that could be taken in if nothing else ran; 0: never paced */
     struct rows_budget prompt_rows;
     int64_t lease_ns;      /* a reservation whose KV makes no progress for so long is given up */
 };

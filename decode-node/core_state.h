@@ -14,6 +14,8 @@ struct decode_core {
     struct decode_row *rows; /* [rows_max], of the step in flight */
     uint32_t n_rows;         /* 0: no step is in flight */
     int64_t step_at;         /* when it began */
+    int64_t ingest_left;     /* bytes of credit that may be given back in this step */
+    uint32_t ingest_next;    /* peer whose turn it is */
     bool draining;
     struct decode_stats stats;
 };

@@ -113,13 +113,49 @@ static void intake_no_such(uint32_t peer, struct stream_id id, struct decode_act
                  "the decode node has no such reservation");
 }
 
+/* Gives bytes that were consumed back to the peer's credit, as many as may be given now. */
+static void intake_pay(struct decode_core *d, uint32_t peer, struct decode_actions *out)
+{
+    struct peer_state *s = &d->peers.items[peer];
+    uint64_t bytes = s->owed, grant;
+
+    if (d->n_rows && d->config.ingest_bytes_s) {
+        if (d->ingest_left <= 0)
+            return;
+        if (bytes > (uint64_t)d->ingest_left)
+            bytes = (uint64_t)d->ingest_left;
+        d->ingest_left -= (int64_t)bytes;
+    }
+    s->owed -= bytes;
+    grant = credit_in_consumed(&s->credit, bytes);
+    if (grant)
+        actions_send_peer(out, peer, MSG_KV_CREDIT)->u.credit.bytes = grant;
+}
+
+void intake_step_over(struct decode_core *d, struct decode_actions *out)
+{
+    double bytes = (double)d->stats.step_ns * 1e-9 * (double)d->config.ingest_bytes_s;
+
+    d->ingest_left = (int64_t)(bytes / DECODE_INGEST_SHARE) + 1;
+    for (uint32_t i = 0; i < DECODE_PEERS_MAX; i++) {
+        uint32_t peer = (d->ingest_next + i) % DECODE_PEERS_MAX;
+
+        if (!d->peers.items[peer].known || !d->peers.items[peer].owed)
+            continue;
+        intake_pay(d, peer, out);
+        if (d->n_rows && d->ingest_left <= 0) {
+            d->ingest_next = peer;
+            return;
+        }
+    }
+}
+
 /* The bytes of a page were consumed, for good or bad. False: the peer sent more than it was granted,
  * or never said hello, and was dropped. */
 static bool intake_consumed(struct decode_core *d, uint32_t peer, size_t bytes,
                             struct decode_actions *out)
 {
     struct peer_state *s = &d->peers.items[peer];
-    uint64_t grant;
 
     if (!s->known) {
         intake_refuse(d, peer, "KV_PAGE before KV_HELLO", out);
@@ -129,9 +165,8 @@ static bool intake_consumed(struct decode_core *d, uint32_t peer, size_t bytes,
         intake_refuse(d, peer, "more KV bytes than the credit granted", out);
         return false;
     }
-    grant = credit_in_consumed(&s->credit, bytes);
-    if (grant)
-        actions_send_peer(out, peer, MSG_KV_CREDIT)->u.credit.bytes = grant;
+    s->owed += bytes;
+    intake_pay(d, peer, out);
     return true;
 }
 

@@ -32,6 +32,7 @@ void peers_welcome(struct peers *p, uint32_t peer, const struct msg_kv_hello *h,
     struct peer_state *s = &p->items[peer];
 
     s->known = true;
+    s->owed = 0;
     s->source = *source;
     credit_in_init(&s->credit, p->credit_bytes);
     snprintf(s->name, sizeof(s->name), "%s", h->name);

@@ -26,6 +26,7 @@ struct peer_state {
     char name[MSG_NAME_MAX];
     struct peer_source source;
     struct credit_in credit;
+    uint64_t owed; /* bytes consumed, and not yet given back to its credit */
 };
 
 struct peers {

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "decode-node/intake.h"
 #include "decode-node/room.h"
 
 #define STEP_SMOOTH 8 /* a step counts for so much of the smoothed time, inverse */
@@ -113,6 +114,7 @@ void stream_step_done(struct decode_core *d, const uint32_t *tokens, int64_t now
     d->n_rows = 0;
     stream_step_time(d, now);
     stream_run_next(d, now, out);
+    intake_step_over(d, out);
 }
 
 /* What the engine would trust. */

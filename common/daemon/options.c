@@ -123,7 +123,7 @@ int options_check(const struct daemon_options *o, struct err *e)
     OPTION(s, slots, U32, .def = "16", .min = 1, .max = 4096,                                      \
            .help = "as a decode node: sequences at once"),                                         \
     /* No less than two KV_PAGE messages of MSG_BULK_MAX, one on its way and one to be sent. */    \
-    OPTION(s, credit_bytes, BYTES, .def = "8MiB", .min = 512 << 10, .max = 1 << 30,                \
+    OPTION(s, credit_bytes, BYTES, .def = "2MiB", .min = 512 << 10, .max = 1 << 30,                \
            .unit = "SIZE", .help = "as a decode node: KV bytes a prefill node may have on the way"), \
     OPTION(s, swap, BYTES, .def = "1GiB", .min = 0, .max = (int64_t)1 << 40, .unit = "SIZE",       \
            .help = "as a decode node: memory for sequences set aside while KV pages are short"),   \

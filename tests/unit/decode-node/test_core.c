@@ -27,6 +27,8 @@ struct fixture {
     int64_t now;
 };
 
+static uint64_t ingest_bytes_s; /* of the next setup */
+
 /* cached: blocks that the prefix cache may know. */
 static void setup_cached(struct fixture *f, uint32_t slots, uint32_t cached)
 {
@@ -36,6 +38,7 @@ static void setup_cached(struct fixture *f, uint32_t slots, uint32_t cached)
     struct slots_memory memory;
 
     log_level_max = LOG_ERROR;
+    c.ingest_bytes_s = ingest_bytes_s;
     *f = (struct fixture){0};
     kv_layout_init(&f->layout, KV_F16, 2, 2, 16);
     assert_int_equal(kv_pool_open(&f->pool, &f->layout, PAGES, NULL), 0);
@@ -541,6 +544,40 @@ static void credit_returns_as_bytes_are_consumed(void **state)
     sent(&f, 0, DECODE_SEND_PEER, MSG_REFUSED); /* and what it was filling is lost */
     sent(&f, 1, DECODE_SEND_ROUTER, MSG_DECODE_FAILED);
     assert_int_equal(f.out.items[2].type, DECODE_DROP_PEER);
+    teardown(&f);
+}
+
+/* A step of 1000 ns may take in two pages. */
+static void credit_is_paced_while_a_step_runs(void **state)
+{
+    struct fixture f;
+    uint32_t pages = WINDOW / PAGE_BYTES, steps = 0;
+    uint64_t granted = 0;
+
+    (void)state;
+    ingest_bytes_s = DECODE_INGEST_SHARE * 2ull * PAGE_BYTES * 1000000;
+    setup(&f, 1);
+    ingest_bytes_s = 0;
+    from_peer(&f, 0, hello("p"));
+    fill(&f, 0, 1, 200);
+    from_peer(&f, 0, end_of(1, 40, 5));
+    for (uint32_t i = 0; i < pages - 4; i++) {
+        page_event(&f, DECODE_PAGE_REFUSED, 0, page_of(9, 0, 0, 32));
+        assert_int_equal(f.out.n, 0);
+    }
+    while (granted < WINDOW / 2) {
+        f.now += 1000;
+        step_done(&f, (uint32_t[]){9});
+        steps++;
+        if (f.out.items[f.out.n - 1].type == DECODE_SEND_PEER)
+            granted += sent(&f, f.out.n - 1, DECODE_SEND_PEER, MSG_KV_CREDIT)->u.credit.bytes;
+        assert_true(granted <= steps * (2ull * PAGE_BYTES + 1) + 3 * PAGE_BYTES); /* 3: while idle */
+    }
+    assert_true(steps >= pages / 4 - 2 && steps <= pages / 4 + 2);
+    from_router(&f, cancel(1, 1));
+    step_done(&f, (uint32_t[]){9}); /* nobody is in the way now */
+    granted += sent(&f, 0, DECODE_SEND_PEER, MSG_KV_CREDIT)->u.credit.bytes;
+    assert_true(granted > WINDOW - WINDOW / 4 - 4 * PAGE_BYTES);
     teardown(&f);
 }
 
@@ -1100,6 +1137,7 @@ int main(void)
         cmocka_unit_test(a_page_that_never_comes_right_fails_the_stream),
         cmocka_unit_test(an_end_that_disagrees_fails_the_stream),
         cmocka_unit_test(credit_returns_as_bytes_are_consumed),
+        cmocka_unit_test(credit_is_paced_while_a_step_runs),
         cmocka_unit_test(hello_refuses_whoever_is_not_one_of_us),
         cmocka_unit_test(another_life_of_a_node_ends_what_the_one_before_was_filling),
         cmocka_unit_test(a_stream_goes_on_on_the_next_connection),

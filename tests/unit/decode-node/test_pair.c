@@ -66,6 +66,7 @@ struct sim {
     uint32_t n_rows[N];
     uint32_t link_to[N][PREFILL_LINKS_MAX]; /* decode node of a link, +1 */
     uint32_t handle[N][N]; /* of the connection at D: p + N * how many there were before */
+    bool up[N][N];         /* there is that connection */
     struct queue *to_d[N][N], *to_p[N][N];  /* [prefill][decode] */
     struct queue *r_to_p[N], *r_to_d[N], *p_to_r[N], *d_to_r[N];
     /* bytes since the last welcome: granted by D, sent by P, arrived at D */
@@ -144,10 +145,12 @@ static void prefill_act(struct sim *s, uint32_t p)
             d = (uint32_t)(a->endpoint[6] - '0');
             s->link_to[p][a->link] = 1 + d;
             s->handle[p][d] += N;
+            s->up[p][d] = true;
             break;
         case PREFILL_CLOSE_LINK: /* it was cut */
             assert_true(empty(s->to_d[p][d]));
             s->link_to[p][a->link] = 0;
+            s->up[p][d] = false;
             break;
         case PREFILL_RUN:
             assert_null(s->spans[p]);
@@ -195,7 +198,7 @@ static void to_peer(struct sim *s, uint32_t peer, uint32_t d, struct msg *m)
 {
     uint32_t p = peer % N;
 
-    if (peer != s->handle[p][d]) { /* there is none any more */
+    if (peer != s->handle[p][d] || !s->up[p][d]) { /* it broke */
         msg_fini(m);
         return;
     }
@@ -551,6 +554,7 @@ static void sim_init(struct sim *s, uint64_t seed)
                                     .hello_ns = INT64_MAX / 4};
         struct decode_config dc = {.n_vocab = VOCAB, .ctx_max = CTX, .slots = 4,
                                    .credit_bytes = WINDOW, .prompt_rows = {1, 1},
+                                   .ingest_bytes_s = 1000000000000, /* steps take some ns */
                                    .lease_ns = INT64_MAX / 20};
         struct slots_memory memory;
 

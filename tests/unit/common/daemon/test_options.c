@@ -26,7 +26,7 @@ static void test_tables_have_good_defaults(void **state)
     assert_string_equal(r.http, "127.0.0.1:8000");
     assert_string_equal(p.router, r.nodes);
     assert_int_equal(p.chunk_tokens % KV_PAGE_TOKENS, 0);
-    assert_int_equal(d.credit_bytes, 8 << 20);
+    assert_int_equal(d.credit_bytes, 2 << 20);
     assert_int_equal(p.common.log_level, LOG_INFO);
     assert_int_equal(d.kv_type, KV_AUTO);
     assert_int_equal(d.kv_wire, KV_AUTO);
