@@ -2,9 +2,10 @@
  * anyway, in the same run.
  * usage: tandem-bench-kv [pages] [rounds] [layers heads head_dim]
  *        tandem-bench-kv ttft PROGRAM MODEL [tokens] [rounds]
- * The second: what shipping adds to the first token of a prefill node, which is PROGRAM (ttft.h).
- * The first: the steps and the ways. The default is 64 MiB in the shape of an 8-billion-parameter model. Every round runs all cases in
- * turn; the best round of a case counts, for other work on the machine only ever makes one slower.
+ * The first: the steps and the ways (path.h). The default is 64 MiB in the shape of a model of 8
+ * billion parameters. Every round runs all cases in turn; the best round of a case counts, for other
+ * work on the machine only ever makes one slower. The second: what shipping adds to the first token of
+ * a prefill node, which is PROGRAM (ttft.h).
  * Exit code 1 if KV arrived other than it was sent. */
 #include <arpa/inet.h>
 #include <pthread.h>
