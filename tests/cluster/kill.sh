@@ -1,6 +1,7 @@
 #!/bin/bash
 # A node that is killed costs its streams a pause: no token is lost, repeated or changed.
 . tests/lib/cluster.sh
+MODE=disaggregated # every prompt by way of a prefill node
 
 N=8 # streams under way when a node is killed
 words="Captain Wentworth, after a long silence, said to Anne that"

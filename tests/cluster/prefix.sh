@@ -2,6 +2,7 @@
 # KV from the prefix cache has the bits that computing it again would give: the same tokens with the
 # cache, without it, with one too small for its prompts, alone and among others.
 . tests/lib/cluster.sh
+MODE=disaggregated # every prompt by way of a prefill node
 
 words="It is a truth universally acknowledged, that a single man in possession of a good fortune"
 common=

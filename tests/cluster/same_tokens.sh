@@ -1,6 +1,7 @@
 #!/bin/bash
 # Streams of a cluster equal those of one process, alone and among others, token for token.
 . tests/lib/cluster.sh
+MODE=disaggregated # every prompt by way of a prefill node
 
 # Eight prompts of different lengths, from one word to several chunks of the prefill node.
 words="It is a truth universally acknowledged, that a single man in possession of a good fortune"

@@ -42,7 +42,8 @@ free_port() {
     done
 }
 
-# up NAME MODEL [YAML lines]: writes $TMP/NAME.yaml with $PREFILL (1) and $DECODE (2) nodes and starts it.
+# up NAME MODEL [YAML lines]: writes $TMP/NAME.yaml with $PREFILL (1) and $DECODE (2) nodes, the router in $MODE if
+# that is set, and starts it.
 up() {
     local port
     CLUSTER=$1
@@ -54,7 +55,7 @@ up() {
         echo "model: $(realpath "$2")"
         case "$*" in *prefill:*) ;; *) echo "prefill: {nodes: ${PREFILL:-1}}" ;; esac
         case "$*" in *decode:*) ;; *) echo "decode: {nodes: ${DECODE:-2}}" ;; esac
-        echo "router: {http: \"127.0.0.1:$port\"}"
+        echo "router: {http: \"127.0.0.1:$port\"${MODE:+, mode: $MODE}}"
         shift 2
         printf '%s\n' "$@"
     } >"$TMP/$CLUSTER.yaml"
