@@ -26,7 +26,8 @@
  *      |                                                                         |
  *   RESERVING, PREFILL, DECODE -- stream_restart: a node of the pair died, said -+
  *      BYE, failed with `retry` or broke the protocol. A new epoch; the next prompt is the prompt
- *      and all delivered tokens. After ROUTER_RESTARTS_MAX: FAIL 503; without `retry`: FAIL 500.
+ *      and all delivered tokens. After ROUTER_RESTARTS_MAX in a row: FAIL 503; without `retry`:
+ *      FAIL 500.
  *   any -- CANCEL: core_cancel (core.c) sends CANCEL to the nodes that have a part -> FINISH
  *
  * Each attempt has its own epoch; a message of another epoch is dropped and counted. TOKENS of the
@@ -41,6 +42,7 @@
 #include "router/nodes.h"
 
 #define ROUTER_RESTARTS_MAX 3 /* of one request: a prompt that kills nodes takes four, not all */
+#define ROUTER_PROGRESS 16    /* tokens: an attempt that brought them does not count, the prompt is fine */
 #define ROUTER_QUEUE_LIMIT 65536
 
 struct router_config {

@@ -123,6 +123,7 @@ static bool place_one(struct router_core *c, struct session *s)
     s->id.epoch++;
     s->state = SESSION_RESERVING;
     s->placed_at = c->now;
+    s->n_before = s->n_delivered;
     if (s->id.epoch == 1)
         s->stats.wait_ns = c->now - s->submitted_at;
     c->running++;

@@ -30,6 +30,8 @@ struct session {
     uint32_t kv_tokens; /* charged to decode: grows with the stream */
     uint32_t uncached;  /* of this attempt's prompt, as predicted */
     uint32_t pages, queued_tokens;
+    uint32_t fruitless;  /* restarts in a row of attempts without ROUTER_PROGRESS */
+    uint32_t n_before;   /* delivered when this attempt began */
     uint64_t avoid; /* handle of the node that failed it last */
 
     char tenant[MSG_NAME_MAX];

@@ -148,12 +148,15 @@ void stream_restart(struct router_core *c, struct session *s, uint64_t culprit, 
     char text[MSG_TEXT_MAX + 64];
 
     stream_leave_nodes(c, s);
-    if (s->stats.restarts == ROUTER_RESTARTS_MAX) {
+    if (s->n_delivered - s->n_before >= ROUTER_PROGRESS)
+        s->fruitless = 0;
+    if (s->fruitless == ROUTER_RESTARTS_MAX) {
         snprintf(text, sizeof(text), "the request failed on %d attempts; the last: %s",
                  ROUTER_RESTARTS_MAX + 1, why);
         stream_fail(c, s, 503, core_retry_after_ms(c, s->client), text);
         return;
     }
+    s->fruitless++;
     s->stats.restarts++;
     c->counters.restarts++;
     s->avoid = culprit;

@@ -430,6 +430,35 @@ static void test_fourth_failure_ends_the_request(void **state)
     rig_fini(&r);
 }
 
+static void test_an_attempt_that_brought_tokens_is_not_held_against_the_request(void **state)
+{
+    struct rig r;
+    struct stream_id id;
+    uint32_t got = 0;
+
+    (void)state;
+    rig_pair(&r);
+    rig_submit(&r, 1, 3, 300);
+    id = rig_sent(&r, D1, MSG_RESERVE)->u.reserve.id;
+    for (; id.epoch <= 2 * ROUTER_RESTARTS_MAX; id.epoch++) {
+        rig_reserved(&r, D1, id);
+        rig_first(&r, P1, id, got, 500 + got, FINISH_NONE);
+        rig_tokens(&r, D1, id, got + 1, ROUTER_PROGRESS - 1, FINISH_NONE);
+        got += ROUTER_PROGRESS;
+        rig_failed(&r, D1, MSG_DECODE_FAILED, id, true);
+        assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+        rig_wait(&r, 100, (uint64_t[]){P1, D1, 0});
+    }
+    for (uint32_t i = 0; i < ROUTER_RESTARTS_MAX; i++, id.epoch++) {
+        rig_reserved(&r, D1, id);
+        rig_failed(&r, P1, MSG_PREFILL_FAILED, id, true);
+        assert_int_equal(rig_count(&r, ROUTER_FAIL), i == ROUTER_RESTARTS_MAX - 1);
+        rig_wait(&r, 100, (uint64_t[]){P1, D1, 0});
+    }
+    check_idle(&r);
+    rig_fini(&r);
+}
+
 static void test_refused_reservation_goes_elsewhere_or_back(void **state)
 {
     struct rig r;
@@ -747,6 +776,7 @@ int main(void)
         cmocka_unit_test(test_failure_with_retry_restarts_elsewhere),
         cmocka_unit_test(test_failure_without_retry_fails_the_request),
         cmocka_unit_test(test_fourth_failure_ends_the_request),
+        cmocka_unit_test(test_an_attempt_that_brought_tokens_is_not_held_against_the_request),
         cmocka_unit_test(test_refused_reservation_goes_elsewhere_or_back),
         cmocka_unit_test(test_unanswered_reservation_is_tried_again),
         cmocka_unit_test(test_stale_epochs_are_dropped_and_counted),
