@@ -3,7 +3,8 @@
 # repeated or changed; the longest gap of a stream is at most 2 s at the 99th percentile.
 # usage: chaos.sh STREAMS-PROGRAM     TANDEM_BIN as in tests/lib/cluster.sh
 #   N=10: so many kill -9 of decode nodes and as many of prefill nodes; STOPS=4 (N / 2): SIGSTOPs of
-#   1 .. STOP_MAX_S (4; 30 from N = 100 on) seconds; STREAMS=8 at once; SEED: of the moments
+#   1 .. STOP_MAX_S (4; 30 from N = 100 on) seconds; STREAMS=8 at once; SEED: of the moments;
+#   GAP_S=2: bound of that percentile
 # Last line: `chaos: ..., N failed`.
 . tests/lib/cluster.sh
 streams=$(realpath "$1")
@@ -11,40 +12,51 @@ N=${N:-10} STOPS=${STOPS:-$((${N:-10} * 2 / 5))} STREAMS=${STREAMS:-8}
 STOP_MAX_S=${STOP_MAX_S:-$((N >= 100 ? 30 : 4))}
 RANDOM=${SEED:-$$}
 
-# Pids are used again: only what runs in our cluster is ours to kill.
-ours() { tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "$TANDEM_RUN_DIR/"; }
-# Pids of the role's nodes that are ready and not stopped by us.
-ready() { nodes "[.nodes[] | select(.role == \"$1\" and .state == \"ready\") | .pid] | .[]" 2>/dev/null; }
-# A random one of them, if one more is left to serve; waits for that.
-victim() {
-    local i pid pids
+# Pids are used again: only what runs in our cluster is ours to kill. A stopped one serves nobody.
+serves() {
+    { tr '\0' ' ' <"/proc/$1/cmdline" | grep -qF "$TANDEM_RUN_DIR/" &&
+        ! grep -q '^State:.[TZ]' "/proc/$1/status"; } 2>/dev/null
+}
+# The role's nodes that the router thinks ready and that are.
+serving() {
+    local pid
+    for pid in $(nodes ".nodes[] | select(.role == \"$1\" and .state == \"ready\") | .pid" 2>/dev/null); do
+        serves "$pid" && echo "$pid"
+    done
+}
+# hit SIGNAL ROLE: a random node of the role, if another is left to serve; waits for that. Sets pid.
+hit() {
+    local i pids
     for i in $(seq 300); do
-        mapfile -t pids < <(ready "$1")
+        exec 9>"$TMP/lock"
+        flock 9
+        mapfile -t pids < <(serving "$2")
         pid=${pids[RANDOM % (${#pids[@]} + 1)]-}
-        [ ${#pids[@]} -ge 2 ] && [ -n "$pid" ] && ours "$pid" && { echo "$pid"; return; }
+        [ ${#pids[@]} -ge 2 ] && [ -n "$pid" ] && kill "$1" "$pid" 2>/dev/null && return 0
+        exec 9>&-
         sleep 0.1
     done
-    echo "no two $1 nodes were ready in 300 tries" >&2
+    echo "no two $2 nodes served in 300 tries"
     return 1
 }
-pause() { sleep "0.$((RANDOM % 7 + 1))"; }
+pause() {
+    exec 9>&-
+    sleep "0.$((RANDOM % 7 + 1))"
+}
 stop_some() {
-    local i pid role
+    local i pid
     for i in $(seq "$STOPS"); do
-        role=$([ $((i % 2)) = 0 ] && echo prefill || echo decode)
-        pid=$(victim "$role") || return 1
-        kill -STOP "$pid" 2>/dev/null
+        hit -STOP "$([ $((i % 2)) = 0 ] && echo prefill || echo decode)" || return 1
+        exec 9>&-
         sleep "$((1 + RANDOM % STOP_MAX_S)).$((RANDOM % 10))"
-        ours "$pid" && kill -CONT "$pid" 2>/dev/null # it may have been killed meanwhile
+        grep -qF "$TANDEM_RUN_DIR/" "/proc/$pid/cmdline" 2>/dev/null && kill -CONT "$pid"
         pause
     done
 }
 kill_some() {
-    local i pid role
+    local i pid
     for i in $(seq $((2 * N))); do
-        role=$([ $((i % 2)) = 0 ] && echo prefill || echo decode)
-        pid=$(victim "$role") || return 1
-        kill -9 "$pid" 2>/dev/null
+        hit -9 "$([ $((i % 2)) = 0 ] && echo prefill || echo decode)" || return 1
         pause
     done
 }
@@ -62,7 +74,7 @@ kill "$load"
 wait "$load" || bad=$((bad + 1))
 tail -n 12 "$TMP/streams"
 p99=$(sed -n 's/.*p99 \([0-9.]*\) s.*/\1/p' "$TMP/streams")
-awk -v p="${p99:-99}" 'BEGIN { exit p > 2 }' || { echo "p99 of the longest gaps is over 2 s"; bad=$((bad + 1)); }
+awk -v p="${p99:-99}" -v bound="${GAP_S:-2}" 'BEGIN { exit p > bound }' || { echo "p99 of the longest gaps is over ${GAP_S:-2} s"; bad=$((bad + 1)); }
 all_free || bad=$((bad + 1))
 echo "fenced: $(metric tandem_stale_messages_total) messages of older attempts; $(metric tandem_streams_restarted_total) restarts"
 down
