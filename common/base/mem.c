@@ -68,6 +68,28 @@ int mem_map_open(struct mem_map *m, size_t size, bool huge, struct err *e)
     return 0;
 }
 
+/* Whether the system's switch for transparent huge pages stands at never, or is missing. */
+static bool mem_huge_switched_off(void)
+{
+    char text[64] = "";
+    FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+    bool off = !f || !fgets(text, sizeof(text), f) || strstr(text, "[never]");
+
+    if (f)
+        fclose(f);
+    return off;
+}
+
+int mem_map_huge(const void *data, size_t size, enum mem_huge want, struct err *e)
+{
+    int refused = madvise((void *)data, size, want == MEM_HUGE_OFF ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+
+    if (want == MEM_HUGE_ON && (refused || mem_huge_switched_off()))
+        return err_set(e, ERR_UNSUPPORTED, "huge_pages: on, but "
+                       "/sys/kernel/mm/transparent_hugepage/enabled is never or missing");
+    return 0;
+}
+
 void mem_map_close(struct mem_map *m)
 {
     if (m->data)

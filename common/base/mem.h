@@ -35,6 +35,17 @@ struct mem_map {
 
 /* huge: ask for transparent huge pages (advice only). ERR_MEMORY if the system refuses. */
 int mem_map_open(struct mem_map *m, size_t size, bool huge, struct err *e);
+/* Whether the kernel may back anonymous memory with huge pages: what the option huge_pages says. */
+enum mem_huge {
+    MEM_HUGE_AUTO, /* if it can */
+    MEM_HUGE_ON,   /* it must be able to */
+    MEM_HUGE_OFF,
+};
+
+/* Advises about size bytes of a mapping, before their first use. ERR_UNSUPPORTED: MEM_HUGE_ON where the
+ * kernel has no transparent huge pages or has them switched off. */
+int mem_map_huge(const void *data, size_t size, enum mem_huge want, struct err *e);
+
 void mem_map_close(struct mem_map *m); /* also of a zeroed struct; leaves it zeroed */
 
 #endif

@@ -57,16 +57,33 @@ static int node_pool_open(struct node *n, const struct node_options *o, uint32_t
                                     : o->prefix_pages ? o->prefix_pages
                                                       : pages);
     data = kv_pool_memory(n->pool, &bytes);
+    rc = mem_map_huge(data, bytes, (enum mem_huge)o->huge_pages, e);
+    if (rc)
+        return rc;
     if (o->domain >= 0 && topo_bind_memory(data, bytes, (uint32_t)o->domain, &why))
         log_warn("node", "KV is not bound to domain %d: %s", o->domain, why.text);
     return 0;
 }
 
+/* A line of a load that takes long, at most one a second. */
+static void node_on_progress(void *ctx, uint32_t percent)
+{
+    int64_t *told = ctx, now = clock_now();
+
+    if (now - *told < CLOCK_S)
+        return;
+    *told = now;
+    log_info("node", "weights packed=%u%%", percent);
+}
+
 static int node_compute_open(struct node *n, const struct node_options *o, uint32_t rows_max,
                              struct err *e)
 {
+    int64_t told = clock_now();
     struct engine_options eo = {.model = o->common.model, .rows_max = rows_max,
-                                .kv_type = (enum kv_type)o->kv_type};
+                                .kv_type = (enum kv_type)o->kv_type,
+                                .huge_pages = (enum mem_huge)o->huge_pages,
+                                .progress = node_on_progress, .progress_ctx = &told};
     uint32_t *pus = NULL, n_pus = 0;
     int rc = ranges_parse(&pus, &n_pus, o->cores, e);
 

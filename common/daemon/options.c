@@ -11,6 +11,7 @@
 
 const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
 const char *const options_kv_types[] = {"f16", "f32", "bf16", "q8", "auto", NULL};
+const char *const options_huge_pages[] = {"auto", "on", "off", NULL};
 const char *const options_off_on[] = {"off", "on", NULL};
 
 const char *const options_router_modes[] = {"auto", "disaggregated", "aggregated", NULL};
@@ -108,6 +109,8 @@ int options_check(const struct daemon_options *o, struct err *e)
                    "q8 takes half the memory"),                                                    \
     OPTION(s, kv_wire, ENUM, .def = "auto", .names = options_kv_types,                             \
            .help = "type that KV travels as; auto: kv_type; or f32, for nodes whose types differ"), \
+    OPTION(s, huge_pages, ENUM, .def = "auto", .names = options_huge_pages,                        \
+           .help = "weights and KV in transparent huge pages; on: refuse to start without"),       \
     OPTION(s, prefix_cache, ENUM, .def = "on", .names = options_off_on,                            \
            .help = "keep KV for later prompts that begin alike, while nobody needs its pages"),    \
     OPTION(s, prefix_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                \

@@ -49,6 +49,7 @@ struct node_options {
     int32_t domain;    /* NUMA domain by os number; -1: any */
     uint32_t kv_pages; /* 0: sized from the model */
     int kv_type, kv_wire;  /* enum kv_type */
+    int huge_pages;        /* enum mem_huge */
     int prefix_cache;      /* 0: off */
     uint32_t prefix_pages; /* it may know; 0: the whole pool */
     int change_role;       /* 0: it does not */
@@ -94,6 +95,7 @@ const char *options_cpu_wrong(const char *value); /* also a tier that this machi
 
 extern const char *const options_log_levels[]; /* NULL-terminated, in the order of enum log_level */
 extern const char *const options_kv_types[];   /* of enum kv_type */
+extern const char *const options_huge_pages[]; /* of enum mem_huge */
 extern const char *const options_off_on[];
 extern const char *const options_router_modes[];
 

@@ -125,7 +125,7 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
         goto fail;
     }
     if ((rc = team_new(&en->team, o->pus, o->n_threads, e)) ||
-        (rc = model_load(&en->model, o->model, en->kern, en->team, e)))
+        (rc = model_load(&en->model, o, en->kern, en->team, e)))
         goto fail;
     if (o->ctx_max > hp->n_ctx) {
         rc = err_set(e, ERR_LIMIT, "a context of %u tokens is over the model's %u", o->ctx_max,

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "engine/batch.h"
 #include "host/cpu.h"
 #include "kv/kv_layout.h"
@@ -24,6 +25,11 @@ struct engine_options {
     uint32_t n_threads;  /* length of pus, or number of unpinned threads; >= 1 */
     uint32_t rows_max;   /* largest batch */
     uint32_t ctx_max;    /* longest sequence; 0: the model's context length */
+    enum mem_huge huge_pages; /* of the weights */
+    /* Called by the calling thread while weights are packed, ascending, at most once a percent, the last
+     * time with 100. NULL: not called. */
+    void (*progress)(void *ctx, uint32_t percent);
+    void *progress_ctx;
     enum kv_type kv_type; /* KV_AUTO: the tier's, kernels_kv_auto */
 };
 

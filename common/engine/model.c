@@ -17,6 +17,7 @@ struct pack_item {
 };
 
 struct pack_list {
+    const struct engine_options *options; /* progress */
     const struct kernels *kern;
     struct pack_item *items;
     size_t n, cap, bytes;
@@ -73,12 +74,19 @@ static void model_list(struct model *m, const struct weights *w, struct pack_lis
 static void pack_part(void *ctx, uint32_t tid, uint32_t n)
 {
     struct pack_list *l = ctx;
+    size_t done = 0, told = 0;
 
     for (size_t i = 0; i < l->n; i++) {
         uint32_t p0, p1;
 
         team_range(l->items[i].to->n_panels, tid, n, &p0, &p1);
         panels_pack(l->items[i].to, l->items[i].rows, p0, p1);
+        done += panels_bytes(l->items[i].to);
+        /* the threads have equal shares: thread 0 speaks for all */
+        if (tid == 0 && l->options->progress && done * 100 / l->bytes > told) {
+            told = done * 100 / l->bytes;
+            l->options->progress(l->options->progress_ctx, (uint32_t)told);
+        }
     }
 }
 
@@ -97,16 +105,18 @@ static void warn_of_slow_types(const struct pack_list *l)
     }
 }
 
-static int model_pack(struct model *m, const struct weights *w, const struct kernels *kern,
-                      struct team *team, struct err *e)
+static int model_pack(struct model *m, const struct weights *w, const struct engine_options *o,
+                      const struct kernels *kern, struct team *team, struct err *e)
 {
-    struct pack_list l = {.kern = kern};
+    struct pack_list l = {.kern = kern, .options = o};
     size_t at = 0;
     int rc;
 
     model_list(m, w, &l);
     warn_of_slow_types(&l);
-    rc = mem_map_open(&m->memory, l.bytes, true, e);
+    rc = mem_map_open(&m->memory, l.bytes, false, e);
+    if (!rc)
+        rc = mem_map_huge(m->memory.data, m->memory.size, o->huge_pages, e);
     if (!rc) {
         for (size_t i = 0; i < l.n; i++) {
             l.items[i].to->data = (uint8_t *)m->memory.data + at;
@@ -120,22 +130,22 @@ static int model_pack(struct model *m, const struct weights *w, const struct ker
     return rc;
 }
 
-int model_load(struct model *m, const char *path, const struct kernels *kern, struct team *team,
-               struct err *e)
+int model_load(struct model *m, const struct engine_options *o, const struct kernels *kern,
+               struct team *team, struct err *e)
 {
     struct gguf *g = NULL;
     struct weights w = {0};
     int rc;
 
     *m = (struct model){0};
-    if ((rc = gguf_open(&g, path, e)) || (rc = hparams_load(&m->hp, g, e)) ||
+    if ((rc = gguf_open(&g, o->model, e)) || (rc = hparams_load(&m->hp, g, e)) ||
         (rc = weights_load(&w, g, &m->hp, e)))
         goto fail;
     m->hash = gguf_hash(g);
     m->n_ffn = m->hp.n_expert ? m->hp.n_expert : 1;
     m->layers = mem_calloc(m->hp.n_layer, sizeof(*m->layers));
     rope_init(&m->rope, &m->hp, w.rope_freqs ? w.rope_freqs->data : NULL);
-    if ((rc = model_pack(m, &w, kern, team, e)))
+    if ((rc = model_pack(m, &w, o, kern, team, e)))
         goto fail;
     weights_fini(&w);
     gguf_close(&g);

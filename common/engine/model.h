@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "engine/engine.h"
 #include "engine/rope.h"
 #include "host/team.h"
 #include "kernels/kernels.h"
@@ -31,9 +32,9 @@ struct model {
     struct mem_map memory; /* all panels */
 };
 
-/* Opens, checks, packs for kern with the team, closes the file. On failure the model is empty. */
-int model_load(struct model *m, const char *path, const struct kernels *kern, struct team *team,
-               struct err *e);
+/* Opens o->model, checks, packs for kern with the team, closes the file. On failure m is empty. */
+int model_load(struct model *m, const struct engine_options *o, const struct kernels *kern,
+               struct team *team, struct err *e);
 void model_fini(struct model *m); /* also of a zeroed model */
 
 #endif

@@ -81,6 +81,26 @@ static void test_maps_are_cleared_and_page_aligned(void **state)
     }
 }
 
+/* Advice changes no byte, and is refused only where it was ordered. */
+static void test_huge_pages_are_advice(void **state)
+{
+    struct mem_map m;
+    struct err e;
+    int rc;
+
+    (void)state;
+    assert_int_equal(mem_map_open(&m, 4 << 20, false, NULL), 0);
+    assert_int_equal(mem_map_huge(m.data, m.size, MEM_HUGE_AUTO, NULL), 0);
+    assert_int_equal(mem_map_huge(m.data, m.size, MEM_HUGE_OFF, NULL), 0);
+    rc = mem_map_huge(m.data, m.size, MEM_HUGE_ON, &e);
+    if (rc) { /* as this machine is set up */
+        assert_int_equal(rc, ERR_UNSUPPORTED);
+        assert_non_null(strstr(e.text, "transparent_hugepage"));
+    }
+    assert_int_equal(((char *)m.data)[(4 << 20) - 1], 0);
+    mem_map_close(&m);
+}
+
 static void test_a_map_the_system_refuses_is_an_error(void **state)
 {
     struct mem_map m;
@@ -101,6 +121,7 @@ int main(void)
         cmocka_unit_test(test_copies_are_their_own),
         cmocka_unit_test(test_alignment),
         cmocka_unit_test(test_maps_are_cleared_and_page_aligned),
+        cmocka_unit_test(test_huge_pages_are_advice),
         cmocka_unit_test(test_a_map_the_system_refuses_is_an_error),
     };
 

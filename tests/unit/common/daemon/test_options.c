@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "base/mem.h"
 #include "base/log.h"
 #include "host/cpu.h"
 #include "kv/kv_layout.h"
@@ -59,6 +60,9 @@ static void test_names_stand_in_the_order_of_their_enums(void **state)
     for (int i = 0; i < KV_TYPE_COUNT; i++)
         assert_string_equal(options_kv_types[i], kv_type_name((enum kv_type)i));
     assert_string_equal(options_kv_types[KV_AUTO], "auto");
+    assert_string_equal(options_huge_pages[MEM_HUGE_AUTO], "auto");
+    assert_string_equal(options_huge_pages[MEM_HUGE_ON], "on");
+    assert_string_equal(options_huge_pages[MEM_HUGE_OFF], "off");
     assert_null(options_kv_types[KV_AUTO + 1]);
     for (int i = 0; i < CPU_TIER_COUNT; i++)
         assert_non_null(strstr(OPTIONS_CPU_TIERS, cpu_tier_name((enum cpu_tier)i)));

@@ -331,6 +331,33 @@ static void a_batch_without_logits_still_writes_kv_and_tells_of_layers(void **st
     rig_close(&r);
 }
 
+static void count_percent(void *ctx, uint32_t percent)
+{
+    uint32_t *seen = ctx;
+
+    assert_true(percent > *seen && percent <= 100);
+    *seen = percent;
+}
+
+/* A load tells how far it is, whatever its pages are. */
+static void a_load_tells_of_its_progress(void **state)
+{
+    uint32_t seen;
+
+    (void)state;
+    for (int huge = 0; huge <= MEM_HUGE_OFF; huge += MEM_HUGE_OFF) {
+        struct engine_options o = {.model = MODEL, .tier = CPU_REF, .n_threads = 2, .rows_max = 8,
+                                   .huge_pages = (enum mem_huge)huge, .progress = count_percent,
+                                   .progress_ctx = &seen};
+        struct engine *en;
+
+        seen = 0;
+        assert_int_equal(engine_open(&en, &o, NULL), 0);
+        assert_int_equal(seen, 100);
+        engine_close(&en);
+    }
+}
+
 static void eval_refuses_what_does_not_fit(void **state)
 {
     struct engine_options o = {.model = MODEL, .tier = CPU_REF, .n_threads = 1, .rows_max = 8, .ctx_max = 16};
@@ -364,6 +391,7 @@ int main(void)
         cmocka_unit_test(threads_that_share_a_sequence_change_no_bit),
         cmocka_unit_test(threads_and_tiers_change_no_bit),
         cmocka_unit_test(a_batch_without_logits_still_writes_kv_and_tells_of_layers),
+        cmocka_unit_test(a_load_tells_of_its_progress),
         cmocka_unit_test(eval_refuses_what_does_not_fit),
     };
 
