@@ -81,8 +81,26 @@ static void pack_q8_block(uint8_t *panel, const struct block_q8_0 *block, size_t
     uint8_t *lines = panel + panel_lines_at(DTYPE_Q8_0, b);
 
     memcpy(panel + panel_scales_at(DTYPE_Q8_0, b) + 2 * n, &block->d, 2);
+    for (size_t k = 0; k < QK; k += 4) { /* 4 values of a row lie together */
+        uint32_t four;
+
+        memcpy(&four, block->qs + k, 4);
+        four ^= PANEL_Q8_FLIP * 0x01010101u;
+        memcpy(lines + q8_at(n, k), &four, 4);
+    }
+}
+
+/* The nibbles of row n of a block, into panels by rows. */
+static void pack_row_nibbles(uint8_t *lines, const uint8_t *w, size_t n)
+{
+    uint8_t *line = lines + n % 8 / 2 * PANEL_LINE;
+    uint16_t pairs[QK]; /* of rows n and n ^ 1 */
+
+    _Static_assert(sizeof(pairs) == PANEL_LINE, "panel_row_nibble_at");
+    memcpy(pairs, line, sizeof(pairs));
     for (size_t k = 0; k < QK; k++)
-        lines[q8_at(n, k)] = (uint8_t)block->qs[k] ^ PANEL_Q8_FLIP;
+        pairs[k] = (uint16_t)(pairs[k] | w[k] << (n % 2 * 8 + n / 8 * 4));
+    memcpy(line, pairs, sizeof(pairs));
 }
 
 /* row is of a scaled type, or NULL */
@@ -119,11 +137,16 @@ static void pack_q4(uint8_t *panel, bool by_rows, const uint8_t *row, size_t n, 
             w[k] = block.qs[k] & 15;
             w[k + QK / 2] = block.qs[k] >> 4;
         }
-        for (size_t k = 0; by_rows && k < QK; k++)
-            lines[panel_row_nibble_at(n, k)] |= (uint8_t)(w[k] << n / 8 * 4);
-        for (size_t k = 0; !by_rows && k < QK; k += 8)
-            for (size_t i = 0; i < 4; i++)
-                lines[q4_at(n, k + i)] = (uint8_t)(w[k + i] | w[k + 4 + i] << 4);
+        if (by_rows)
+            pack_row_nibbles(lines, w, n);
+        for (size_t k = 0; !by_rows && k < QK; k += 8) {
+            uint32_t low, high;
+
+            memcpy(&low, w + k, 4);
+            memcpy(&high, w + k + 4, 4);
+            low |= high << 4;
+            memcpy(lines + q4_at(n, k), &low, 4);
+        }
     }
 }
 
