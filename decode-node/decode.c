@@ -54,8 +54,7 @@ struct decode {
     struct compute_sample *samples;
     uint32_t *tokens;
     int64_t stop_at; /* 0: nobody asked us to stop */
-    bool leaving;    /* we go as soon as nothing runs */
-    enum node_role next;
+    enum node_role next; /* what the node goes on as */
     int rc;          /* of decode_serve */
     struct err *err; /* its */
 };
@@ -121,7 +120,7 @@ static void decode_event(struct decode *d, const struct decode_event *ev)
         decode_act_one(d, &a);
     }
     d->actions.n = 0;
-    if ((d->stop_at || d->leaving) && decode_core_idle(d->core))
+    if (decode_core_drained(d->core))
         loop_stop(d->loop);
 }
 
@@ -204,7 +203,6 @@ static void decode_on_kv(void *ctx, const struct peer *from, struct msg *m)
 static void decode_leave(struct decode *d, enum node_role next)
 {
     log_info("decode", "draining, then %s", next ? "a prefill node" : "leaving");
-    d->leaving = true;
     d->next = next;
     decode_core_drain(d->core);
     member_beat(d->member);

@@ -62,6 +62,16 @@ int api_drain(const char *url, const char *node, struct err *e)
     return rc ? err_wrap(e, "%s", node) : 0;
 }
 
+int api_role(const char *url, const char *node, const char *role, struct err *e)
+{
+    json_t *request = json_pack("{s:s, s:s}", "node", node, "role", role), *reply;
+    int rc = api_call(&reply, url, "POST", "/tandem/role", request, e);
+
+    json_decref(request);
+    json_decref(reply);
+    return rc ? err_wrap(e, "%s", node) : 0;
+}
+
 bool api_ready(const char *url, pid_t supervisor, size_t n_nodes)
 {
     const json_t *nodes;

@@ -24,6 +24,9 @@ int api_call(json_t **reply, const char *url, const char *method, const char *pa
 bool api_ready(const char *url, pid_t supervisor, size_t n_nodes);
 
 /* POST /tandem/drain: the node finishes what it has and leaves. ERR_PEER with the router's sentence. */
+/* POST /tandem/role: as api_drain, and the node goes on as role, "prefill" or "decode". */
+int api_role(const char *url, const char *node, const char *role, struct err *e);
+
 int api_drain(const char *url, const char *node, struct err *e);
 
 /* Member `key` of an object as text or number; "" and 0 if it is missing or something else. */

@@ -307,6 +307,8 @@ static int cluster_finish(struct cluster *c, const char *path, const char *dir, 
 {
     if (strcmp(c->ratio, "auto") != 0)
         ASSERT(cluster_split_ratio(&c->ratio_prefill, &c->ratio_decode, c->ratio));
+    else if (!c->prefill.nodes && !c->decode.nodes) /* nobody said which nodes do what */
+        c->router.move_roles = c->prefill.options.change_role = c->decode.options.change_role = 1;
     if (!strcmp(strrchr(c->router.http, ':'), ":0"))
         return err_set(e, ERR_CONFIG, "%s: http: %s: a cluster needs a port that is known, not 0",
                        path, c->router.http);

@@ -9,6 +9,7 @@ int cmd_status(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_role(int argc, char **argv);
 int cmd_scale(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_eval(int argc, char **argv);

@@ -23,6 +23,7 @@ static const struct subcommand {
     {"explain", cmd_explain, "[FILE|CLUSTER] ID", "show why a request went where it went"},
     {"run", cmd_run, "[FILE|CLUSTER] PROMPT", "send one prompt and stream the answer; -i to chat"},
     {"scale", cmd_scale, "[FILE|CLUSTER] KIND=N", "add or drain nodes while it serves"},
+    {"role", cmd_role, "[FILE|CLUSTER] NODE ROLE", "have a node prefill or decode from now on"},
     {"plan", cmd_plan, "FILE", "show what `up` would start, and where"},
     {"tokenize", cmd_tokenize, "TEXT", "show the tokens of a text"},
     {"detokenize", cmd_detokenize, "ID...", "show the text of tokens"},

@@ -63,6 +63,16 @@ static uint32_t plan_sharers(const struct plan *p, const struct place_node *node
     return n;
 }
 
+/* Full sequences that a node's pool is for. */
+static uint32_t plan_sequences(const struct cluster *c, bool prefill)
+{
+    if (!prefill)
+        return c->decode.options.slots;
+    return c->prefill.options.change_role
+               ? u32_max(PLAN_PREFILL_SEQUENCES, c->prefill.options.slots)
+               : PLAN_PREFILL_SEQUENCES;
+}
+
 /* The type of a role's KV; an error if it may not travel as the role is told. */
 static int plan_kv_type(enum kv_type *type, const struct cluster *c, bool prefill, struct err *e)
 {
@@ -98,7 +108,7 @@ static int plan_node_init(struct plan *p, const struct cluster *c, struct plan_n
     kv_layout_init(&kv, type, p->hparams.n_layer, p->hparams.n_head_kv, p->hparams.head_dim);
     out->kv_pages = asked ? asked
                           : plan_kv_pages(kv.page_bytes, p->hparams.n_ctx,
-                                          prefill ? PLAN_PREFILL_SEQUENCES : c->decode.options.slots,
+                                          plan_sequences(c, prefill),
                                           out->domain->memory_bytes, plan_sharers(p, node));
     out->kv_bytes = out->kv_pages * (uint64_t)kv.page_bytes;
     out->weight_bytes = p->weight_bytes;

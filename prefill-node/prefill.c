@@ -59,8 +59,7 @@ struct prefill {
     uint32_t *tokens; /* [queue_max], one a span */
     int64_t busy_ns;  /* in forward passes since the start */
     int64_t stop_at;  /* 0: nobody asked us to stop */
-    bool leaving;     /* we go as soon as nothing is here */
-    enum node_role next;
+    enum node_role next; /* what the node goes on as */
     int rc;           /* of prefill_serve */
     struct err *err;  /* its */
 };
@@ -235,7 +234,7 @@ static void prefill_event(struct prefill *p, const struct prefill_event *ev)
 {
     prefill_step_and_act(p, ev);
     prefill_ship(p);
-    if ((p->stop_at || p->leaving) && prefill_core_idle(p->core))
+    if (prefill_core_drained(p->core))
         loop_stop(p->loop);
 }
 
@@ -243,7 +242,6 @@ static void prefill_event(struct prefill *p, const struct prefill_event *ev)
 static void prefill_leave(struct prefill *p, enum node_role next)
 {
     log_info("prefill", "draining, then %s", next ? "a decode node" : "leaving");
-    p->leaving = true;
     p->next = next;
     prefill_core_drain(p->core);
     member_beat(p->member);

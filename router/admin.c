@@ -54,34 +54,78 @@ void admin_explain(struct router *r, struct http_conn *c, struct http_text rest)
     str_fini(&body);
 }
 
-void admin_drain(struct router *r, struct http_conn *c, struct http_text rest)
+/* The body's members, all text. NULL in *node and an answer if the body is something else or names no
+ * node. The values live as long as *root, which the caller lets go. */
+static const struct node *admin_node(struct router *r, struct http_conn *c, json_t **root,
+                                     size_t members, const char *form)
 {
     struct api_error e;
-    struct str fields = {0}, body = {0};
-    const struct node *node = NULL;
+    const struct node *node;
     const char *name;
     size_t n;
     const char *text = http_conn_body(c, &n);
-    json_t *root = api_json_load(text, n, &e);
 
-    (void)rest;
-    name = json_string_value(json_object_get(root, "node"));
-    if (name)
-        node = router_core_node_named(r->core, name);
-    if (!root) {
+    *root = api_json_load(text, n, &e);
+    name = json_string_value(json_object_get(*root, "node"));
+    if (!*root) {
         admin_fail(r, c, 400, "%s", e.text);
-    } else if (!name || json_object_size(root) != 1) {
-        admin_fail(r, c, 400, "%s", "the body must be {\"node\": NAME}");
-    } else if (!node) {
+    } else if (!name || json_object_size(*root) != members) {
+        admin_fail(r, c, 400, "the body must be %s", form);
+    } else if (!(node = router_core_node_named(r->core, name))) {
         admin_fail(r, c, 404, "no node is called '%.64s'", name);
     } else {
-        router_drain(r, node->handle);
-        str_addf(&body, "{\"node\":\"%s\",\"state\":\"%s\",\"running\":%u}\n", node->reg.name,
-                 node_state_names[node->state], node->running);
-        serve_fields(r, c, NULL, &fields);
-        serve_json(c, 200, &fields, &body);
+        return node;
     }
-    json_decref(root);
+    return NULL;
+}
+
+static void admin_answer(struct router *r, struct http_conn *c, const struct node *node)
+{
+    struct str fields = {0}, body = {0};
+
+    str_addf(&body, "{\"node\":\"%s\",\"state\":\"%s\",\"running\":%u}\n", node->reg.name,
+             node_state_names[node->state], node->running);
+    serve_fields(r, c, NULL, &fields);
+    serve_json(c, 200, &fields, &body);
     str_fini(&fields);
     str_fini(&body);
+}
+
+void admin_drain(struct router *r, struct http_conn *c, struct http_text rest)
+{
+    json_t *root;
+    const struct node *node = admin_node(r, c, &root, 1, "{\"node\": NAME}");
+
+    (void)rest;
+    if (node) {
+        router_node_event(r, ROUTER_DRAIN, node->handle);
+        admin_answer(r, c, node);
+    }
+    json_decref(root);
+}
+
+void admin_role(struct router *r, struct http_conn *c, struct http_text rest)
+{
+    static const char form[] = "{\"node\": NAME, \"role\": \"prefill\" or \"decode\"}";
+    json_t *root;
+    const struct node *node = admin_node(r, c, &root, 2, form);
+    const char *role = json_string_value(json_object_get(root, "role"));
+    bool prefill = role && !strcmp(role, "prefill");
+
+    (void)rest;
+    if (!node) {
+        ; /* answered */
+    } else if (!prefill && (!role || strcmp(role, "decode") != 0)) {
+        admin_fail(r, c, 400, "the body must be %s", form);
+    } else if (!node->reg.change_role) {
+        admin_fail(r, c, 409, "node '%.64s' was started without change_role", node->reg.name);
+    } else if ((node->reg.role == ROLE_PREFILL) == prefill) {
+        admin_fail(r, c, 409, "node '%.64s' has that role already", node->reg.name);
+    } else if (node->drained) {
+        admin_fail(r, c, 409, "node '%.64s' is leaving already", node->reg.name);
+    } else {
+        router_node_event(r, prefill ? ROUTER_BECOME_PREFILL : ROUTER_BECOME_DECODE, node->handle);
+        admin_answer(r, c, node);
+    }
+    json_decref(root);
 }

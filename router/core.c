@@ -232,10 +232,17 @@ void router_step(struct router_core *c, const struct router_event *event, int64_
         core_check_nodes(c);
         core_check_reserves(c);
         core_expire(c);
+        moves_tick(c);
         c->room = true; /* a node that was held back may be open again */
         break;
     case ROUTER_DRAIN:
         core_drain(c, event->node);
+        break;
+    case ROUTER_BECOME_PREFILL:
+        moves_become(c, event->node, ROLE_PREFILL);
+        break;
+    case ROUTER_BECOME_DECODE:
+        moves_become(c, event->node, ROLE_DECODE);
         break;
     }
     place_all(c);

@@ -48,6 +48,7 @@
 struct router_config {
     struct node_expect expect; /* what a node must have in common with us */
     enum router_mode mode;
+    bool move_roles;           /* nodes that can are moved between prefill and decode */
     uint64_t salt;             /* of the cluster: of prefix names */
     uint32_t slo_ttft_ms, slo_tpot_ms; /* targets; 0: none */
     uint32_t heartbeat_ms, dead_ms;
@@ -60,7 +61,7 @@ struct router_counters { /* since start */
     uint64_t submitted, finished, failed, cancelled;
     uint64_t refused_full, refused_no_nodes, refused_too_long, expired;
     uint64_t restarts, reserve_refused, stale_messages, protocol_faults;
-    uint64_t nodes_registered, nodes_refused, nodes_lost;
+    uint64_t nodes_registered, nodes_refused, nodes_lost, role_changes;
     uint64_t placed[SCHEDULE_RUNGS];
     uint64_t prefix_hits, prefix_hit_tokens; /* placements where a cache was expected to help */
     uint64_t cached_tokens;                  /* prompt tokens that caches did save */

@@ -28,13 +28,15 @@ enum router_event_type {
     ROUTER_MSG,    /* from a node, or from something that claims to be one */
     ROUTER_LOST,   /* the connection to a node is gone */
     ROUTER_DRAIN,  /* the node is to finish what it has and leave; unknown handles are no error */
+    ROUTER_BECOME_PREFILL, /* the node is to change its role; one that cannot is left alone */
+    ROUTER_BECOME_DECODE,
     ROUTER_TICK,   /* time passes; several times a heartbeat */
 };
 struct router_event {
     enum router_event_type type;
     struct router_submit submit;
     uint64_t client; /* CANCEL */
-    uint64_t node;   /* MSG, LOST, DRAIN: the shell's handle of the peer, not 0 */
+    uint64_t node;   /* MSG, LOST, DRAIN, BECOME: the shell's handle of the peer, not 0 */
     struct msg *msg; /* MSG: borrowed */
 };
 

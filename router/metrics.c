@@ -126,6 +126,7 @@ static void metrics_core(struct str *out, const struct router_core *core)
         {"tandem_nodes_registered_total", "Registrations accepted.", c->nodes_registered},
         {"tandem_nodes_refused_total", "Registrations refused.", c->nodes_refused},
         {"tandem_nodes_lost_total", "Nodes that died, left or fell silent.", c->nodes_lost},
+        {"tandem_role_changes_total", "Nodes told to change their role.", c->role_changes},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(counters); i++)

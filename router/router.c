@@ -140,12 +140,12 @@ void router_submit(struct router *r, struct generation *g, const struct router_j
     router_event(r, &event);
 }
 
-void router_drain(struct router *r, uint64_t node)
+void router_node_event(struct router *r, enum router_event_type type, uint64_t node)
 {
     if (r->stepping)
-        router_later(r, ROUTER_DRAIN, node);
+        router_later(r, type, node);
     else
-        router_event(r, &(struct router_event){.type = ROUTER_DRAIN, .node = node});
+        router_event(r, &(struct router_event){.type = type, .node = node});
 }
 
 void router_gone(struct router *r, struct generation *g)
@@ -242,6 +242,7 @@ static void router_core_open(struct router *r)
                    .ctx_max = h->n_ctx,
                    .n_vocab = h->n_vocab},
         .mode = (enum router_mode)o->mode,
+        .move_roles = o->move_roles,
         .heartbeat_ms = o->heartbeat_ms,
         .dead_ms = o->dead_ms,
         .queue_max = o->queue_max,

@@ -60,8 +60,8 @@ struct router_job {
  * called before it returns. */
 void router_submit(struct router *r, struct generation *g, const struct router_job *job);
 
-/* Tells the node with that handle to drain. */
-void router_drain(struct router *r, uint64_t node);
+/* An event that only names a node: ROUTER_DRAIN, ROUTER_BECOME_PREFILL, ROUTER_BECOME_DECODE. */
+void router_node_event(struct router *r, enum router_event_type type, uint64_t node);
 
 /* The client has gone: g's nodes are freed now, g itself by its ops->end, called before or soon
  * after the return. */

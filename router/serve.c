@@ -302,6 +302,7 @@ static const struct serve_route {
     {"GET", "/cluster", false, serve_cluster},
     {"GET", "/tandem/explain", true, admin_explain},
     {"POST", "/tandem/drain", false, admin_drain},
+    {"POST", "/tandem/role", false, admin_role},
     {"POST", "/tokenize", false, serve_tokenize},
     {"POST", "/detokenize", false, serve_detokenize},
     {"POST", "/embeddings", false, serve_not_built},

@@ -115,10 +115,12 @@ void stream_finish(struct router_core *c, struct session *s, enum finish finish)
 
     stream_leave_nodes(c, s);
     stream_end(c, s);
-    if (finish == FINISH_CANCELLED)
+    if (finish == FINISH_CANCELLED) {
         c->counters.cancelled++;
-    else
+    } else {
         c->counters.finished++;
+        roles_request(&c->roles, s->n_prompt, s->stats.cached_tokens, s->n_delivered);
+    }
     a = action_add(c, ROUTER_FINISH);
     a->client = s->client;
     a->finish = finish;

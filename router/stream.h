@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "router/core.h"
 #include "router/explain.h"
+#include "router/roles.h"
 #include "router/session.h"
 
 /* A node that refused or failed work gets no more for this long: what it says of its room reaches
@@ -25,6 +26,7 @@ struct router_core {
     int64_t service_ns;     /* smoothed time from placing a request to its end */
     struct router_counters counters;
     struct explain explain;
+    struct roles roles; /* what moves nodes between the roles */
     bool room; /* something changed since the queue's head found no place */
     /* of the step in progress */
     int64_t now;
@@ -44,6 +46,10 @@ uint32_t core_retry_after_ms(const struct router_core *c, uint64_t client);
  * was set, by whoever queued a request or made room. */
 void place_all(struct router_core *c);
 struct schedule_need place_need(const struct router_core *c, const struct session *s);
+
+/* moves.c: the node is to change its role, if it can; and whether one should, now and then. */
+void moves_become(struct router_core *c, uint64_t handle, enum node_role role);
+void moves_tick(struct router_core *c);
 
 /* RESERVING -> PREFILL */
 void stream_reserved(struct router_core *c, struct session *s, uint32_t held_tokens);

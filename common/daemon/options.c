@@ -155,6 +155,8 @@ static const struct option router_rows[] = {
            .help = "how messages become a prompt"),
     OPTION(router_options, mode, ENUM, .def = "auto", .names = options_router_modes,
            .help = "where prompts are computed: aggregated is on the decode nodes"),
+    OPTION(router_options, move_roles, ENUM, .def = "off", .names = options_off_on,
+           .help = "have nodes with change_role prefill or decode as the requests' lengths ask for"),
 };
 
 static const struct option prefill_rows[] = {

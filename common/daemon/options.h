@@ -39,6 +39,7 @@ struct router_options {
     uint32_t heartbeat_ms, dead_ms;
     char *chat_template; /* "auto", a family's name, or a file */
     int mode;            /* enum router_mode */
+    int move_roles;      /* 0: nodes keep theirs */
 };
 
 /* A prefill or decode node. Both have all of it: a node may change its role while it serves. */

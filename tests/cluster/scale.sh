@@ -1,0 +1,72 @@
+#!/bin/bash
+# Nodes come and go, and change their role, while streams run: no byte of any stream changes.
+. tests/lib/cluster.sh
+
+N=6
+words="Mr. Darcy, who had been standing near the window, observed that"
+
+body() {
+    jq -nc --argjson i "$1" --arg p "$words" \
+        '{prompt: ([range(8) | $p] | join(" ")), max_tokens: (250 + $i), temperature: 0.8, seed: $i, stream: true, ignore_eos: true}'
+}
+want() {
+    local i
+    for i in $(seq $N); do post /v1/completions "$(body "$i")" | sse_text >"$TMP/want.$i"; done
+    [ -s "$TMP/want.$N" ]
+}
+# during COMMAND...: runs it while N streams run; they must come out as alone, and it must succeed.
+during() {
+    local i bad=0
+    for i in $(seq $N); do post /v1/completions "$(body "$i")" >"$TMP/raw.$i" & done
+    sleep 0.1
+    "$@" || bad=1
+    wait
+    for i in $(seq $N); do
+        sse_text <"$TMP/raw.$i" >"$TMP/got.$i"
+        cmp "$TMP/want.$i" "$TMP/got.$i" || { bad=1; tail -c 300 "$TMP/raw.$i"; }
+    done
+    return $bad
+}
+ready() { nodes "[.nodes[] | select(.state == \"ready\" and .role == \"$1\")] | length"; }
+scaled() { # KIND N
+    timeout 60 "$BIN/tandem" scale "$CLUSTER" "$1=$2" && [ "$(ready "$1")" = "$2" ]
+}
+no_restart() { # a node that was scaled away is not started again
+    sleep 1
+    [ "$(ready decode)" = "$1" ] && [ "$(pgrep -cf -- "--cluster=$CLUSTER .*--name=decode-")" = "$1" ]
+}
+refused() { # SENTENCE ARGUMENT
+    ! "$BIN/tandem" scale "$CLUSTER" "$2" 2>"$TMP/said" && grep -F "$1" "$TMP/said"
+}
+fixed() { # NODE SENTENCE
+    ! "$BIN/tandem" role "$CLUSTER" "$1" decode 2>"$TMP/said" && grep -F "$2" "$TMP/said"
+}
+become() { # NODE ROLE: told by hand, it goes on in that role as the same process
+    local i pid
+    pid=$(nodes ".nodes[] | select(.name == \"$1\") | .pid")
+    timeout 30 "$BIN/tandem" role "$CLUSTER" "$1" "$2" || return 1
+    for i in $(seq 100); do
+        [ "$(nodes ".nodes[] | select(.name == \"$1\") | \"\(.role) \(.state) \(.pid)\"")" = "$2 ready $pid" ] && return 0
+        sleep 0.1
+    done
+    nodes '.nodes[] | "\(.name) \(.role) \(.state) \(.pid)"'
+    return 1
+}
+
+DECODE=1 up scale "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
+t "streams alone" want
+t "one decode node becomes three under $N streams" during scaled decode 3
+t "three decode nodes become one under $N streams" during scaled decode 1
+t "what was scaled away stays away" no_restart 1
+t "one prefill node becomes two under $N streams" during scaled prefill 2
+t "no node at all is refused" refused 'decode: "0" is not a number of nodes, 1 .. 4096' decode=0
+t "a router is not scaled" refused '"router=2" is neither prefill=N nor decode=N' router=2
+t "a node that may not change its role is named" fixed prefill-1 "node 'prefill-1' was started without change_role"
+t "all KV pages are free afterwards" all_free
+down
+up roles "$DEMO" "prefill: {nodes: 2, change_role: on}" "decode: {nodes: 2, change_role: on}" ||
+    { echo "not ok a cluster of nodes that change roles starts"; exit 1; }
+t "a prefill node becomes a decode node under $N streams" during become prefill-2 decode
+t "a decode node becomes a prefill node under $N streams" during become decode-1 prefill
+t "and back" during become prefill-2 prefill
+t "all KV pages are free after the changes" all_free
