@@ -99,7 +99,7 @@ static void test_bad_files_are_refused_with_their_place(void **state)
         {"ratio: 3\n", "c.yaml:1:8: ratio: \"3\" is not P:D with both sides 1..1024, nor auto"},
         {"ratio: 1:2000\n",
          "c.yaml:1:8: ratio: \"1:2000\" is not P:D with both sides 1..1024, nor auto"},
-        {"cpu: z80\n", "c.yaml:1:6: cpu: \"z80\" is not a kernel tier: auto, ref, avx2, avx512vnni, amx"},
+        {"cpu: z80\n", "c.yaml:1:6: cpu: \"z80\" is not a kernel tier: auto, ref, avx2, avx512vnni, amx, neon-dotprod, neon-i8mm"},
         {"slo: {ttft_ms: 500}\n", "c.yaml:1:1: unknown key \"slo\""},
         {"hosts: local\n", "c.yaml:1:8: hosts: a list such as [{host: local}] expected"},
         {"hosts: []\n", "c.yaml:1:8: hosts: a list such as [{host: local}] expected"},
@@ -163,7 +163,7 @@ static void test_flag_beats_environment_beats_file(void **state)
     cluster_fini(&c);
     o.cpu = "z80";
     assert_int_equal(load(&c, MODEL, &o, &e), ERR_CONFIG);
-    assert_string_equal(e.text, "cpu: \"z80\" is not a kernel tier: auto, ref, avx2, avx512vnni, amx");
+    assert_string_equal(e.text, "cpu: \"z80\" is not a kernel tier: auto, ref, avx2, avx512vnni, amx, neon-dotprod, neon-i8mm");
     cluster_fini(&c);
     unsetenv("TANDEM_HTTP");
     unsetenv("TANDEM_MODEL");
