@@ -123,8 +123,7 @@ static int sharegpt_load(struct dataset *d, const char *path, struct err *e)
 {
     FILE *f = fopen(path, "r");
     json_error_t why;
-    json_t *root, *chat;
-    size_t i;
+    json_t *root;
 
     if (!f)
         return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
@@ -132,8 +131,8 @@ static int sharegpt_load(struct dataset *d, const char *path, struct err *e)
     fclose(f);
     if (!root)
         return err_set(e, ERR_FORMAT, "%s:%d: column %d: %s", path, why.line, why.column, why.text);
-    json_array_foreach(root, i, chat)
-        sharegpt_chat(d, json_object_get(chat, "conversations"));
+    for (size_t i = 0; i < json_array_size(root); i++)
+        sharegpt_chat(d, json_object_get(json_array_get(root, i), "conversations"));
     json_decref(root);
     shuffle(d, d->synth->seed);
     return ERR_OK;
