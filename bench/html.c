@@ -161,9 +161,9 @@ static void latency_table(struct str *out, const struct figures *f)
 static void stage_table(struct str *out, const struct figures *f)
 {
     static const char *const formulas[STAGE_COUNT] = {
-        "sent - due", "TTFT - the server's TTFT", "the server's TTFT - prefill queue - prefill",
+        "sent - due", "from sent to the first output, less the next three", "tokenising, waiting for a pair of nodes",
         "waiting in the prefill node", "from its start to the first token",
-        "(second - first output) - one step of decode", "waiting for a decode step",
+        "KV that was not there when prefill ended", "waiting for a decode step",
         "first to last output, less transfer and queue"};
 
     if (f->stages[STAGE_PREFILL].n == 0)

@@ -92,7 +92,10 @@ void record_stages(const struct record *r, double ms[STAGE_COUNT])
     ms[STAGE_ROUTER] = s->router_queue;
     if (s->ttft >= 0) {
         ms[STAGE_NETWORK] = positive(clock_ms(r->first - r->sent) - s->ttft);
-        if (s->router_queue < 0 && s->prefill >= 0)
+        if (s->router_queue >= 0 && s->prefill >= 0) /* the ways between processes are network, too */
+            ms[STAGE_NETWORK] = positive(clock_ms(r->first - r->sent) - s->router_queue -
+                                         known(s->prefill_queue) - s->prefill);
+        else if (s->prefill >= 0)
             ms[STAGE_ROUTER] = positive(s->ttft - known(s->prefill_queue) - s->prefill);
     } else if (s->prefill >= 0 && s->prefill_queue < 0) {
         ms[STAGE_PREFILL_QUEUE] = positive(clock_ms(r->first - r->sent) - s->prefill);

@@ -114,7 +114,7 @@ static void times_read(struct server_times *s, const json_t *root)
         ms_read(&s->router_queue, t, "router_queue_ms");
         ms_read(&s->prefill_queue, t, "prefill_queue_ms");
         ms_read(&s->prefill, t, "prefill_ms");
-        ms_read(&s->transfer, t, "transfer_ms");
+        ms_read(&s->transfer, t, "handoff_ms");
         ms_read(&s->decode_queue, t, "decode_queue_ms");
         name_read(s->prefill_node, sizeof(s->prefill_node), t, "prefill_node");
         name_read(s->decode_node, sizeof(s->decode_node), t, "decode_node");

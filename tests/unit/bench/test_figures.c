@@ -209,9 +209,12 @@ static void stages_add_up_to_the_whole(void **state)
     near(ms[STAGE_PREFILL], 30);
     near(ms[STAGE_TRANSFER], 25); /* 30 to the second token, of which a step is 5 */
     near(ms[STAGE_DECODE], 25);
+    r.server.router_queue = 4;
     r.server.transfer = 7;
     r.server.decode_queue = 3;
     record_stages(&r, ms);
+    near(ms[STAGE_ROUTER], 4);
+    near(ms[STAGE_NETWORK], 4); /* 2 more are between the router and the node */
     near(ms[STAGE_TRANSFER], 7);
     near(ms[STAGE_DECODE_QUEUE], 3);
     near(ms[STAGE_DECODE], 40);
