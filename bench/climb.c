@@ -161,7 +161,7 @@ static void answer_print(struct str *out, const struct climb *c, const struct se
         str_addf(out, "\nshort at %.3f/s: %s: %s", c->short_rate, shortage_name(c->shortage), c->why);
     if (c->invalid > 0)
         str_addf(out, "\nINVALID: in %u of the probes the client was the bottleneck", c->invalid);
-    str_adds(out, "\n\nThe run at the best rate:\n");
+    str_adds(out, a->rate > 0 ? "\n\nThe run at that rate:\n" : "\n\nThe first run:\n");
 }
 
 static json_t *answer_value(const struct climb *c, const struct search_answer *a)

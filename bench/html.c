@@ -116,7 +116,7 @@ static void verdicts(struct str *out, const json_t *root, const struct figures *
         snprintf(text, sizeof(text), "Goodput: %.3f requests/s keep the targets for %.0f %% of requests. "
                  "Short above it: %s: %s.", json_number_value(json_object_get(found, "request_rate")),
                  o->goodput_share * 100, what ? what : "", why ? why : "");
-        verdict(out, true, text);
+        verdict(out, json_number_value(json_object_get(found, "request_rate")) > 0, text);
     }
     if (faults) {
         json_int_t lost = json_integer_value(json_object_get(faults, "tokens_lost"));

@@ -132,8 +132,18 @@ static void quality(struct str *out, const struct figures *f, const struct bench
     }
 }
 
-static void notes(struct str *out, const struct figures *f)
+/* Random prompts that the server has seen before are those of an earlier run with this seed. */
+static bool is_seen_before(const struct figures *f, const struct bench_options *o)
 {
+    return o->dataset_name == DATASET_RANDOM && o->random_prefix_len == 0 && o->turns == 1 &&
+           f->cached_tokens * 20 > f->prompt_tokens;
+}
+
+static void notes(struct str *out, const struct figures *f, const struct bench_options *o)
+{
+    if (is_seen_before(f, o))
+        str_addf(out, "\nNOTE: the server knew %.0f %% of the prompts' tokens from before: with another "
+                 "--seed it would not\n", 100 * (double)f->cached_tokens / (double)f->prompt_tokens);
     if (f->prompt_mismatches > 0)
         str_addf(out, "\nNOTE: of %" PRIu64 " requests the server counted other prompt tokens than "
                  "were meant\n", f->prompt_mismatches);
@@ -165,5 +175,5 @@ void table_result(struct str *out, const struct figures *f, const struct result 
     stages(out, f);
     nodes(out, r);
     quality(out, f, o);
-    notes(out, f);
+    notes(out, f, o);
 }
