@@ -133,7 +133,7 @@ static uint32_t peak_of(const struct result *r)
     qsort(starts, r->n, sizeof(*starts), compare);
     qsort(ends, r->n, sizeof(*ends), compare);
     for (size_t s = 0; s < r->n; s++) {
-        while (ends[e] <= starts[s])
+        while (e < s && ends[e] <= starts[s])
             e++;
         if (s + 1 - e > peak)
             peak = (uint32_t)(s + 1 - e);

@@ -27,7 +27,7 @@ static const char style[] =
     ".verdict{margin:12px 0;padding:9px 12px;border-radius:8px;border:1px solid var(--line);"
     "border-left:4px solid var(--good);background:var(--card);color:var(--ink)}"
     ".verdict.bad{border-left-color:var(--bad)}"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:10px;margin:16px 0}"
+    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(128px,1fr));gap:10px;margin:16px 0}"
     ".tiles div,figure{background:var(--card);border:1px solid var(--line);border-radius:10px}"
     ".tiles div{padding:10px 12px}.tiles b{display:block;font-size:21px;font-weight:600;line-height:1.25;"
     "font-variant-numeric:tabular-nums}.tiles span{color:var(--soft);font-size:13px;white-space:nowrap}"
