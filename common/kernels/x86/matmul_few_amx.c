@@ -21,8 +21,8 @@ struct job {
     float *y;
     size_t y_stride;
     const struct panels *w;
-    const uint8_t *x; /* turned: [tiles of rows][blocks], x_step bytes a tile of rows */
-    size_t x_step;
+    const uint8_t *x; /* turned: [tiles of rows][blocks][QK / 2 lines], so many bytes each: */
+    size_t x_step, x_block, x_line;
     uint32_t m, blocks;
 };
 
@@ -56,9 +56,11 @@ static void put(const struct job *j, const float *sums, uint32_t tile, uint32_t 
 }
 
 /* Sums += weights at a, those of the second panel RING tiles on, by the tiles of rows of x. */
-UNPACK_INLINE void multiply(const uint8_t *a, const uint8_t *x, size_t step, int row_tiles,
+UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t *x, int row_tiles,
                             int panels)
 {
+    size_t step = j->x_step;
+
     _tile_loadd(6, a, PANEL_LINE);
     if (panels == 2)
         _tile_loadd(7, a + RING * TILE_BYTES, PANEL_LINE);
@@ -76,7 +78,10 @@ UNPACK_INLINE void multiply(const uint8_t *a, const uint8_t *x, size_t step, int
         _tile_stream_loadd(4, x + 2 * step, PANEL_LINE);
         _tile_dpbf16ps(2, 6, 4);
     }
-    _tile_stream_loadd(5, x + (size_t)(row_tiles - 1) * step, PANEL_LINE);
+    if (row_tiles > 1)
+        _tile_stream_loadd(5, x + (size_t)(row_tiles - 1) * step, PANEL_LINE);
+    else
+        _tile_loadd(5, x, j->x_line);
     switch (row_tiles) {
     case 1:
         _tile_dpbf16ps(0, 6, 5);
@@ -119,8 +124,7 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
             table_block(ring + (i * RING + t % RING) * TILE_BYTES, &table[i], type,
                         panel + i * bytes, t, t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes);
         if (t >= LAG)
-            multiply(ring + b % RING * TILE_BYTES, j->x + (size_t)b * TILE_BYTES, j->x_step,
-                     row_tiles, panels);
+            multiply(j, ring + b % RING * TILE_BYTES, j->x + b * j->x_block, row_tiles, panels);
     }
     _tile_stored(0, sums[0], PANEL_LINE);
     _tile_stored(1, sums[1], PANEL_LINE);
@@ -189,9 +193,16 @@ void matmul_few_amx(float *y, size_t y_stride, const struct panels *w, const str
 {
     uint8_t turned[MATMUL_FEW_K / QK * TILE_BYTES] __attribute__((aligned(64)));
     uint32_t blocks = x->k_pad / QK;
-    struct job j = {y, y_stride, w, turned, (size_t)blocks * TILE_BYTES, m, blocks};
+    struct job j = {y, y_stride, w, turned, (size_t)blocks * TILE_BYTES, TILE_BYTES, PANEL_LINE,
+                    m, blocks};
 
-    for (uint32_t row = 0; row < m; row += 16)
+    if (m == 1) { /* lines of 4 bytes beside each other: all of x stays in L1 */
+        j.x_block = PANEL_LINE;
+        j.x_line = 4;
+        for (uint32_t b = 0; b < blocks; b++)
+            memcpy(turned + b * j.x_block, act_bf16_at(x, 0, b), j.x_block);
+    }
+    for (uint32_t row = 0; m > 1 && row < m; row += 16)
         for (uint32_t b = 0; b < blocks; b++)
             turn_block(turned + row / 16 * j.x_step + b * TILE_BYTES, x, row, m, b);
     switch (w->type) {
