@@ -134,7 +134,8 @@ void front_start(struct world *w)
                    .geometry = {w->layout.n_layer, w->layout.n_kv_head, w->layout.head_dim,
                                 KV_PAGE_TOKENS, KV_F16},
                    .n_vocab = VOCAB},
-        .mode = s->mode, .heartbeat_ms = s->heartbeat_ms, .dead_ms = s->dead_ms, .queue_max = 20000,
+        .mode = s->mode, .slo_ttft_ms = s->targets ? 100 : 0, .slo_tpot_ms = s->targets ? 20 : 0,
+        .heartbeat_ms = s->heartbeat_ms, .dead_ms = s->dead_ms, .queue_max = 20000,
         .queue_deadline_ms = 10000, .first_request = draw64(w) & ~(uint64_t)0xffffffff,
     };
 
@@ -186,7 +187,9 @@ void front_client(struct world *w, uint32_t client)
     event.submit = (struct router_submit){
         .client = client + 1, .tokens = mem_dup(c->prompt, c->n_prompt * sizeof(*c->prompt)),
         .n_tokens = c->n_prompt, .max_new = c->max_new, .sampling = {.top_p = 1, .seed = c->seed},
-        .n_stop_tokens = 1, .stop_tokens = {STOP_TOKEN}};
+        .n_stop_tokens = 1, .stop_tokens = {STOP_TOKEN}, .priority = c->priority};
+    if (c->tenant)
+        event.submit.tenant[0] = (char)('a' + c->tenant);
     router_event(w, &event);
 }
 
@@ -198,6 +201,12 @@ void front_cancel(struct world *w, uint32_t client)
         return;
     c->gone = true;
     router_event(w, &(struct router_event){.type = ROUTER_CANCEL, .client = client + 1});
+}
+
+void front_drain(struct world *w, struct proc *p)
+{
+    if (w->router && p->member.conn)
+        router_event(w, &(struct router_event){.type = ROUTER_DRAIN, .node = p->member.conn->id});
 }
 
 bool front_idle(const struct world *w)

@@ -91,9 +91,10 @@ static void report(const struct result *r, double s)
            t->seconds, s, (double)r->played / s, t->events, t->packets, t->lost, t->stale);
     printf("faults: %" PRIu64 " kills, %" PRIu64 " stops, %" PRIu64 " cuts, %" PRIu64
            " terminations, %" PRIu64 " slow nodes, %" PRIu64 " routers killed, %" PRIu64
-           " pages spoiled\n",
+           " nodes drained, %" PRIu64 " pages spoiled\n",
            t->faults[FAULT_KILL], t->faults[FAULT_STOP], t->faults[FAULT_CUT],
-           t->faults[FAULT_TERM], t->faults[FAULT_SLOW], t->faults[FAULT_ROUTER], t->spoiled);
+           t->faults[FAULT_TERM], t->faults[FAULT_SLOW], t->faults[FAULT_ROUTER], t->faults[FAULT_DRAIN],
+           t->spoiled);
     printf("requests: %" PRIu64 " finished, %" PRIu64 " answered 503, %" PRIu64
            " left or lost their router, %" PRIu64 " restarts, %" PRIu64 " preempted; %" PRIu64
            " tokens\n",

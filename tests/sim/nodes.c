@@ -143,6 +143,18 @@ static void member_lost(struct world *w, struct proc *p, const char *why)
         node_die(w, p, true);
 }
 
+/* decode_leave, prefill_leave */
+static void node_leave(struct world *w, struct proc *p)
+{
+    if (p->prefill)
+        prefill_core_drain(p->prefill);
+    else
+        decode_core_drain(p->decode);
+    member_beat(w, p);
+    if (node_idle(p))
+        node_die(w, p, true);
+}
+
 static void member_message(struct world *w, struct proc *p, struct msg *msg)
 {
     struct member *m = &p->member;
@@ -165,6 +177,8 @@ static void member_message(struct world *w, struct proc *p, struct msg *msg)
         TRACE(w, "%s: refused: %s", p->name, msg->u.text.text);
         w->tally.refused++;
         node_die(w, p, true); /* and its supervisor starts it anew */
+    } else if (msg->type == MSG_DRAIN && m->state == UP) {
+        node_leave(w, p);
     } else if (msg->type != MSG_HEARTBEAT && m->state == UP) {
         node_event(w, p, PREFILL_ROUTER, DECODE_ROUTER, msg);
     }
@@ -455,7 +469,9 @@ static enum decode_event_type decode_page(struct world *w, struct proc *p, uint3
 static void decode_on_kv(struct world *w, struct proc *p, struct packet *m)
 {
     uint32_t peer = decode_peer_of(p, m->conn);
-    struct decode_event ev = {.type = DECODE_PEER, .peer = peer, .msg = &m->msg};
+    /* decode_life: of the process, whatever its connection */
+    uint64_t life = ((uint64_t)m->conn->dealer << 32 | m->conn->dealer_life) + 1;
+    struct decode_event ev = {.type = DECODE_PEER, .peer = peer, .life = life, .msg = &m->msg};
 
     if (m->msg.type == MSG_KV_PAGE)
         ev.type = decode_page(w, p, peer, &m->msg.u.page);
@@ -472,6 +488,11 @@ void node_message(struct world *w, struct proc *p, struct packet *m)
         prefill_on_link(w, p, m);
 }
 
+static bool node_drained(const struct proc *p)
+{
+    return p->prefill ? prefill_core_drained(p->prefill) : decode_core_drained(p->decode);
+}
+
 void node_tick(struct world *w, struct proc *p)
 {
     for (uint32_t i = 0; p->prefill && i < p->n_conns; i++)
@@ -479,7 +500,7 @@ void node_tick(struct world *w, struct proc *p)
             waiting_flush(w, &p->waiting[i], p->conns[i]);
     if (p->alive)
         node_event(w, p, PREFILL_TICK, DECODE_TICK, NULL);
-    if (p->alive && p->stop_at && w->now >= p->stop_at)
+    if (p->alive && (node_drained(p) || (p->stop_at && w->now >= p->stop_at)))
         node_die(w, p, true);
 }
 

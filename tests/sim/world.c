@@ -102,6 +102,7 @@ static void setup_init(struct world *w, struct setup *s)
         s->faults = 0;
     s->prefix_pages = draw(w, 2) ? 0 : 1 + draw(w, pool_pages[s->pool]);
     s->swap = draw(w, 2);
+    s->targets = draw(w, 2);
     s->fixed_endpoints = draw(w, 2);
     s->codec = draw(w, 16) == 0;
 }
@@ -119,9 +120,13 @@ static struct client *client_add(struct world *w, int64_t at, bool probe)
     c->n_prompt = 1 + draw(w, draw(w, 3) ? w->setup.prompt_max / 3 : w->setup.prompt_max);
     c->max_new = 1 + draw(w, w->setup.new_max);
     c->prompt = mem_calloc(c->n_prompt, sizeof(*c->prompt));
-    /* one of three beginnings, then its own: what a prefix cache is for */
+    /* one of three beginnings, then its own: what a prefix cache is for; or a beginning of its own and
+     * then blocks that others have too, which a cache must not mistake for theirs */
     for (uint32_t i = 0, kind = draw(w, 4), shared = draw(w, c->n_prompt); i < c->n_prompt; i++)
-        c->prompt[i] = kind < 3 && i < shared ? (i * (kind + 3)) % VOCAB : draw(w, VOCAB);
+        c->prompt[i] = kind < 3 ? (i < shared ? i * (kind + 3) % VOCAB : draw(w, VOCAB))
+                       : i < KV_PAGE_TOKENS ? draw(w, VOCAB) : i * 3 % VOCAB;
+    c->tenant = draw(w, 3);
+    c->priority = draw(w, 3);
     compute_want(c, w->planes);
     world_at(w, at, EV_CLIENT, ROUTER, w->n_clients - 1, NULL);
     if (!probe && w->setup.cancel_in && draw(w, w->setup.cancel_in) == 0)
@@ -171,6 +176,8 @@ static void fault_happens(struct world *w)
         node_die(w, p, false);
     else if (kind == FAULT_TERM)
         node_term(w, p);
+    else if (kind == FAULT_DRAIN)
+        front_drain(w, p);
     else if (kind == FAULT_SLOW)
         p->slowness = 1 + draw(w, 30);
     else if (kind == FAULT_STOP)

@@ -141,6 +141,7 @@ struct client {
     uint32_t *want, n_want;
     enum finish want_finish;
     uint64_t seed;
+    uint32_t tenant, priority;
     uint32_t got;
     enum { CLIENT_NEW, CLIENT_RUNS, CLIENT_OVER } state;
     bool gone;             /* it disconnected */
@@ -168,11 +169,13 @@ struct setup {
     uint32_t prompt_max, new_max;
     uint32_t prefix_pages; /* that the caches may hold alone; 0: none */
     bool swap;
+    bool targets;          /* the router has them, for TTFT and TPOT */
     bool fixed_endpoints;  /* a decode node comes back where it was */
     bool codec;
 };
 
-enum fault { FAULT_KILL, FAULT_STOP, FAULT_CUT, FAULT_TERM, FAULT_SLOW, FAULT_ROUTER, FAULT_KINDS };
+enum fault { FAULT_KILL, FAULT_STOP, FAULT_CUT, FAULT_TERM, FAULT_SLOW, FAULT_ROUTER, FAULT_DRAIN,
+             FAULT_KINDS };
 
 struct world {
     uint64_t seed, rng;
@@ -273,6 +276,7 @@ void front_message(struct world *w, struct packet *m);
 void front_tick(struct world *w);
 void front_client(struct world *w, uint32_t client);
 void front_cancel(struct world *w, uint32_t client);
+void front_drain(struct world *w, struct proc *p);
 /* Nothing is charged to any node, nothing waits. */
 bool front_idle(const struct world *w);
 
