@@ -56,6 +56,7 @@ void decode_step(struct decode_core *d, const struct decode_event *ev, int64_t n
         intake_tick(d, now, out);
         break;
     }
+    stream_run_next(d, now, out); /* something may run now, or have room to come back */
 }
 
 int decode_core_new(struct decode_core **core, const struct decode_config *c,

@@ -15,7 +15,8 @@
  * prompt was complete (slots_share). So b has the whole pool, which admission made sure is enough. b
  * thus gets a row in every step, and ends after at most max_new of them; then another is the best. With
  * no running one, the first that is set aside needs no more than what admission looked at, and
- * reservations turn into running sequences or lose their lease. Part of core.c; pure. */
+ * reservations turn into running sequences, or go, or lose their lease; room is looked for after every
+ * event. Part of core.c; pure. */
 #ifndef TANDEM_DECODE_ROOM_H
 #define TANDEM_DECODE_ROOM_H
 

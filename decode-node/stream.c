@@ -158,7 +158,6 @@ void stream_reserve(struct decode_core *d, const struct msg_reserve *r, int64_t 
     d->stats.hit_tokens += slot->held;
     actions_send_router(out, MSG_RESERVED)->u.reserved =
         (struct msg_reserved){.id = r->id, .held_tokens = slot->held};
-    stream_run_next(d, now, out); /* a local one */
 }
 
 /* The router tells the prefill node as well; what it has sent until then is refused. */
@@ -183,7 +182,6 @@ void stream_start(struct decode_core *d, struct slot *slot, uint32_t token, int6
         stream_send_tokens(d, slot, &t, out);
         slots_drop(&d->slots, slot);
     }
-    stream_run_next(d, now, out);
 }
 
 void stream_router_lost(struct decode_core *d, struct decode_actions *out)

@@ -1120,6 +1120,56 @@ static void the_lowest_rank_yields_and_comes_back(void **state)
     teardown(&f);
 }
 
+/* One that was set aside has pages in common with reservations, so that it needs more than it gave. */
+static void whoever_is_aside_comes_back_when_a_reservation_goes(void **state)
+{
+    static const uint32_t nine[16] = {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9};
+    struct fixture f;
+    struct decode_stats stats = {0};
+    struct msg m;
+    bool asked = false;
+
+    (void)state;
+    setup_cached(&f, 4, CACHE);
+    from_peer(&f, 0, hello("p"));
+    from_router(&f, reserve(9, 1, 100, 1));
+    for (uint32_t i = 0; i < 8; i++)
+        page_in(&f, 0, page_of(9, i / 2, i % 2, i < 6 ? 32 : 4));
+    from_router(&f, cancel(9, 1)); /* 3 pages that all but the small one share */
+    m = reserve(1, 1, 100, 128);
+    m.u.reserve.local = true;
+    m.u.reserve.priority = 1;
+    from_router(&f, m);
+    for (uint32_t n = 0; !stats.aside && n < 200; n++) {
+        step_done(&f, nine);
+        if (n == 50) {
+            m = reserve(2, 1, 1, 63);
+            m.u.reserve.tokens[0] = 5;
+            m.u.reserve.local = true;
+            from_router(&f, m);
+            from_router(&f, reserve(3, 1, 250, 6));
+            sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
+            from_router(&f, reserve(4, 1, 186, 6));
+            sent(&f, 0, DECODE_SEND_ROUTER, MSG_RESERVED);
+            asked = true;
+        }
+        decode_core_stats(f.core, &stats);
+    }
+    assert_true(asked && stats.aside == 1 && stats.running == 1);
+    while (stats.running) {
+        step_done(&f, nine);
+        decode_core_stats(f.core, &stats);
+    }
+    assert_int_equal(stats.aside, 1); /* no room even now */
+    from_router(&f, cancel(3, 1));
+    assert_int_equal(f.out.n, 1);
+    assert_int_equal(f.out.items[0].type, DECODE_RUN);
+    from_router(&f, cancel(4, 1));
+    from_router(&f, cancel(1, 1));
+    step_done(&f, nine);
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1157,6 +1207,7 @@ int main(void)
         cmocka_unit_test(what_is_only_remembered_makes_room),
         cmocka_unit_test(a_page_is_taken_when_the_answer_comes_to_it),
         cmocka_unit_test(the_lowest_rank_yields_and_comes_back),
+        cmocka_unit_test(whoever_is_aside_comes_back_when_a_reservation_goes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
