@@ -14,6 +14,7 @@
 #                      brings deploy/install-deps.sh build arm; `make ARCH=aarch64 unit` runs in qemu
 #   make bench-kv      moving KV between nodes: GB/s beside memcpy, time to first token (MODEL=, ARGS=)
 #   make bench-goodput requests within latency targets: disaggregated, aggregated (MODEL=, ARGS=)
+#   make bench-prefix  prompt tokens that a shared beginning saves (MODEL=, ARGS=)
 #   make install       programs and the default model into $(DESTDIR)$(PREFIX)
 #   make clean         remove build/
 #
@@ -111,7 +112,7 @@ MOCK    := $(BUILD)/tests/tandem-mock
 CHAOS   := $(BUILD)/tests/tandem-streams
 BENCH_KV := $(BUILD)/tests/tandem-bench-kv
 
-.PHONY: all demo check unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput install clean help tests
+.PHONY: all demo check unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput bench-prefix install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
@@ -145,6 +146,8 @@ bench-kv: $(BENCH_KV) all
 	$(Q)$< $(ARGS)
 bench-goodput: all
 	$(Q)bench/goodput.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-r 10 -n 100 -p 300 -o 40 -t 500 -g 50)
+bench-prefix: all
+	$(Q)bench/prefix.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-s 900)
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/tandem
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
