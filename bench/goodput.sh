@@ -35,7 +35,7 @@ stop() {
 }
 trap 'stop; rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM
-port=$((20000 + RANDOM % 20000))
+port=$((20000 + RANDOM % 12000))
 slots=8
 
 start() { # SYSTEM

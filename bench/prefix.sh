@@ -22,7 +22,7 @@ tmp=$(mktemp -d) || exit 1
 export TANDEM_RUN_DIR=$tmp
 trap '"$bin/tandem" down prefix >/dev/null 2>&1; rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM
-port=$((20000 + RANDOM % 20000))
+port=$((20000 + RANDOM % 12000))
 
 run() { # on|off: prompt tokens computed
     printf 'cluster: prefix\nmodel: "%s"\nrouter: {http: "127.0.0.1:%s", mode: disaggregated}\nprefill: {nodes: 1, prefix_cache: %s}\ndecode: {nodes: 1, prefix_cache: %s}\n' \

@@ -12,7 +12,7 @@ tmp=$(mktemp -d /tmp/tandem-bench.XXXXXX)
 pids=
 trap 'kill $pids 2>/dev/null; wait; rm -rf "$tmp"' EXIT
 
-port=$((20000 + RANDOM % 20000))
+port=$((20000 + RANDOM % 12000))
 "$bin/tandem-router" --model=$model --nodes="ipc://$tmp/nodes" --clients="ipc://$tmp/clients" \
     --http=127.0.0.1:$port --queue-max=65536 --log-level=warn & router=$!
 pids=$router
