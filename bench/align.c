@@ -15,7 +15,8 @@ static size_t common(const uint32_t *a, const uint32_t *b, size_t n)
 static size_t min(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Whether got goes on as want does from `at` on, to the end of either, for at least a token. */
-static bool goes_on(const uint32_t *want, size_t n_want, size_t at, const uint32_t *got, size_t n_got)
+static bool goes_on(const uint32_t *want, size_t n_want, size_t at, const uint32_t *got,
+                    size_t n_got)
 {
     size_t n = min(n_want - at, n_got);
 

@@ -120,12 +120,13 @@ static void ticks_draw(struct chart *c, bool vertical)
 
         tick_text(text, sizeof(text), v);
         if (vertical)
-            str_addf(c->out, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/><text class=\"tick\" x=\"%.1f\" "
-                     "y=\"%.1f\" text-anchor=\"end\">", c->left, at, CHART_WIDTH - RIGHT, c->left - 6,
-                     at + 4);
+            str_addf(c->out,
+                     "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/><text class=\"tick\" x=\"%.1f\" "
+                     "y=\"%.1f\" text-anchor=\"end\">",
+                     c->left, at, CHART_WIDTH - RIGHT, c->left - 6, at + 4);
         else
-            str_addf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", at,
-                     c->height - BOTTOM + 15);
+            str_addf(c->out, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">",
+                     at, c->height - BOTTOM + 15);
         html_text(c->out, a->tick_names ? a->tick_names[i] : text);
         str_adds(c->out, "</text>");
     }
@@ -151,15 +152,17 @@ void chart_open(struct chart *c, struct str *out, const char *title, const char 
         html_text(out, note);
         str_adds(out, "</p>");
     }
-    str_addf(out, "</figcaption><svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"", CHART_WIDTH,
-             height);
+    str_addf(out, "</figcaption><svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"",
+             CHART_WIDTH, height);
     html_text(out, title);
     str_adds(out, "\">");
     ticks_draw(c, true);
     ticks_draw(c, false);
-    str_addf(out, "<path class=\"axis\" d=\"M%.1f %.1fH%.1f\"/><text class=\"label\" x=\"%.1f\" y=\"%.1f\" "
-             "text-anchor=\"end\">", c->left, height - BOTTOM, CHART_WIDTH - RIGHT, CHART_WIDTH - RIGHT,
-             height - 4);
+    str_addf(
+        out,
+        "<path class=\"axis\" d=\"M%.1f %.1fH%.1f\"/><text class=\"label\" x=\"%.1f\" y=\"%.1f\" "
+        "text-anchor=\"end\">",
+        c->left, height - BOTTOM, CHART_WIDTH - RIGHT, CHART_WIDTH - RIGHT, height - 4);
     html_text(out, x->label);
     str_adds(out, "</text>");
     if (*y->label) {
@@ -173,8 +176,10 @@ void chart_close(struct chart *c) { str_adds(c->out, "</svg></figure>\n"); }
 
 void chart_legend(struct chart *c, const char *class, const char *text)
 {
-    str_addf(c->out, "<rect class=\"%s fill\" x=\"%.1f\" y=\"4\" width=\"10\" height=\"10\" rx=\"2\"/>"
-             "<text class=\"label\" x=\"%.1f\" y=\"13\">", class, c->legend_x, c->legend_x + 14);
+    str_addf(c->out,
+             "<rect class=\"%s fill\" x=\"%.1f\" y=\"4\" width=\"10\" height=\"10\" rx=\"2\"/>"
+             "<text class=\"label\" x=\"%.1f\" y=\"13\">",
+             class, c->legend_x, c->legend_x + 14);
     html_text(c->out, text);
     str_adds(c->out, "</text>");
     c->legend_x += 26 + 6.2 * (double)strlen(text);
@@ -201,10 +206,11 @@ static void tip_close(struct chart *c, const char *element, const char *tip)
     str_addf(c->out, "</title></%s>", element);
 }
 
-void chart_dot(struct chart *c, const char *class, double x, double y, double radius, const char *tip)
+void chart_dot(struct chart *c, const char *class, double x, double y, double radius,
+               const char *tip)
 {
-    str_addf(c->out, "<circle class=\"%s fill\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"", class, chart_px(c, x),
-             chart_py(c, y), radius);
+    str_addf(c->out, "<circle class=\"%s fill\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"", class,
+             chart_px(c, x), chart_py(c, y), radius);
     tip_close(c, "circle", tip);
 }
 
@@ -213,8 +219,8 @@ void chart_bar(struct chart *c, const char *class, double x0, double x1, double 
 {
     double from = chart_px(c, x0), to = chart_px(c, x1);
 
-    str_addf(c->out, "<rect class=\"%s fill\" x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%.1f\"", class,
-             from, chart_py(c, y) - thick / 2, to - from > 0.3 ? to - from : 0.3, thick);
+    str_addf(c->out, "<rect class=\"%s fill\" x=\"%.2f\" y=\"%.1f\" width=\"%.2f\" height=\"%.1f\"",
+             class, from, chart_py(c, y) - thick / 2, to - from > 0.3 ? to - from : 0.3, thick);
     tip_close(c, "rect", tip);
 }
 

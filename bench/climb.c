@@ -39,14 +39,13 @@ static uint32_t probe_count(const struct bench_options *o, double rate)
 
 static json_t *point_value(const struct probe *p, struct figures *f, const struct result *r)
 {
-    return json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:b, s:b}", "request_rate",
-                     p->rate, "request_throughput", f->requests_per_s, "request_goodput", p->goodput,
-                     "attainment", f->attainment, "good", (json_int_t)p->good, "judged",
-                     (json_int_t)p->judged, "output_throughput", f->output_tokens_per_s,
-                     "p50_ttft_ms", f->metrics[METRIC_TTFT].p50, "p99_ttft_ms",
-                     f->metrics[METRIC_TTFT].p99, "p50_tpot_ms", f->metrics[METRIC_TPOT].p50,
-                     "p99_tpot_ms", f->metrics[METRIC_TPOT].p99, "saturated", r->saturated, "valid",
-                     f->valid);
+    return json_pack(
+        "{s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:b, s:b}", "request_rate",
+        p->rate, "request_throughput", f->requests_per_s, "request_goodput", p->goodput,
+        "attainment", f->attainment, "good", (json_int_t)p->good, "judged", (json_int_t)p->judged,
+        "output_throughput", f->output_tokens_per_s, "p50_ttft_ms", f->metrics[METRIC_TTFT].p50,
+        "p99_ttft_ms", f->metrics[METRIC_TTFT].p99, "p50_tpot_ms", f->metrics[METRIC_TPOT].p50,
+        "p99_tpot_ms", f->metrics[METRIC_TPOT].p99, "saturated", r->saturated, "valid", f->valid);
 }
 
 static void point_print(const struct climb *c, const struct probe *p, const struct figures *f,
@@ -146,7 +145,8 @@ static void answer_print(struct str *out, const struct climb *c, const struct se
                          const struct bench_options *o)
 {
     if (a->rate > 0)
-        str_addf(out, "\ngoodput: %.3f requests/s keep the targets for at least %.0f %% of requests",
+        str_addf(out,
+                 "\ngoodput: %.3f requests/s keep the targets for at least %.0f %% of requests",
                  a->rate, o->goodput_share * 100);
     else
         str_addf(out, "\ngoodput: no rate that was tried keeps the targets for %.0f %% of requests",
@@ -158,7 +158,8 @@ static void answer_print(struct str *out, const struct climb *c, const struct se
     if (!a->bounded)
         str_adds(out, "; no higher rate was tried that failed");
     if (c->short_rate > 0)
-        str_addf(out, "\nshort at %.3f/s: %s: %s", c->short_rate, shortage_name(c->shortage), c->why);
+        str_addf(out, "\nshort at %.3f/s: %s: %s", c->short_rate, shortage_name(c->shortage),
+                 c->why);
     if (c->invalid > 0)
         str_addf(out, "\nINVALID: in %u of the probes the client was the bottleneck", c->invalid);
     str_adds(out, a->rate > 0 ? "\n\nThe run at that rate:\n" : "\n\nThe first run:\n");

@@ -142,7 +142,8 @@ bool compare_table(struct str *out, const json_t *a, const json_t *b, double per
         if (va > 0)
             str_addf(out, " %7.3fx", vb / va);
         if (there)
-            str_addf(out, "   %.3f .. %.3f%s", low, high, low <= 1 && high >= 1 ? "  (no difference)" : "");
+            str_addf(out, "   %.3f .. %.3f%s", low, high,
+                     low <= 1 && high >= 1 ? "  (no difference)" : "");
         str_adds(out, worse ? "  WORSE\n" : "\n");
         regressed = regressed || worse;
     }

@@ -98,7 +98,8 @@ static void sharegpt_chat(struct dataset *d, const json_t *list)
         const json_t *answer = json_object_get(next, "value");
         uint32_t output = 0;
 
-        if (!from_is(message, "human", "user") || !json_is_string(text) || !json_string_length(text))
+        if (!from_is(message, "human", "user") || !json_is_string(text) ||
+            !json_string_length(text))
             continue;
         if (from_is(next, "gpt", "assistant") && json_is_string(answer))
             output = synth_count(d->synth, json_string_value(answer), json_string_length(answer));

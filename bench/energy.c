@@ -69,8 +69,8 @@ void energy_update(struct energy *e)
 
         if (!counter_read(&now, z->path, "energy_uj"))
             continue;
-        e->joules += (double)(now >= z->last_uj ? now - z->last_uj : now + z->range_uj - z->last_uj) /
-                     1e6;
+        e->joules +=
+            (double)(now >= z->last_uj ? now - z->last_uj : now + z->range_uj - z->last_uj) / 1e6;
         z->last_uj = now;
     }
 }

@@ -131,8 +131,8 @@ static int node_pid(long *pid, const char *node, const char *url, struct err *e)
     if (rc == ERR_OK && *pid < 0)
         rc = err_set(e, ERR_NOT_FOUND, "%s/v1/cluster names no node %s", url, node);
     if (rc == ERR_OK && !is_node(*pid))
-        rc = err_set(e, ERR_NOT_FOUND, "%s is process %ld, which is no node of tandem on this machine",
-                     node, *pid);
+        rc = err_set(e, ERR_NOT_FOUND,
+                     "%s is process %ld, which is no node of tandem on this machine", node, *pid);
     json_decref(root);
     str_fini(&reply);
     return rc;
@@ -151,7 +151,8 @@ int fault_fire(struct faults *faults, uint32_t i, const char *url, struct err *e
     }
     rc = node_pid(&f->pid, f->node, url, e);
     if (rc == ERR_OK && kill((pid_t)f->pid, f->signal) != 0)
-        rc = err_set(e, ERR_IO, "cannot signal %s, process %ld: %s", f->node, f->pid, strerror(errno));
+        rc = err_set(e, ERR_IO, "cannot signal %s, process %ld: %s", f->node, f->pid,
+                     strerror(errno));
     if (rc != ERR_OK)
         f->pid = 0;
     return rc;

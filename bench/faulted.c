@@ -17,7 +17,8 @@ struct damage {
 
 static int compare(const void *a, const void *b)
 {
-    const struct record *x = *(const struct record *const *)a, *y = *(const struct record *const *)b;
+    const struct record *x = *(const struct record *const *)a,
+                        *y = *(const struct record *const *)b;
 
     if (x->item != y->item)
         return x->item < y->item ? -1 : 1;
@@ -36,15 +37,16 @@ static const struct record **sorted(const struct result *r)
 }
 
 /* An answer's tokens: as the server names them, or as the tokenizer reads its text, or its bytes. */
-static void tokens_of(struct token_list *out, const struct record *r, const struct synth *s, bool ids)
+static void tokens_of(struct token_list *out, const struct record *r, const struct synth *s,
+                      bool ids)
 {
     if (ids) {
         for (size_t i = 0; i < r->ids.n; i++)
             token_list_add(out, r->ids.ids[i]);
         return;
     }
-    if (s->vocab &&
-        vocab_tokenize(s->vocab, out, str_text(&r->text), r->text.len, false, false, NULL) == ERR_OK)
+    if (s->vocab && vocab_tokenize(s->vocab, out, str_text(&r->text), r->text.len, false, false,
+                                   NULL) == ERR_OK)
         return;
     for (size_t i = 0; i < r->text.len; i++)
         token_list_add(out, (unsigned char)r->text.data[i]);
@@ -105,8 +107,9 @@ static void damage_print(const struct damage *d, const struct bench_options *o)
     struct str text = {0};
 
     str_addf(&text,
-             "\nfaults: of %" PRIu64 " requests %" PRIu64 " were answered as without faults, %" PRIu64
-             " differently, %" PRIu64 " failed; %" PRIu64 " restarts\n"
+             "\nfaults: of %" PRIu64 " requests %" PRIu64
+             " were answered as without faults, %" PRIu64 " differently, %" PRIu64
+             " failed; %" PRIu64 " restarts\n"
              "tokens: %" PRIu64 " lost, %" PRIu64 " repeated, %" PRIu64 " changed\n",
              d->compared, d->same, d->differ, d->unanswered, d->restarts, d->tokens.lost,
              d->tokens.repeated, d->tokens.changed);

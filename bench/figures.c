@@ -61,12 +61,13 @@ static void judge(struct figures *f, const struct record *r, bool saturated)
     f->good += (uint64_t)verdict;
     judged_metrics(r, ms);
     for (int i = 0; i < METRIC_COUNT; i++)
-        f->missed[i] += f->targets.ms[i] > 0 && ((r->outcome != OUTCOME_OK && r->outcome != OUTCOME_CANCELLED) ||
-                                                 ms[i] > f->targets.ms[i]);
+        f->missed[i] += f->targets.ms[i] > 0 &&
+                        ((r->outcome != OUTCOME_OK && r->outcome != OUTCOME_CANCELLED) ||
+                         ms[i] > f->targets.ms[i]);
 }
 
-static void record_take(struct figures *f, const struct record *r, struct series stages[STAGE_COUNT],
-                        bool exact)
+static void record_take(struct figures *f, const struct record *r,
+                        struct series stages[STAGE_COUNT], bool exact)
 {
     double ms[METRIC_COUNT], stage[STAGE_COUNT];
 
@@ -145,7 +146,8 @@ static uint32_t peak_of(const struct result *r)
 
 static void validity(struct figures *f, const struct result *r)
 {
-    bool late = f->start_lag.p99 > FIGURES_LAG_LIMIT_MS, slow = f->loop_lag.p99 > FIGURES_LAG_LIMIT_MS;
+    bool late = f->start_lag.p99 > FIGURES_LAG_LIMIT_MS,
+         slow = f->loop_lag.p99 > FIGURES_LAG_LIMIT_MS;
     bool busy = f->client_cpu > FIGURES_CPU_LIMIT;
 
     f->valid = !r->open || !(late || slow || busy);
@@ -154,9 +156,10 @@ static void validity(struct figures *f, const struct result *r)
                  "the client was the bottleneck: p99 of how late it sent is %.1f ms, over %.0f ms",
                  f->start_lag.p99, FIGURES_LAG_LIMIT_MS);
     else if (slow)
-        snprintf(f->note, sizeof(f->note),
-                 "the client was the bottleneck: p99 of its event loop's lag is %.1f ms, over %.0f ms",
-                 f->loop_lag.p99, FIGURES_LAG_LIMIT_MS);
+        snprintf(
+            f->note, sizeof(f->note),
+            "the client was the bottleneck: p99 of its event loop's lag is %.1f ms, over %.0f ms",
+            f->loop_lag.p99, FIGURES_LAG_LIMIT_MS);
     else if (busy)
         snprintf(f->note, sizeof(f->note),
                  "the client was the bottleneck: it was busy %.0f %% of the time, over %.0f %%",
@@ -237,9 +240,11 @@ bool figures_scenario(char *out, size_t size, const struct figures *f, int scena
     bool kept = scenario != SCENARIO_SERVER || f->attainment >= share;
 
     if (scenario == SCENARIO_SERVER)
-        snprintf(out, size, "Server: %s: %.2f %% of requests kept the targets, 99 %% must; %.2f requests/s, "
-                 "%.1f tokens/s", valid && kept ? "VALID" : "INVALID", f->attainment * 100,
-                 f->requests_per_s, f->output_tokens_per_s);
+        snprintf(out, size,
+                 "Server: %s: %.2f %% of requests kept the targets, 99 %% must; %.2f requests/s, "
+                 "%.1f tokens/s",
+                 valid && kept ? "VALID" : "INVALID", f->attainment * 100, f->requests_per_s,
+                 f->output_tokens_per_s);
     else
         snprintf(out, size, "Offline: %s: %.2f samples/s, %.1f tokens/s; %" PRIu64 " of %" PRIu64
                  " samples completed", valid ? "VALID" : "INVALID", f->requests_per_s,

@@ -11,31 +11,40 @@
 /* Colours c1 .. c6 are told apart by all common kinds of colour blindness, and have 3:1 against the
  * page; s0 .. s7 are the stages: greys for the client's side, blues for prefill, greens for decode. */
 static const char style[] =
-    ":root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1b1f24;--soft:#5b636d;--line:#e3e5e8;"
+    ":root{color-scheme:light "
+    "dark;--bg:#fbfbfa;--card:#fff;--ink:#1b1f24;--soft:#5b636d;--line:#e3e5e8;"
     "--c1:#1f6fd1;--c2:#d1581a;--c3:#178764;--c4:#8a4fc0;--c5:#a87900;--c6:#7b848f;--good:#178764;"
     "--bad:#c0392b;--s0:#c3c8ce;--s1:#98a1ab;--s2:#e0a030;--s3:#9cc4f2;--s4:#1f6fd1;--s5:#8a4fc0;"
     "--s6:#9ad6c0;--s7:#178764}\n"
-    "@media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1c2024;--ink:#e8eaed;--soft:#a0a8b1;"
+    "@media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1c2024;--ink:#e8eaed;--soft:#"
+    "a0a8b1;"
     "--line:#30363c;--c1:#62a5f2;--c2:#f08a50;--c3:#3fc29a;--c4:#bd8cf0;--c5:#d8ac3a;--c6:#8d96a1;"
     "--good:#3fc29a;--bad:#f07a6c;--s0:#59616a;--s1:#7b848f;--s2:#d8a03a;--s3:#2f5f96;--s4:#62a5f2;"
     "--s5:#bd8cf0;--s6:#2c6f5b;--s7:#3fc29a}}\n"
     "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);"
     "font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}"
     "main{max-width:1320px;margin:0 auto;padding:20px 16px 48px}"
-    "h1{font-size:22px;margin:0 0 2px}h2{font-size:17px;margin:34px 0 10px}h3{font-size:15px;margin:0}"
+    "h1{font-size:22px;margin:0 0 2px}h2{font-size:17px;margin:34px 0 "
+    "10px}h3{font-size:15px;margin:0}"
     "p{margin:2px 0;color:var(--soft)}a{color:var(--c1)}"
     ".verdict{margin:12px 0;padding:9px 12px;border-radius:8px;border:1px solid var(--line);"
     "border-left:4px solid var(--good);background:var(--card);color:var(--ink)}"
     ".verdict.bad{border-left-color:var(--bad)}"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(128px,1fr));gap:10px;margin:16px 0}"
+    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(128px,1fr));gap:10px;margin:"
+    "16px 0}"
     ".tiles div,figure{background:var(--card);border:1px solid var(--line);border-radius:10px}"
-    ".tiles div{padding:10px 12px}.tiles b{display:block;font-size:21px;font-weight:600;line-height:1.25;"
-    "font-variant-numeric:tabular-nums}.tiles span{color:var(--soft);font-size:13px;white-space:nowrap}"
-    ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,390px),1fr));gap:14px;"
+    ".tiles div{padding:10px 12px}.tiles "
+    "b{display:block;font-size:21px;font-weight:600;line-height:1.25;"
+    "font-variant-numeric:tabular-nums}.tiles "
+    "span{color:var(--soft);font-size:13px;white-space:nowrap}"
+    ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,390px),1fr));gap:"
+    "14px;"
     "align-items:start}figure{margin:0;padding:12px 12px 8px}figcaption p{font-size:13px}"
     "svg{display:block;width:100%;height:auto;margin-top:8px;font-family:inherit}"
-    ".tick,.label{font-size:11px;fill:var(--soft)}.grid{stroke:var(--line)}.axis{stroke:var(--soft)}"
-    ".mark{stroke:var(--ink);stroke-dasharray:4 3;opacity:.6}.line{fill:none!important;stroke-width:2;"
+    ".tick,.label{font-size:11px;fill:var(--soft)}.grid{stroke:var(--line)}.axis{stroke:var(--soft)"
+    "}"
+    ".mark{stroke:var(--ink);stroke-dasharray:4 "
+    "3;opacity:.6}.line{fill:none!important;stroke-width:2;"
     "stroke-linejoin:round}.soft{opacity:.55}"
     ".c1{fill:var(--c1);stroke:var(--c1)}.c2{fill:var(--c2);stroke:var(--c2)}"
     ".c3{fill:var(--c3);stroke:var(--c3)}.c4{fill:var(--c4);stroke:var(--c4)}"
@@ -44,13 +53,16 @@ static const char style[] =
     ".s2{fill:var(--s2);background:var(--s2)}.s3{fill:var(--s3);background:var(--s3)}"
     ".s4{fill:var(--s4);background:var(--s4)}.s5{fill:var(--s5);background:var(--s5)}"
     ".s6{fill:var(--s6);background:var(--s6)}.s7{fill:var(--s7);background:var(--s7)}"
-    ".h0{fill:var(--line);opacity:.5}.h1,.h2,.h3,.h4,.h5,.h6,.h7,.h8{fill:var(--c1)}.h1{opacity:.16}"
-    ".h2{opacity:.28}.h3{opacity:.4}.h4{opacity:.52}.h5{opacity:.64}.h6{opacity:.76}.h7{opacity:.88}"
+    ".h0{fill:var(--line);opacity:.5}.h1,.h2,.h3,.h4,.h5,.h6,.h7,.h8{fill:var(--c1)}.h1{opacity:."
+    "16}"
+    ".h2{opacity:.28}.h3{opacity:.4}.h4{opacity:.52}.h5{opacity:.64}.h6{opacity:.76}.h7{opacity:."
+    "88}"
     ".keys{font-size:13px;margin-top:6px}.keys span{white-space:nowrap;margin-right:10px}"
     ".keys i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:5px}"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;"
     "font-size:14px}th,td{text-align:right;padding:4px 10px;border-bottom:1px solid var(--line);"
-    "white-space:nowrap}th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:left;"
+    "white-space:nowrap}th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-"
+    "align:left;"
     "padding-left:0}td.f{text-align:left;color:var(--soft)}"
     "details{margin-top:14px}summary{cursor:pointer;color:var(--soft)}"
     "td.v{text-align:left;white-space:normal;overflow-wrap:anywhere}\n";
@@ -94,12 +106,14 @@ static void verdict(struct str *out, bool good, const char *text)
 static void verdicts(struct str *out, const json_t *root, const struct figures *f,
                      const struct result *r, const struct bench_options *o)
 {
-    const json_t *found = json_object_get(root, "find_goodput"), *faults = json_object_get(root, "faults");
+    const json_t *found = json_object_get(root, "find_goodput"),
+                 *faults = json_object_get(root, "faults");
     char text[700];
 
     if (f->valid)
-        snprintf(text, sizeof(text), "Valid: %" PRIu64 " of %" PRIu64 " requests succeeded in %.1f s. %s",
-                 f->ok, f->requests, f->seconds, f->note);
+        snprintf(text, sizeof(text),
+                 "Valid: %" PRIu64 " of %" PRIu64 " requests succeeded in %.1f s. %s", f->ok,
+                 f->requests, f->seconds, f->note);
     else
         snprintf(text, sizeof(text), "Invalid: %s.", f->note);
     verdict(out, f->valid && f->failed == 0, text);
@@ -113,9 +127,11 @@ static void verdicts(struct str *out, const json_t *root, const struct figures *
         const char *why = json_string_value(json_object_get(found, "why"));
         const char *what = json_string_value(json_object_get(found, "short"));
 
-        snprintf(text, sizeof(text), "Goodput: %.3f requests/s keep the targets for %.0f %% of requests. "
-                 "Short above it: %s: %s.", json_number_value(json_object_get(found, "request_rate")),
-                 o->goodput_share * 100, what ? what : "", why ? why : "");
+        snprintf(text, sizeof(text),
+                 "Goodput: %.3f requests/s keep the targets for %.0f %% of requests. "
+                 "Short above it: %s: %s.",
+                 json_number_value(json_object_get(found, "request_rate")), o->goodput_share * 100,
+                 what ? what : "", why ? why : "");
         verdict(out, json_number_value(json_object_get(found, "request_rate")) > 0, text);
     }
     if (faults) {
@@ -123,8 +139,10 @@ static void verdicts(struct str *out, const json_t *root, const struct figures *
         json_int_t again = json_integer_value(json_object_get(faults, "tokens_repeated"));
         json_int_t other = json_integer_value(json_object_get(faults, "tokens_changed"));
 
-        snprintf(text, sizeof(text), "Under faults: %" JSON_INTEGER_FORMAT " tokens lost, %"
-                 JSON_INTEGER_FORMAT " repeated, %" JSON_INTEGER_FORMAT " changed.", lost, again, other);
+        snprintf(text, sizeof(text),
+                 "Under faults: %" JSON_INTEGER_FORMAT " tokens lost, %" JSON_INTEGER_FORMAT
+                 " repeated, %" JSON_INTEGER_FORMAT " changed.",
+                 lost, again, other);
         verdict(out, lost + again + other == 0, text);
     }
     if (o->scenario != SCENARIO_NONE)
@@ -135,14 +153,17 @@ static void stats_row(struct str *out, const char *name, const struct stats *s, 
 {
     if (s->n == 0)
         return;
-    str_addf(out, "<tr><td>%s<td>%.2f<td>%.2f<td>%.2f<td>%.2f<td>%.2f<td>%.2f<td class=\"f\">%s</tr>\n", name,
-             s->mean, s->p50, s->p90, s->p95, s->p99, s->max, formula);
+    str_addf(out,
+             "<tr><td>%s<td>%.2f<td>%.2f<td>%.2f<td>%.2f<td>%.2f<td>%.2f<td class=\"f\">%s</tr>\n",
+             name, s->mean, s->p50, s->p90, s->p95, s->p99, s->max, formula);
 }
 
 static void stats_head(struct str *out, const char *title)
 {
-    str_addf(out, "<h2>%s</h2><div class=\"scroll\"><table><tr><th><th>mean<th>p50<th>p90<th>p95<th>p99"
-             "<th>max<th style=\"text-align:left\">formula</tr>\n", title);
+    str_addf(out,
+             "<h2>%s</h2><div class=\"scroll\"><table><tr><th><th>mean<th>p50<th>p90<th>p95<th>p99"
+             "<th>max<th style=\"text-align:left\">formula</tr>\n",
+             title);
 }
 
 static void latency_table(struct str *out, const struct figures *f)
@@ -161,9 +182,13 @@ static void latency_table(struct str *out, const struct figures *f)
 static void stage_table(struct str *out, const struct figures *f)
 {
     static const char *const formulas[STAGE_COUNT] = {
-        "sent - due", "from sent to the first output, less the next three", "tokenising, waiting for a pair of nodes",
-        "waiting in the prefill node", "from its start to the first token",
-        "KV that was not there when prefill ended", "waiting for a decode step",
+        "sent - due",
+        "from sent to the first output, less the next three",
+        "tokenising, waiting for a pair of nodes",
+        "waiting in the prefill node",
+        "from its start to the first token",
+        "KV that was not there when prefill ended",
+        "waiting for a decode step",
         "first to last output, less transfer and queue"};
 
     if (f->stages[STAGE_PREFILL].n == 0)
@@ -188,11 +213,14 @@ static void node_table(struct str *out, const struct result *r, const struct roo
 
     if (m->n == 0 || m->seconds <= 0)
         return;
-    str_adds(out, "<h2>Nodes</h2><div class=\"scroll\"><table><tr><th><th>tokens/s<th>passes/s<th>tokens/pass"
-                  "<th>running<th>queued<th>KV MB/s<th>MFU<th>MBU</tr>\n");
+    str_adds(
+        out,
+        "<h2>Nodes</h2><div class=\"scroll\"><table><tr><th><th>tokens/s<th>passes/s<th>tokens/pass"
+        "<th>running<th>queued<th>KV MB/s<th>MFU<th>MBU</tr>\n");
     for (uint32_t i = 0; i < m->n; i++) {
         const struct monitor_node *n = &m->list[i];
-        double tokens = n->total[MONITOR_TOKENS] / m->seconds, steps = n->total[MONITOR_STEPS] / m->seconds;
+        double tokens = n->total[MONITOR_TOKENS] / m->seconds,
+               steps = n->total[MONITOR_STEPS] / m->seconds;
 
         str_adds(out, "<tr><td>");
         html_text(out, n->name);
@@ -205,16 +233,19 @@ static void node_table(struct str *out, const struct result *r, const struct roo
                    roof->peak_bytes > 0 ? roof->weight_bytes * steps / roof->peak_bytes : 0);
         str_adds(out, "</tr>\n");
     }
-    str_adds(out, "</table></div><p>MFU: 2 x weights x tokens/s over the peak of arithmetic. MBU: bytes of "
-                  "the weights x passes/s over the peak of memory. The node's own figures, if it tells "
-                  "them; else from --tokenizer (a whole model) and --roofline.</p>\n");
+    str_adds(
+        out,
+        "</table></div><p>MFU: 2 x weights x tokens/s over the peak of arithmetic. MBU: bytes of "
+        "the weights x passes/s over the peak of memory. The node's own figures, if it tells "
+        "them; else from --tokenizer (a whole model) and --roofline.</p>\n");
 }
 
 static void settings(struct str *out, const struct bench_options *o)
 {
     struct str value = {0};
 
-    str_adds(out, "<details><summary>Every option of this run</summary><div class=\"scroll\"><table>\n");
+    str_adds(out,
+             "<details><summary>Every option of this run</summary><div class=\"scroll\"><table>\n");
     for (size_t i = 0; i < bench_option_table.n; i++) {
         const struct option *option = &bench_option_table.options[i];
 
@@ -240,9 +271,13 @@ void html_report(struct str *out, const json_t *root, struct figures *f, const s
     struct str load = {0};
 
     table_load(&load, r, o);
-    str_addf(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-             "content=\"width=device-width,initial-scale=1\"><title>tandem-bench</title>\n<style>%s</style>"
-             "</head><body><main>\n<h1>", style);
+    str_addf(
+        out,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+        "content=\"width=device-width,initial-scale=1\"><title>tandem-bench</title>\n<style>%s</"
+        "style>"
+        "</head><body><main>\n<h1>",
+        style);
     html_text(out, *r->model ? r->model : "tandem-bench");
     str_adds(out, "</h1><p>");
     html_text(out, r->url);

@@ -10,7 +10,10 @@
 #include "base/clock.h"
 
 static void set(json_t *o, const char *key, json_t *value) { json_object_set_new(o, key, value); }
-static void set_n(json_t *o, const char *key, uint64_t n) { set(o, key, json_integer((json_int_t)n)); }
+static void set_n(json_t *o, const char *key, uint64_t n)
+{
+    set(o, key, json_integer((json_int_t)n));
+}
 
 /* JSON has no infinity: null. */
 static json_t *real(double x) { return isfinite(x) ? json_real(x) : json_null(); }
@@ -120,8 +123,10 @@ static json_t *nodes_value(const struct result *r)
             "queued", monitor_mean(n, MONITOR_QUEUED), "pages_used",
             monitor_mean(n, MONITOR_PAGES_USED));
 
-        set(v, "mfu", n->last[MONITOR_MFU] > 0 ? json_real(monitor_mean(n, MONITOR_MFU)) : json_null());
-        set(v, "mbu", n->last[MONITOR_MBU] > 0 ? json_real(monitor_mean(n, MONITOR_MBU)) : json_null());
+        set(v, "mfu",
+            n->last[MONITOR_MFU] > 0 ? json_real(monitor_mean(n, MONITOR_MFU)) : json_null());
+        set(v, "mbu",
+            n->last[MONITOR_MBU] > 0 ? json_real(monitor_mean(n, MONITOR_MBU)) : json_null());
         json_array_append_new(out, v);
     }
     return out;
@@ -135,7 +140,8 @@ static json_t *goodput_value(const struct figures *f)
     for (int i = 0; i < METRIC_COUNT; i++)
         if (f->targets.ms[i] > 0)
             set(targets, metric_name((enum metric)i),
-                json_pack("{s:f, s:I}", "ms", f->targets.ms[i], "missed", (json_int_t)f->missed[i]));
+                json_pack("{s:f, s:I}", "ms", f->targets.ms[i], "missed",
+                          (json_int_t)f->missed[i]));
     figures_wilson(&low, &high, f->good, f->judged);
     set(out, "targets", targets);
     set_n(out, "judged", f->judged);
@@ -165,12 +171,15 @@ void json_details(json_t *root, const struct result *r)
             json_array_append_new(gaps, json_real((double)c->gaps_ms[g] / 1000));
         json_array_append_new(lists[0], json_integer(c->prompt_tokens));
         json_array_append_new(lists[1], json_integer(c->output_tokens));
-        json_array_append_new(lists[2], json_real(ms[METRIC_TTFT] >= 0 ? ms[METRIC_TTFT] / 1000 : 0));
-        json_array_append_new(lists[3], json_real(ms[METRIC_TPOT] >= 0 ? ms[METRIC_TPOT] / 1000 : 0));
+        json_array_append_new(lists[2],
+                              json_real(ms[METRIC_TTFT] >= 0 ? ms[METRIC_TTFT] / 1000 : 0));
+        json_array_append_new(lists[3],
+                              json_real(ms[METRIC_TPOT] >= 0 ? ms[METRIC_TPOT] / 1000 : 0));
         json_array_append_new(lists[4], json_real(ms[METRIC_E2EL] / 1000));
         json_array_append_new(lists[5], gaps);
         json_array_append_new(lists[6], json_real(clock_s(c->start)));
-        json_array_append_new(lists[7], json_string(c->outcome == OUTCOME_OK ? "" : outcome_name(c->outcome)));
+        json_array_append_new(
+            lists[7], json_string(c->outcome == OUTCOME_OK ? "" : outcome_name(c->outcome)));
         json_array_append_new(texts, string(str_text(&c->text), c->text.len));
     }
     set(root, "generated_texts", texts);
@@ -195,9 +204,11 @@ static void load_set(json_t *root, const struct result *r, const struct bench_op
     set_n(root, "num_prompts", bench_prompts(o) == UINT32_MAX ? r->n : bench_prompts(o));
     /* vLLM writes "inf" as a string, too */
     set(root, "request_rate", isfinite(r->rate) ? json_real(r->rate) : json_string("inf"));
-    set(root, "burstiness", isfinite(bench_number(o->burstiness)) ? json_real(bench_number(o->burstiness))
-                                                                  : json_string("inf"));
-    set(root, "max_concurrency", o->max_concurrency ? json_integer(o->max_concurrency) : json_null());
+    set(root, "burstiness",
+        isfinite(bench_number(o->burstiness)) ? json_real(bench_number(o->burstiness))
+                                              : json_string("inf"));
+    set(root, "max_concurrency",
+        o->max_concurrency ? json_integer(o->max_concurrency) : json_null());
     set(root, "settings", settings_value(o));
 }
 
@@ -283,6 +294,7 @@ void json_path(char *out, size_t size, const struct result *r, const struct benc
         return;
     strftime(date, sizeof(date), "%Y%m%d-%H%M%S", localtime_r(&now, &tm));
     snprintf(rate, sizeof(rate), isfinite(r->rate) ? "%g" : "inf", r->rate);
-    snprintf(name, sizeof(name), "openai-%sqps-%s-%s.json", rate, model ? model + 1 : r->model, date);
+    snprintf(name, sizeof(name), "openai-%sqps-%s-%s.json", rate, model ? model + 1 : r->model,
+             date);
     snprintf(out, size, "%s%s%s", o->result_dir, slash, name);
 }

@@ -84,7 +84,8 @@ size_t monitor_page(struct monitor_nodes *m, const char *page, int64_t now, int 
 
     for (const char *line = page; *line; line += strcspn(line, "\n"), line += *line == '\n') {
         enum monitor_value what = value_find(line, strcspn(line, "{ \n"));
-        const char *end = strchr(line, '\n'), *labels = strchr(line, '{'), *close = strchr(line, '}');
+        const char *end = strchr(line, '\n'), *labels = strchr(line, '{'),
+                   *close = strchr(line, '}');
         struct monitor_node *n;
 
         if (what == MONITOR_COUNT || !labels || !close || (end && close > end))
@@ -153,7 +154,8 @@ static void on_timer(void *ctx)
     if (m->request)
         return;
     str_clear(&m->page);
-    if (http_start(&m->request, m->client, "GET", "/metrics", NULL, 0, &handlers, m, NULL) != ERR_OK)
+    if (http_start(&m->request, m->client, "GET", "/metrics", NULL, 0, &handlers, m, NULL) !=
+        ERR_OK)
         m->request = NULL;
 }
 

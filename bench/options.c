@@ -53,7 +53,8 @@ static const struct option bench_option_list[] = {
     OPTION(bench_options, dataset_name, ENUM, .names = dataset_names,
            .help = "where prompts come from; all but random need --dataset-path"),
     OPTION(bench_options, dataset_path, STR, .unit = "FILE",
-           .help = "sharegpt: JSON; custom: {\"prompt\"} or {\"turns\"} a line; text: a prompt a line"),
+           .help =
+               "sharegpt: JSON; custom: {\"prompt\"} or {\"turns\"} a line; text: a prompt a line"),
     OPTION(bench_options, random_input_len, U32, .def = "1024", .min = 1, .max = 1 << 20,
            .help = "tokens of a random prompt"),
     OPTION(bench_options, random_output_len, U32, .def = "128", .min = 1, .max = 1 << 20,
@@ -119,14 +120,15 @@ static const struct option bench_option_list[] = {
            .help = "of all servers together, for the cost of tokens"),
     OPTION(bench_options, roofline, STR, .unit = "FILE",
            .help = "what tandem-bench engine --json wrote on a node's machine"),
-    OPTION(bench_options, percentile_metrics, STR, .def = "ttft,ttst,tpot,itl,e2el", .unit = "NAMES",
-           .help = "whose percentiles are in the result"),
+    OPTION(bench_options, percentile_metrics, STR, .def = "ttft,ttst,tpot,itl,e2el",
+           .unit = "NAMES", .help = "whose percentiles are in the result"),
     OPTION(bench_options, metric_percentiles, STR, .def = "50,90,95,99", .unit = "P1,P2,...",
            .help = "which"),
     OPTION(bench_options, save_result, BOOL, .help = "write JSON, named by time, rate and model"),
     OPTION(bench_options, save_detailed, BOOL, .help = "with each request's times in it"),
     OPTION(bench_options, result_dir, STR, .unit = "DIR", .help = "where"),
-    OPTION(bench_options, result_filename, STR, .unit = "FILE", .help = "write JSON there; - is stdout"),
+    OPTION(bench_options, result_filename, STR, .unit = "FILE",
+           .help = "write JSON there; - is stdout"),
     OPTION(bench_options, csv, STR, .unit = "FILE", .help = "a line a request"),
     OPTION(bench_options, jsonl, STR, .unit = "FILE", .help = "an object a request"),
     OPTION(bench_options, html, STR, .unit = "FILE", .help = "a report in one file"),
@@ -226,8 +228,9 @@ static int check_load(const struct bench_options *o, struct err *e)
         return err_set(e, ERR_CONFIG,
                        "a ramp needs --ramp-up-start-rps and --ramp-up-end-rps, both above 0");
     if (o->ramp_up_strategy != RAMP_NONE && (rate || bench_prompts(o) == UINT32_MAX))
-        return err_set(e, ERR_CONFIG, rate ? "--request-rate and --ramp-up-strategy exclude each other"
-                                           : "a ramp goes over the prompts: give --num-prompts");
+        return err_set(e, ERR_CONFIG,
+                       rate ? "--request-rate and --ramp-up-strategy exclude each other"
+                            : "a ramp goes over the prompts: give --num-prompts");
     if (!bench_open_loop(o) && o->max_concurrency == 0 && bench_prompts(o) == UINT32_MAX)
         return err_set(e, ERR_CONFIG,
                        "--duration alone would send without end: give --max-concurrency, "
@@ -237,10 +240,12 @@ static int check_load(const struct bench_options *o, struct err *e)
     if (o->scenario == SCENARIO_SERVER && (!rate || !*o->goodput))
         return err_set(e, ERR_CONFIG, "--scenario server needs --request-rate and --goodput");
     if (o->scenario == SCENARIO_OFFLINE && bench_open_loop(o))
-        return err_set(e, ERR_CONFIG, "--scenario offline sends all at once: it has no request rate");
-    if ((*o->against != 0) + (*o->sweep != 0) + o->find_goodput + (*o->kill || *o->stop) > 1)
         return err_set(e, ERR_CONFIG,
-                       "--against, --sweep, --find-goodput and --kill or --stop exclude each other");
+                       "--scenario offline sends all at once: it has no request rate");
+    if ((*o->against != 0) + (*o->sweep != 0) + o->find_goodput + (*o->kill || *o->stop) > 1)
+        return err_set(
+            e, ERR_CONFIG,
+            "--against, --sweep, --find-goodput and --kill or --stop exclude each other");
     if ((*o->against || *o->kill || *o->stop) && bench_prompts(o) == UINT32_MAX)
         return err_set(e, ERR_CONFIG, "runs that are compared need --num-prompts");
     return ERR_OK;
@@ -255,8 +260,8 @@ static int check_list(const char *key, const char *text, double min, double max,
         double x = strtod(text, &end);
 
         if (end != text + n || n == 0 || !(x >= min && x <= max))
-            return err_set(e, ERR_CONFIG, "--%s: \"%.*s\" is not a number from %g to %g", key, (int)n,
-                           text, min, max);
+            return err_set(e, ERR_CONFIG, "--%s: \"%.*s\" is not a number from %g to %g", key,
+                           (int)n, text, min, max);
         text += n + (text[n] == ',');
     }
     return ERR_OK;
@@ -268,8 +273,10 @@ static int check_names(const char *text, struct err *e)
         size_t n = strcspn(text, ",");
 
         if (metric_find(text, n) == METRIC_COUNT)
-            return err_set(e, ERR_CONFIG, "--percentile-metrics: \"%.*s\" is none of ttft, ttst, tpot, "
-                           "itl, e2el", (int)n, text);
+            return err_set(e, ERR_CONFIG,
+                           "--percentile-metrics: \"%.*s\" is none of ttft, ttst, tpot, "
+                           "itl, e2el",
+                           (int)n, text);
         text += n + (text[n] == ',');
     }
     return ERR_OK;
@@ -302,8 +309,10 @@ const struct option_table bench_option_table = {
     .usage = "[NAME:MS...]",
     .summary =
         "Loads OpenAI servers and says how long clients wait and how much is delivered.\n"
-        "TTFT: start to first output. TTST: first to second. TPOT: (last - first output) / (output\n"
-        "tokens - 1), of a request. ITL: gaps between outputs, of all requests. E2EL: start to end.\n"
+        "TTFT: start to first output. TTST: first to second. TPOT: (last - first output) / "
+        "(output\n"
+        "tokens - 1), of a request. ITL: gaps between outputs, of all requests. E2EL: start to "
+        "end.\n"
         "Start is when a request was sent; in an open loop, when it was due, sent late or not.\n"
         "Percentile p is the smallest value that p % of the values do not exceed.\n"
         "`tandem-bench engine` measures the engine of this machine alone,\n"

@@ -21,7 +21,9 @@ void panel_percentiles(struct str *out, const struct panels *p)
     static const struct {
         enum metric m;
         const char *class, *name;
-    } lines[] = {{METRIC_E2EL, "c4", "E2EL"}, {METRIC_TTFT, "c1", "TTFT"}, {METRIC_TPOT, "c2", "TPOT"},
+    } lines[] = {{METRIC_E2EL, "c4", "E2EL"},
+                 {METRIC_TTFT, "c1", "TTFT"},
+                 {METRIC_TPOT, "c2", "TPOT"},
                  {METRIC_ITL, "c3", "ITL"}};
     static const char *const names[] = {"0", "50", "90", "99", "99.9"};
     const double ticks[] = {0, tail(50), tail(90), tail(99), tail(99.9)};
@@ -39,8 +41,8 @@ void panel_percentiles(struct str *out, const struct panels *p)
     if (high <= 0)
         return;
     y = chart_axis_fit("ms", low, high, true);
-    chart_open(&c, out, "Latency by percentile", "Every value was measured; nothing is interpolated.",
-               true, PLOT_HEIGHT, &x, &y);
+    chart_open(&c, out, "Latency by percentile",
+               "Every value was measured; nothing is interpolated.", true, PLOT_HEIGHT, &x, &y);
     for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
         struct series *s = &p->figures->values[lines[i].m];
         struct chart_point points[120];
@@ -85,8 +87,10 @@ void panel_prompt_length(struct str *out, const struct panels *p)
 
         if (q->outcome != OUTCOME_OK || q->first == 0)
             continue;
-        snprintf(tip, sizeof(tip), "request %u: %u tokens, %.1f ms", q->item, q->prompt_tokens, ttft);
-        chart_dot(&c, target > 0 && ttft > target ? "c2 soft" : "c1 soft", q->prompt_tokens, ttft, 3, tip);
+        snprintf(tip, sizeof(tip), "request %u: %u tokens, %.1f ms", q->item, q->prompt_tokens,
+                 ttft);
+        chart_dot(&c, target > 0 && ttft > target ? "c2 soft" : "c1 soft", q->prompt_tokens, ttft,
+                  3, tip);
     }
     if (target > 0 && target <= y.to)
         chart_hline(&c, target, "target");
@@ -118,7 +122,8 @@ static void stage_legend(struct str *out, const struct figures *f)
 
 static int by_e2el(const void *a, const void *b)
 {
-    const struct record *x = *(const struct record *const *)a, *y = *(const struct record *const *)b;
+    const struct record *x = *(const struct record *const *)a,
+                        *y = *(const struct record *const *)b;
     int64_t d = (x->done - x->start) - (y->done - y->start);
 
     return d < 0 ? -1 : d > 0;
@@ -126,7 +131,8 @@ static int by_e2el(const void *a, const void *b)
 
 static int by_start(const void *a, const void *b)
 {
-    const struct record *x = *(const struct record *const *)a, *y = *(const struct record *const *)b;
+    const struct record *x = *(const struct record *const *)a,
+                        *y = *(const struct record *const *)b;
 
     return x->start < y->start ? -1 : x->start > y->start;
 }
@@ -149,7 +155,8 @@ void panel_stages(struct str *out, const struct panels *p)
 {
     static const char *const names[] = {"slowest", "p99", "p90", "median"};
     static const double ticks[] = {0.5, 1.5, 2.5, 3.5};
-    struct chart_axis x, y = {.label = "", .to = 4, .ticks = ticks, .tick_names = names, .n_ticks = 4};
+    struct chart_axis x,
+        y = {.label = "", .to = 4, .ticks = ticks, .tick_names = names, .n_ticks = 4};
     struct chart c;
     size_t n;
     const struct record **list = sorted(&n, p->result, by_e2el);
@@ -158,9 +165,11 @@ void panel_stages(struct str *out, const struct panels *p)
         mem_free(list);
         return;
     }
-    x = chart_axis_fit("ms since it was due", 0, clock_ms(list[n - 1]->done - list[n - 1]->start), false);
+    x = chart_axis_fit("ms since it was due", 0, clock_ms(list[n - 1]->done - list[n - 1]->start),
+                       false);
     chart_open(&c, out, "A request on its way through the nodes",
-               "Of all requests by end-to-end time: the median, and three of the slow ones.", false, 150, &x, &y);
+               "Of all requests by end-to-end time: the median, and three of the slow ones.", false,
+               150, &x, &y);
     for (int i = 0; i < 4; i++) {
         size_t rank = (size_t)ceil((double[]){100, 99, 90, 50}[i] / 100 * (double)n);
         const struct record *r = list[rank > 0 ? rank - 1 : 0];
@@ -207,7 +216,8 @@ void panel_waterfall(struct str *out, const struct panels *p)
             double at[STAGE_COUNT], ms[STAGE_COUNT];
 
             record_spans(list[i], at, ms);
-            stage_bars(&c, at, ms, clock_ms(list[i]->start - zero), (double)rows - (double)i - 0.5, 4, false);
+            stage_bars(&c, at, ms, clock_ms(list[i]->start - zero), (double)rows - (double)i - 0.5,
+                       4, false);
         }
         chart_close(&c);
     }
@@ -232,7 +242,8 @@ static size_t buckets_make(struct chart_point *out, size_t n, const struct resul
         out[b] = (struct chart_point){((double)b + 0.5) * width, 0};
     for (size_t i = 0; i < r->n; i++) {
         const struct record *q = &r->records[i];
-        double t = clock_s(q->first - zero), each = (double)q->output_tokens / (q->outputs ? q->outputs : 1);
+        double t = clock_s(q->first - zero),
+               each = (double)q->output_tokens / (q->outputs ? q->outputs : 1);
 
         if (q->segment != 0)
             continue;
@@ -262,8 +273,8 @@ static void over_time(struct str *out, const struct panels *p, bool tokens)
         return;
     x = chart_axis_fit("s", 0, points[n - 1].x, false);
     y = chart_axis_fit(tokens ? "tokens/s" : "requests", 0, max, false);
-    chart_open(&c, out, tokens ? "Output tokens over time" : "Requests in flight over time", NULL, false, 150,
-               &x, &y);
+    chart_open(&c, out, tokens ? "Output tokens over time" : "Requests in flight over time", NULL,
+               false, 150, &x, &y);
     chart_line(&c, "c1", points, n);
     chart_close(&c);
 }
@@ -276,7 +287,8 @@ void panel_nodes(struct str *out, const struct panels *p)
     const struct monitor_nodes *m = &p->result->nodes;
     const char *names[MONITOR_NODES_MAX];
     double ticks[MONITOR_NODES_MAX], max = 0, end = 0;
-    struct chart_axis x, y = {.label = "", .to = m->n, .ticks = ticks, .tick_names = names, .n_ticks = m->n};
+    struct chart_axis x,
+        y = {.label = "", .to = m->n, .ticks = ticks, .tick_names = names, .n_ticks = m->n};
     struct chart c;
 
     if (m->n == 0 || m->list[0].n < 3)

@@ -16,7 +16,8 @@ static double number(const json_t *point, const char *key)
 
 static int by_rate(const void *a, const void *b)
 {
-    double x = number(*(json_t *const *)a, "request_rate"), y = number(*(json_t *const *)b, "request_rate");
+    double x = number(*(json_t *const *)a, "request_rate"),
+           y = number(*(json_t *const *)b, "request_rate");
 
     return x < y ? -1 : x > y;
 }
@@ -75,7 +76,8 @@ void panel_goodput(struct str *out, const struct panels *p)
     if (n > 1) {
         x = chart_axis_fit("requests/s sent", 0, largest(points, n, "request_rate"), false);
         y = chart_axis_fit("requests/s", 0, largest(points, n, "request_throughput"), false);
-        chart_open(&c, out, "Goodput by rate", p->figures->targets.n > 0 ? note : NULL, true, PLOT_HEIGHT, &x, &y);
+        chart_open(&c, out, "Goodput by rate", p->figures->targets.n > 0 ? note : NULL, true,
+                   PLOT_HEIGHT, &x, &y);
         curve(&c, points, n, "request_throughput", "c6", "completed");
         if (p->figures->targets.n > 0)
             curve(&c, points, n, "request_goodput", "c1", "in the targets");
@@ -139,8 +141,9 @@ void panel_roofline(struct str *out, const struct panels *p)
     x = chart_axis_fit("FLOP per byte of memory", low_x, high_x, true);
     y = chart_axis_fit("GFLOP/s", low_y, high_y, true);
     chart_open(&c, out, "Roofline",
-               r->peak_flops > 0 ? "How near nodes came to what such a machine can do."
-                                 : "Ceilings come with --roofline, a file of tandem-bench engine --json.",
+               r->peak_flops > 0
+                   ? "How near nodes came to what such a machine can do."
+                   : "Ceilings come with --roofline, a file of tandem-bench engine --json.",
                true, PLOT_HEIGHT, &x, &y);
     if (r->peak_flops > 0)
         ceilings(&c, r);
@@ -149,7 +152,8 @@ void panel_roofline(struct str *out, const struct panels *p)
         double px = q->flops / q->bytes;
         char tip[160];
 
-        snprintf(tip, sizeof(tip), "%s: %.2f GFLOP/s, %.2f GB/s", q->name, q->flops / 1e9, q->bytes / 1e9);
+        snprintf(tip, sizeof(tip), "%s: %.2f GFLOP/s, %.2f GB/s", q->name, q->flops / 1e9,
+                 q->bytes / 1e9);
         chart_dot(&c, q->node ? "c1" : "c5", px, q->flops / 1e9, 4, tip);
         if (q->node)
             chart_text(&c, px, q->flops / 1e9 * (i % 2 ? 0.35 : 1), /* neighbours do not overlap */

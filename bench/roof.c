@@ -69,7 +69,8 @@ static int engine_load(struct roof *r, const char *path, struct err *e)
     for (size_t i = 0; i < json_array_size(list) && r->n < ROOF_POINTS_MAX; i++)
         test_take(r, json_array_get(list, i));
     if (r->peak_flops <= 0 || r->peak_bytes <= 0)
-        rc = err_set(e, ERR_FORMAT, "%s: holds no peaks; tandem-bench engine --json writes them", path);
+        rc = err_set(e, ERR_FORMAT, "%s: holds no peaks; tandem-bench engine --json writes them",
+                     path);
     json_decref(root);
     return rc;
 }
@@ -88,7 +89,8 @@ int roof_load(struct roof *r, const char *engine_json, const char *gguf, struct 
 
 void roof_nodes(struct roof *r, const struct monitor_nodes *m)
 {
-    for (uint32_t i = 0; i < m->n && r->n < ROOF_POINTS_MAX && r->weights > 0 && m->seconds > 0; i++) {
+    for (uint32_t i = 0; i < m->n && r->n < ROOF_POINTS_MAX && r->weights > 0 && m->seconds > 0;
+         i++) {
         const struct monitor_node *n = &m->list[i];
         struct roof_point *p = &r->points[r->n];
 

@@ -33,7 +33,9 @@ static void cell(struct str *out, const char *text)
 {
     str_addc(out, ',');
     for (; *text; text++)
-        str_addc(out, *text == ',' || *text == '"' || *text == '\\' || (unsigned char)*text < ' ' ? '_' : *text);
+        str_addc(out, *text == ',' || *text == '"' || *text == '\\' || (unsigned char)*text < ' '
+                          ? '_'
+                          : *text);
 }
 
 static void csv_row(struct str *out, const struct record *c, int64_t zero)
@@ -64,8 +66,9 @@ void rows_csv(struct str *out, const struct result *r)
 {
     int64_t zero = origin(r);
 
-    str_adds(out, "request,turn,outcome,due_ms,sent_ms,first_ms,done_ms,prompt_tokens,output_tokens,"
-                  "cached_tokens");
+    str_adds(out,
+             "request,turn,outcome,due_ms,sent_ms,first_ms,done_ms,prompt_tokens,output_tokens,"
+             "cached_tokens");
     for (int m = 0; m < METRIC_COUNT; m++)
         str_addf(out, ",%s_ms", metric_name((enum metric)m));
     for (int i = 0; i < STAGE_COUNT; i++)
@@ -140,15 +143,16 @@ void rows_jsonl(struct str *out, const struct result *r)
 
 static int by_start(const void *a, const void *b)
 {
-    const struct record *x = *(const struct record *const *)a, *y = *(const struct record *const *)b;
+    const struct record *x = *(const struct record *const *)a,
+                        *y = *(const struct record *const *)b;
 
     return x->start < y->start ? -1 : x->start > y->start;
 }
 
 static void span(struct str *out, const char *name, uint32_t lane, double at_ms, double ms)
 {
-    str_addf(out, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"ts\":%.1f,\"dur\":%.1f", name,
-             lane + 1, at_ms * 1000, ms * 1000);
+    str_addf(out, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"ts\":%.1f,\"dur\":%.1f",
+             name, lane + 1, at_ms * 1000, ms * 1000);
 }
 
 static void trace_record(struct str *out, const struct record *c, uint32_t lane, int64_t zero)
@@ -177,8 +181,10 @@ static void trace_nodes(struct str *out, const struct result *r, int64_t zero)
             struct str name = {0};
 
             cell(&name, n->name);
-            str_addf(out, "{\"name\":\"%s\",\"ph\":\"C\",\"pid\":2,\"ts\":%.1f,\"args\":{\"running\":%g,"
-                     "\"queued\":%g}},\n", str_text(&name) + 1, clock_ms(n->samples[k].at - zero) * 1000,
+            str_addf(out,
+                     "{\"name\":\"%s\",\"ph\":\"C\",\"pid\":2,\"ts\":%.1f,\"args\":{\"running\":%g,"
+                     "\"queued\":%g}},\n",
+                     str_text(&name) + 1, clock_ms(n->samples[k].at - zero) * 1000,
                      (double)n->samples[k].values[MONITOR_RUNNING],
                      (double)n->samples[k].values[MONITOR_QUEUED]);
             str_fini(&name);
@@ -211,8 +217,10 @@ void rows_trace(struct str *out, const struct result *r)
     for (size_t i = 0; i < r->n; i++)
         trace_record(out, list[i], lane_take(lanes, &n_lanes, list[i]), zero);
     trace_nodes(out, r, zero);
-    str_adds(out, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"requests\"}},\n"
-                  "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":2,\"args\":{\"name\":\"nodes\"}}]}\n");
+    str_adds(
+        out,
+        "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"requests\"}},\n"
+        "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":2,\"args\":{\"name\":\"nodes\"}}]}\n");
     mem_free(list);
     mem_free(lanes);
 }

@@ -218,7 +218,8 @@ static void chat_start(struct phase *p, struct chat *c, int64_t due)
     r->sent = clock_now();
     r->start = due > 0 ? due : r->sent;
     if (due > 0)
-        series_add(&p->result->start_lag_ms, clock_ms(r->sent - (due > p->free_at ? due : p->free_at)));
+        series_add(&p->result->start_lag_ms,
+                   clock_ms(r->sent - (due > p->free_at ? due : p->free_at)));
     if (p->transport->start(p->transport, call, &e) != ERR_OK)
         call_end(p, call, e.code == ERR_NET ? OUTCOME_CONNECT : OUTCOME_MALFORMED, e.text);
 }
@@ -499,7 +500,8 @@ static uint64_t planned_requests(const struct phase *p)
     double by_time = o->duration * p->setup->rate;
     uint64_t n = 0;
 
-    for (uint32_t i = 0; o->turns > 1 && i < p->schedule.count && p->schedule.count < UINT32_MAX; i++)
+    for (uint32_t i = 0; o->turns > 1 && i < p->schedule.count && p->schedule.count < UINT32_MAX;
+         i++)
         n += workload_turns(p->setup->workload, p->schedule.first + i);
     if (n > 0)
         return n;

@@ -56,21 +56,27 @@ static enum shortage before_first(char *out, size_t size, const struct figures *
         return SHORT_UNKNOWN;
     }
     if (router > queue + prefill && pages >= PAGES_FULL) {
-        snprintf(out, size, "%.0f %% of the time to the first token was waiting in the router, while "
+        snprintf(out, size,
+                 "%.0f %% of the time to the first token was waiting in the router, while "
                  "decode nodes had up to %.0f %% of their KV pages in use: add decode nodes or KV "
-                 "pages", 100 * router / all, 100 * pages);
+                 "pages",
+                 100 * router / all, 100 * pages);
         return SHORT_DECODE;
     }
     if (router > queue + prefill) {
-        snprintf(out, size, "%.0f %% of the time to the first token was waiting in the router for a "
-                 "pair of nodes: add prefill nodes", 100 * router / all);
+        snprintf(out, size,
+                 "%.0f %% of the time to the first token was waiting in the router for a "
+                 "pair of nodes: add prefill nodes",
+                 100 * router / all);
         return SHORT_PREFILL;
     }
-    snprintf(out, size, "%" PRIu64 " of %" PRIu64 " missed ttft, of whose time %.0f %% was waiting "
+    snprintf(out, size,
+             "%" PRIu64 " of %" PRIu64 " missed ttft, of whose time %.0f %% was waiting "
              "(router %.0f ms, prefill queue %.0f ms) and %.0f %% prefill (%.0f ms): %s",
              missed_ttft(f), f->judged, 100 * (router + queue) / all, router, queue,
              100 * prefill / all, prefill,
-             router + queue > prefill ? "add prefill nodes" : "prefill itself is slow for this target");
+             router + queue > prefill ? "add prefill nodes"
+                                      : "prefill itself is slow for this target");
     return SHORT_PREFILL;
 }
 

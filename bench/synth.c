@@ -92,7 +92,8 @@ static void prompt_ids(struct prompt *out, const struct synth *s, const struct s
     out->tokens = mem_calloc(total, sizeof(*out->tokens));
     for (uint32_t i = 0; i < n_parts; i++)
         for (uint32_t j = 0; j < parts[i].tokens; j++)
-            out->tokens[at++] = first + (uint32_t)(draw(s, parts[i].stream, j) % (s->n_ids - first));
+            out->tokens[at++] =
+                first + (uint32_t)(draw(s, parts[i].stream, j) % (s->n_ids - first));
 }
 
 static void words_add(struct str *text, const struct synth *s, uint64_t stream, int64_t n)
@@ -124,7 +125,8 @@ static int prompt_text(struct str *text, const struct synth *s, const struct syn
         if (last < 0)
             break;
     }
-    return err_set(e, ERR_UNSUPPORTED, "no text of exactly %u tokens found; use --vocab-size", total);
+    return err_set(e, ERR_UNSUPPORTED, "no text of exactly %u tokens found; use --vocab-size",
+                   total);
 }
 
 int synth_prompt(struct prompt *out, const struct synth *s, const struct synth_part *parts,
@@ -140,9 +142,10 @@ int synth_prompt(struct prompt *out, const struct synth *s, const struct synth_p
     if (!s->vocab) {
         prompt_ids(out, s, parts, n_parts, total);
     } else if (s->words.n < WORDS_MIN) {
-        return err_set(e, ERR_UNSUPPORTED,
-                       "the vocabulary has %zu whole words, too few for random text; use --vocab-size",
-                       s->words.n);
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "the vocabulary has %zu whole words, too few for random text; use --vocab-size",
+            s->words.n);
     } else {
         rc = prompt_text(&text, s, parts, n_parts, total, e);
         if (rc == ERR_OK)

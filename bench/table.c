@@ -15,8 +15,8 @@ void table_load(struct str *out, const struct result *r, const struct bench_opti
         str_adds(out, "all requests at once");
     else if (o->ramp_up_strategy != RAMP_NONE)
         str_addf(out, "open loop, %s ramp from %g to %g requests/s",
-                 o->ramp_up_strategy == RAMP_LINEAR ? "linear" : "exponential", o->ramp_up_start_rps,
-                 o->ramp_up_end_rps);
+                 o->ramp_up_strategy == RAMP_LINEAR ? "linear" : "exponential",
+                 o->ramp_up_start_rps, o->ramp_up_end_rps);
     else if (isinf(r->rate))
         str_addf(out, "open loop, at the trace's times x %g", o->trace_scale);
     else if (isinf(burstiness))
@@ -76,8 +76,8 @@ static void stages(struct str *out, const struct figures *f)
     for (int i = 0; i < STAGE_COUNT; i++)
         if (f->stages[i].n > 0)
             str_addf(out, "%-14s %10.2f %10.2f %10.2f %10.2f %10.2f %10.2f  %4.1f %%\n",
-                     stage_name((enum stage)i), f->stages[i].mean, f->stages[i].p50, f->stages[i].p90,
-                     f->stages[i].p95, f->stages[i].p99, f->stages[i].max,
+                     stage_name((enum stage)i), f->stages[i].mean, f->stages[i].p50,
+                     f->stages[i].p90, f->stages[i].p95, f->stages[i].p99, f->stages[i].max,
                      sum > 0 ? 100 * f->stages[i].mean / sum : 0);
 }
 
@@ -110,8 +110,8 @@ static void quality(struct str *out, const struct figures *f, const struct bench
     char text[200];
 
     if (f->targets.n > 0) {
-        str_addf(out, "\ngoodput      %.3f requests/s: %" PRIu64 " of %" PRIu64 " (%.1f %%) kept", f->goodput,
-                 f->good, f->judged, f->attainment * 100);
+        str_addf(out, "\ngoodput      %.3f requests/s: %" PRIu64 " of %" PRIu64 " (%.1f %%) kept",
+                 f->goodput, f->good, f->judged, f->attainment * 100);
         for (int i = 0; i < METRIC_COUNT; i++)
             if (f->targets.ms[i] > 0)
                 str_addf(out, " %s <= %g ms (%" PRIu64 " missed)", metric_name((enum metric)i),
@@ -122,8 +122,8 @@ static void quality(struct str *out, const struct figures *f, const struct bench
         str_addf(out, "\ncost         %.4g per million output tokens, %.4g per million in and out, "
                  "%.4g per 1000 requests\n", f->cost_output, f->cost_total, f->cost_requests);
     if (f->tokens_per_joule >= 0)
-        str_addf(out, "energy       %.1f J of the client's machine: %.2f output tokens/J\n", f->joules,
-                 f->tokens_per_joule);
+        str_addf(out, "energy       %.1f J of the client's machine: %.2f output tokens/J\n",
+                 f->joules, f->tokens_per_joule);
     else
         str_adds(out, "energy       not readable: this machine gives no RAPL counters\n");
     if (o->scenario != SCENARIO_NONE) {
@@ -142,14 +142,18 @@ static bool is_seen_before(const struct figures *f, const struct bench_options *
 static void notes(struct str *out, const struct figures *f, const struct bench_options *o)
 {
     if (is_seen_before(f, o))
-        str_addf(out, "\nNOTE: the server knew %.0f %% of the prompts' tokens from before: with another "
-                 "--seed it would not\n", 100 * (double)f->cached_tokens / (double)f->prompt_tokens);
+        str_addf(out,
+                 "\nNOTE: the server knew %.0f %% of the prompts' tokens from before: with another "
+                 "--seed it would not\n",
+                 100 * (double)f->cached_tokens / (double)f->prompt_tokens);
     if (f->prompt_mismatches > 0)
         str_addf(out, "\nNOTE: of %" PRIu64 " requests the server counted other prompt tokens than "
                  "were meant\n", f->prompt_mismatches);
     if (f->output_mismatches > 0)
-        str_addf(out, "\nNOTE: of %" PRIu64 " requests the server generated other than the tokens asked "
-                 "for\n", f->output_mismatches);
+        str_addf(out,
+                 "\nNOTE: of %" PRIu64 " requests the server generated other than the tokens asked "
+                 "for\n",
+                 f->output_mismatches);
     if (*f->note)
         str_addf(out, "\n%s: %s\n", f->valid ? "NOTE" : "INVALID", f->note);
 }
@@ -170,7 +174,8 @@ void table_result(struct str *out, const struct figures *f, const struct result 
     if (f->cached_tokens > 0)
         str_addf(out, ", %.1f %% of them cached",
                  100 * (double)f->cached_tokens / (double)f->prompt_tokens);
-    str_addf(out, "\ntokens out   %" PRIu64 ": %.1f/s\n\n", f->output_tokens, f->output_tokens_per_s);
+    str_addf(out, "\ntokens out   %" PRIu64 ": %.1f/s\n\n", f->output_tokens,
+             f->output_tokens_per_s);
     latencies(out, f);
     stages(out, f);
     nodes(out, r);

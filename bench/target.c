@@ -27,10 +27,11 @@ int targets_parse(struct targets *t, const char *text, struct err *e)
         double ms = name < n ? strtod(text + name + 1, &end) : 0;
 
         if (m == METRIC_COUNT || end != text + n || !(ms > 0 && ms < 1e9))
-            return err_set(e, ERR_CONFIG,
-                           "goodput target \"%.*s\" is not NAME:MS with a name of ttft, ttst, tpot, "
-                           "itl, e2el and ms above 0",
-                           (int)n, text);
+            return err_set(
+                e, ERR_CONFIG,
+                "goodput target \"%.*s\" is not NAME:MS with a name of ttft, ttst, tpot, "
+                "itl, e2el and ms above 0",
+                (int)n, text);
         t->n += t->ms[m] == 0;
         t->ms[m] = ms;
         text += n;

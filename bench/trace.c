@@ -25,8 +25,8 @@ static int entry_add(struct trace *t, double at_s, double input, double output, 
     int64_t last = t->n ? t->entries[t->n - 1].at_ns : 0, at;
 
     if (!(input >= 1 && input <= TRACE_TOKENS_MAX) || !(output >= 1 && output <= TRACE_TOKENS_MAX))
-        return err_set(e, ERR_FORMAT, "%g tokens in and %g out; each must be 1 to %u", input, output,
-                       TRACE_TOKENS_MAX);
+        return err_set(e, ERR_FORMAT, "%g tokens in and %g out; each must be 1 to %u", input,
+                       output, TRACE_TOKENS_MAX);
     if (!isfinite(at_s) || fabs(at_s) > 1e11)
         return err_set(e, ERR_FORMAT, "%g s is no time", at_s);
     if (t->n == 0)
@@ -145,8 +145,10 @@ static bool cell_number(double *out, const struct cell *c, bool date)
     *out = strtod(text, &end);
     if (end != text && !*end)
         return true;
-    if (!date || sscanf(text, "%4d-%2d-%2d%*1[ T]%2d:%2d:%lf%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-                        &tm.tm_hour, &tm.tm_min, &seconds, &used) < 6 || !used)
+    if (!date ||
+        sscanf(text, "%4d-%2d-%2d%*1[ T]%2d:%2d:%lf%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+               &tm.tm_hour, &tm.tm_min, &seconds, &used) < 6 ||
+        !used)
         return false;
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;

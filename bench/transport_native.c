@@ -239,7 +239,8 @@ static int connect_wait(struct native *t, struct err *e)
 {
     const struct timespec pause = {.tv_nsec = 2 * CLOCK_MS};
     int64_t start = clock_now();
-    double limit = t->options->timeout < CONNECT_TIMEOUT_S ? t->options->timeout : CONNECT_TIMEOUT_S;
+    double limit =
+        t->options->timeout < CONNECT_TIMEOUT_S ? t->options->timeout : CONNECT_TIMEOUT_S;
 
     for (;;) {
         struct msg m = {.type = MSG_GENERATE_CANCEL};
@@ -255,8 +256,9 @@ static int connect_wait(struct native *t, struct err *e)
     }
 }
 
-int transport_native_open(struct transport **out, struct loop *loop, const struct transport_setup *s,
-                          const struct call_events *events, struct err *e)
+int transport_native_open(struct transport **out, struct loop *loop,
+                          const struct transport_setup *s, const struct call_events *events,
+                          struct err *e)
 {
     struct native *t = mem_zalloc(sizeof(*t));
     char identity[PEER_ID_MAX];

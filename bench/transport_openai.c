@@ -268,10 +268,10 @@ static char *body_make(const struct openai *t, const struct call *call)
 
     if (!prompt)
         return NULL;
-    root = json_pack("{s:s, s:o, s:I, s:f, s:b, s:{s:b}}", "model", t->base.model,
-                     t->chat ? "messages" : "prompt", prompt, "max_tokens", (json_int_t)call->output,
-                     "temperature", o->temperature, "stream", 1, "stream_options", "include_usage",
-                     1);
+    root =
+        json_pack("{s:s, s:o, s:I, s:f, s:b, s:{s:b}}", "model", t->base.model,
+                  t->chat ? "messages" : "prompt", prompt, "max_tokens", (json_int_t)call->output,
+                  "temperature", o->temperature, "stream", 1, "stream_options", "include_usage", 1);
     ASSERT(root);
     if (o->ignore_eos || bench_exact(o))
         json_object_set_new(root, "ignore_eos", json_true());
@@ -372,7 +372,8 @@ static int probe(struct openai *t, struct err *e)
 /* KEY=VALUE (or KEY: VALUE) of --header, the key of OPENAI_API_KEY, and the wish for timings. */
 static int headers_set(struct openai *t, struct err *e)
 {
-    const char *header = t->options->header, *key = getenv("OPENAI_API_KEY"); // NOLINT(concurrency-mt-unsafe)
+    const char *header = t->options->header,
+               *key = getenv("OPENAI_API_KEY"); // NOLINT(concurrency-mt-unsafe)
     size_t n = strcspn(header, "=:");
     char name[128], value[4096];
 
@@ -407,8 +408,9 @@ static int extra_read(struct openai *t, struct err *e)
     return ERR_OK;
 }
 
-int transport_openai_open(struct transport **out, struct loop *loop, const struct transport_setup *s,
-                          const struct call_events *events, struct err *e)
+int transport_openai_open(struct transport **out, struct loop *loop,
+                          const struct transport_setup *s, const struct call_events *events,
+                          struct err *e)
 {
     struct openai *t = mem_zalloc(sizeof(*t));
     int rc;

@@ -60,9 +60,13 @@ static void no_burstiness_is_a_constant_gap(void **state)
  * 5: 1, 2, 4, 8, 16. */
 static void a_ramp_changes_the_rate_with_each_arrival(void **state)
 {
-    struct arrivals_spec linear = {.ramp = RAMP_LINEAR, .ramp_from = 1, .ramp_to = 5, .ramp_count = 5};
-    struct arrivals_spec exponential = {
-        .burstiness = INFINITY, .ramp = RAMP_EXPONENTIAL, .ramp_from = 1, .ramp_to = 16, .ramp_count = 5};
+    struct arrivals_spec linear = {
+        .ramp = RAMP_LINEAR, .ramp_from = 1, .ramp_to = 5, .ramp_count = 5};
+    struct arrivals_spec exponential = {.burstiness = INFINITY,
+                                        .ramp = RAMP_EXPONENTIAL,
+                                        .ramp_from = 1,
+                                        .ramp_to = 16,
+                                        .ramp_count = 5};
     struct arrivals a;
 
     (void)state;

@@ -5,8 +5,8 @@
 
 static json_t *result(double throughput, double ttft_s, size_t n)
 {
-    json_t *out = json_pack("{s:f, s:f, s:b, s:[]}", "request_throughput", throughput, "p50_ttft_ms",
-                            ttft_s * 1000, "valid", 1, "ttfts");
+    json_t *out = json_pack("{s:f, s:f, s:b, s:[]}", "request_throughput", throughput,
+                            "p50_ttft_ms", ttft_s * 1000, "valid", 1, "ttfts");
 
     for (size_t i = 0; i < n; i++) /* 80 to 120 % of it */
         json_array_append_new(json_object_get(out, "ttfts"),
@@ -16,7 +16,8 @@ static json_t *result(double throughput, double ttft_s, size_t n)
 
 static void worse_is_seen_and_noise_is_not(void **state)
 {
-    json_t *a = result(10, 0.1, 100), *same = result(10.2, 0.101, 100), *slow = result(10, 0.2, 100);
+    json_t *a = result(10, 0.1, 100), *same = result(10.2, 0.101, 100),
+           *slow = result(10, 0.2, 100);
     struct str text = {0};
 
     (void)state;

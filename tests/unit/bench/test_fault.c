@@ -10,7 +10,8 @@ static void faults_have_a_node_and_a_time(void **state)
     struct faults f;
 
     (void)state;
-    assert_int_equal(faults_parse(&f, "decode:3@30s,prefill:1@250ms", "decode:2@1.5+2s", NULL), ERR_OK);
+    assert_int_equal(faults_parse(&f, "decode:3@30s,prefill:1@250ms", "decode:2@1.5+2s", NULL),
+                     ERR_OK);
     assert_int_equal(f.n, 4);
     assert_string_equal(f.list[0].node, "decode-3");
     assert_int_equal(f.list[0].signal, SIGKILL);
@@ -27,9 +28,9 @@ static void faults_have_a_node_and_a_time(void **state)
 
 static void others_are_one_sentence(void **state)
 {
-    static const char *const bad[] = {"decode@3", "decode:x@3", "router:1@3", "decode:1", "decode:1@",
-                                      "decode:1@-3", "decode:1@3h", "decode:1@3+5", "decode:1@3,,",
-                                      "a:1@1,b:1@1", "decode:1@nan"};
+    static const char *const bad[] = {"decode@3",     "decode:x@3",  "router:1@3",  "decode:1",
+                                      "decode:1@",    "decode:1@-3", "decode:1@3h", "decode:1@3+5",
+                                      "decode:1@3,,", "a:1@1,b:1@1", "decode:1@nan"};
     struct faults f;
     struct err e = {0};
 
@@ -39,7 +40,8 @@ static void others_are_one_sentence(void **state)
     assert_int_equal(faults_parse(&f, "decode:1@3x", "", &e), ERR_CONFIG);
     assert_string_equal(e.text, "\"decode:1@3x\" is not ROLE:NUMBER@TIME, like decode:3@30s");
     assert_int_equal(
-        faults_parse(&f, "", "decode:1@1,decode:1@2,decode:1@3,decode:1@4,decode:1@5", &e), ERR_CONFIG);
+        faults_parse(&f, "", "decode:1@1,decode:1@2,decode:1@3,decode:1@4,decode:1@5", &e),
+        ERR_CONFIG);
 }
 
 /* Nothing is signalled that was not stopped before. */

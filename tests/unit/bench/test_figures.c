@@ -266,11 +266,13 @@ static void json_has_the_keys_of_vllm(void **state)
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
         if (!json_object_get(root, keys[i]))
             fail_msg("no key %s", keys[i]);
-    assert_string_equal(json_string_value(json_object_get(
-                            json_object_get(json_object_get(root, "failures"), "status_5xx"), "first")),
-                        "request 0: it broke");
+    assert_string_equal(
+        json_string_value(json_object_get(
+            json_object_get(json_object_get(root, "failures"), "status_5xx"), "first")),
+        "request 0: it broke");
     near(json_real_value(json_array_get(json_object_get(root, "ttfts"), 1)), 0.5);
-    near(json_real_value(json_array_get(json_array_get(json_object_get(root, "itls"), 0), 1)), 0.03);
+    near(json_real_value(json_array_get(json_array_get(json_object_get(root, "itls"), 0), 1)),
+         0.03);
     json_decref(root);
     figures_fini(&f);
 }

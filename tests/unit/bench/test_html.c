@@ -32,8 +32,10 @@ static int teardown(void **state)
 /* Each tag that must be closed is, nothing is loaded, and no figure is no number. */
 static void page_is_sound(const char *page)
 {
-    static const char *const tags[] = {"figure", "svg", "text", "table", "div", "p", "h3", "details"};
-    static const char *const never[] = {"=\"nan", "=\"-nan", "inf\"", "nan ", "<script", "src=", "href=", "url("};
+    static const char *const tags[] = {"figure", "svg", "text", "table",
+                                       "div",    "p",   "h3",   "details"};
+    static const char *const never[] = {"=\"nan",  "=\"-nan", "inf\"", "nan ",
+                                        "<script", "src=",    "href=", "url("};
 
     for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++) {
         char open[16], close[16];
@@ -118,9 +120,9 @@ static void a_page_of_odd_requests_is_sound(void **state)
     add(3, 0, 0, OUTCOME_SERVER_ERROR);
     add(3, 9, 4, OUTCOME_LEFT);
     str_clear(&page);
-    page_make(&page, json_pack("{s:[{s:f, s:f, s:f}, {s:f, s:f, s:f}]}", "points", "request_rate", 1.0,
-                               "request_throughput", 1.0, "p99_ttft_ms", 3.0, "request_rate", 2.0,
-                               "request_throughput", 0.0, "p99_ttft_ms", 0.0));
+    page_make(&page, json_pack("{s:[{s:f, s:f, s:f}, {s:f, s:f, s:f}]}", "points", "request_rate",
+                               1.0, "request_throughput", 1.0, "p99_ttft_ms", 3.0, "request_rate",
+                               2.0, "request_throughput", 0.0, "p99_ttft_ms", 0.0));
     page_is_sound(str_text(&page));
     assert_non_null(strstr(str_text(&page), "Goodput by rate"));
     assert_non_null(strstr(str_text(&page), "why &lt;b&gt; &amp; not"));

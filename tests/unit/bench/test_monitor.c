@@ -41,9 +41,13 @@ static void counters_add_up_and_gauges_are_means(void **state)
 
 static void other_pages_say_nothing(void **state)
 {
-    static const char *const pages[] = {
-        "", "\n\n", "<html>no</html>", "tandem_node_tokens_total 5\n", "tandem_node_tokens_total{\n}} 3\n",
-        "tandem_node_tokens_total{node=\"\"} 3\n", "vllm:num_requests_running{model_name=\"x\"} 1\n"};
+    static const char *const pages[] = {"",
+                                        "\n\n",
+                                        "<html>no</html>",
+                                        "tandem_node_tokens_total 5\n",
+                                        "tandem_node_tokens_total{\n}} 3\n",
+                                        "tandem_node_tokens_total{node=\"\"} 3\n",
+                                        "vllm:num_requests_running{model_name=\"x\"} 1\n"};
     static struct monitor_nodes m;
 
     (void)state;

@@ -221,7 +221,8 @@ static void bench(struct result *r, struct server *s, bool native, int argc, con
     setup.rate = bench_number(o.request_rate);
     setup.count = bench_prompts(&o);
     if (native) /* no metrics are asked of a server that is not there */
-        option_set(option_find(&bench_option_table, "base_url"), &o, "http://127.0.0.1:1", NULL, NULL);
+        option_set(option_find(&bench_option_table, "base_url"), &o, "http://127.0.0.1:1", NULL,
+                   NULL);
     if (run(r, &setup, &e) != ERR_OK)
         fail_msg("%s", e.text);
     workload_close(&w);
@@ -256,7 +257,8 @@ static void closed_loop_sends_each_request_once(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, false, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20", "--max-concurrency=4");
+    BENCH(&r, &s, false, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20",
+          "--max-concurrency=4");
     assert_good(&r, 20);
     assert_string_equal(r.model, "fake");
     assert_int_equal(s.requests, 20);
@@ -272,7 +274,8 @@ static void open_loop_counts_from_the_time_a_request_was_due(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, false, "--random-input-len=5", "--vocab-size=100", "--num-prompts=30", "--request-rate=1000");
+    BENCH(&r, &s, false, "--random-input-len=5", "--vocab-size=100", "--num-prompts=30",
+          "--request-rate=1000");
     assert_good(&r, 30);
     assert_int_equal(r.start_lag_ms.n, 30);
     for (size_t i = 0; i < r.n; i++)
@@ -286,13 +289,15 @@ static void the_native_protocol_measures_the_same(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20", "--max-concurrency=4");
+    BENCH(&r, &s, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20",
+          "--max-concurrency=4");
     assert_good(&r, 20);
     assert_int_equal(s.requests, 20);
     assert_int_equal(s.ids, 20);
     assert_int_equal(s.ignoring_eos, 20);
     result_fini(&r);
-    BENCH(&r, &open, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=30", "--request-rate=1000");
+    BENCH(&r, &open, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=30",
+          "--request-rate=1000");
     assert_good(&r, 30);
     result_fini(&r);
 }
@@ -321,8 +326,8 @@ static void failures_are_counted_by_kind(void **state)
         const char *timeout = s.behaviour == NEVER ? "--timeout=0.05" : "--timeout=60";
         struct result r;
 
-        BENCH(&r, &s, cases[i].native, "--random-input-len=5", "--vocab-size=100", "--num-prompts=3",
-              "--max-concurrency=3", timeout);
+        BENCH(&r, &s, cases[i].native, "--random-input-len=5", "--vocab-size=100",
+              "--num-prompts=3", "--max-concurrency=3", timeout);
         assert_int_equal(r.n, 3);
         assert_int_equal(r.failures[cases[i].outcome].count, 3);
         assert_non_null(strstr(r.failures[cases[i].outcome].first, cases[i].says));
@@ -382,8 +387,8 @@ static void a_router_that_dies_leaves_no_request_under_way(void **state)
     struct result r;
 
     (void)state;
-    BENCH(&r, &s, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20", "--max-concurrency=2",
-          "--timeout=0.05");
+    BENCH(&r, &s, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=20",
+          "--max-concurrency=2", "--timeout=0.05");
     assert_int_equal(r.n, 20);
     assert_int_equal(r.failures[OUTCOME_TIMEOUT].count + r.failures[OUTCOME_CONNECT].count, 20);
     assert_true(r.failures[OUTCOME_CONNECT].count > 0);
@@ -401,7 +406,8 @@ static void a_duration_ends_the_run(void **state)
     assert_true(r.n >= 1);
     assert_int_equal(r.failures[OUTCOME_OK].count, r.n);
     result_fini(&r);
-    BENCH(&r, &open, true, "--random-input-len=5", "--vocab-size=100", "--duration=0.05", "--request-rate=200");
+    BENCH(&r, &open, true, "--random-input-len=5", "--vocab-size=100", "--duration=0.05",
+          "--request-rate=200");
     assert_int_equal(r.failures[OUTCOME_OK].count, r.n);
     result_fini(&r);
 }

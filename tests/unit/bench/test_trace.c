@@ -25,13 +25,14 @@ static void mooncake_has_shared_blocks(void **state)
     struct trace t;
 
     (void)state;
-    assert_int_equal(
-        load(&t, TRACE_MOONCAKE,
-             "{\"timestamp\": 27000, \"input_length\": 513, \"output_length\": 7, \"hash_ids\": [0, 9]}\n"
-             "{\"timestamp\": 30500, \"input_length\": 512, \"output_length\": 1, \"hash_ids\": [0]}\n"
-             "{\"timestamp\": 30400, \"input_length\": 5, \"output_length\": 2}\n",
-             NULL),
-        ERR_OK);
+    assert_int_equal(load(&t, TRACE_MOONCAKE,
+                          "{\"timestamp\": 27000, \"input_length\": 513, \"output_length\": 7, "
+                          "\"hash_ids\": [0, 9]}\n"
+                          "{\"timestamp\": 30500, \"input_length\": 512, \"output_length\": 1, "
+                          "\"hash_ids\": [0]}\n"
+                          "{\"timestamp\": 30400, \"input_length\": 5, \"output_length\": 2}\n",
+                          NULL),
+                     ERR_OK);
     assert_int_equal(t.n, 3);
     assert_int_equal(t.entries[0].at_ns, 0); /* times count from the first */
     assert_int_equal(t.entries[1].at_ns, 3500 * CLOCK_MS);
@@ -60,13 +61,14 @@ static void csv_columns_are_found_by_name(void **state)
     /* 5 h 44 min 13.31941 s to midnight; a double of seconds since 1970 holds it to 0.3 us */
     assert_true(llabs(t.entries[1].at_ns - 20653319410000) < CLOCK_US);
     trace_fini(&t);
-    assert_int_equal(load(&t, TRACE_BURSTGPT,
-                          "Timestamp,Session ID,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-                          "5,a,GPT-4,472,18,490,Conversation log\n"
-                          "45,a,ChatGPT,1087,0,1087,Conversation log\n"
-                          "118,a,GPT-4,417,276,693,API log\n",
-                          NULL),
-                     ERR_OK);
+    assert_int_equal(
+        load(&t, TRACE_BURSTGPT,
+             "Timestamp,Session ID,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+             "5,a,GPT-4,472,18,490,Conversation log\n"
+             "45,a,ChatGPT,1087,0,1087,Conversation log\n"
+             "118,a,GPT-4,417,276,693,API log\n",
+             NULL),
+        ERR_OK);
     assert_int_equal(t.n, 2);
     assert_int_equal(t.left_out, 1);
     assert_int_equal(t.entries[1].at_ns, 113 * CLOCK_S);
@@ -81,19 +83,26 @@ static void a_broken_line_is_named(void **state)
         const char *text, *says;
     } cases[] = {
         {TRACE_MOONCAKE, "{\"timestamp\": 0,\n", ":1: column"},
-        {TRACE_MOONCAKE, "\n{\"timestamp\": 0, \"input_length\": 4}\n", ":2: no number \"output_length\""},
-        {TRACE_MOONCAKE, "{\"timestamp\": 0, \"input_length\": 0, \"output_length\": 4}\n", ":1: 0 tokens in"},
-        {TRACE_MOONCAKE, "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 4, \"hash_ids\": [1]}\n",
+        {TRACE_MOONCAKE, "\n{\"timestamp\": 0, \"input_length\": 4}\n",
+         ":2: no number \"output_length\""},
+        {TRACE_MOONCAKE, "{\"timestamp\": 0, \"input_length\": 0, \"output_length\": 4}\n",
+         ":1: 0 tokens in"},
+        {TRACE_MOONCAKE,
+         "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 4, \"hash_ids\": [1]}\n",
          ":1: 1 hash_ids for 600 tokens"},
-        {TRACE_MOONCAKE, "{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 4, \"hash_ids\": [\"x\"]}\n",
+        {TRACE_MOONCAKE,
+         "{\"timestamp\": 0, \"input_length\": 6, \"output_length\": 4, \"hash_ids\": [\"x\"]}\n",
          ":1: hash_ids[0] is not an integer"},
-        {TRACE_AZURE, "TIMESTAMP,ContextTokens\n", ":1: the first line names no column \"GeneratedTokens\""},
+        {TRACE_AZURE, "TIMESTAMP,ContextTokens\n",
+         ":1: the first line names no column \"GeneratedTokens\""},
         {TRACE_AZURE, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,12,1x\n",
          ":2: column 3 holds \"1x\", which is no number of tokens"},
         {TRACE_AZURE, "TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,12,1\n",
          ":2: column 1 holds \"yesterday\", which is no time"},
-        {TRACE_AZURE, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68\n", ":2: column 2 holds"},
-        {TRACE_AZURE, "TIMESTAMP,ContextTokens,GeneratedTokens\n1e300,1,1\n", ":2: 1e+300 s is no time"},
+        {TRACE_AZURE, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68\n",
+         ":2: column 2 holds"},
+        {TRACE_AZURE, "TIMESTAMP,ContextTokens,GeneratedTokens\n1e300,1,1\n",
+         ":2: 1e+300 s is no time"},
         {TRACE_BURSTGPT, "Timestamp,Request tokens,Response tokens\n", "holds no request"},
     };
 

@@ -104,11 +104,12 @@ static void sharegpt_gives_what_people_said(void **state)
     (void)state;
     option_is("turns", "9");
     option_is("tokenizer", DEMO);
-    if (open_text(&w, "sharegpt",
-                  "[{\"conversations\": [{\"from\": \"gpt\", \"value\": \"alone\"}]},\n"
-                  "{\"conversations\": [{\"from\": \"human\", \"value\": \"hi\"}, {\"from\": \"gpt\", "
-                  "\"value\": \"the man\"}, {\"from\": \"human\", \"value\": \"bye\"}]}]",
-                  &e) != ERR_OK)
+    if (open_text(
+            &w, "sharegpt",
+            "[{\"conversations\": [{\"from\": \"gpt\", \"value\": \"alone\"}]},\n"
+            "{\"conversations\": [{\"from\": \"human\", \"value\": \"hi\"}, {\"from\": \"gpt\", "
+            "\"value\": \"the man\"}, {\"from\": \"human\", \"value\": \"bye\"}]}]",
+            &e) != ERR_OK)
         fail_msg("%s", e.text);
     assert_int_equal(workload_size(&w), 1); /* a chat in which nobody asks is left out */
     assert_int_equal(workload_turns(&w, 0), 2);
@@ -123,7 +124,8 @@ static void bad_files_are_refused_with_their_line(void **state)
     static const struct {
         const char *kind, *text, *says;
     } cases[] = {
-        {"custom", "{\"prompt\": \"a\"}\n\n{\"promt\": \"b\"}\n", ":3: not an object with a string"},
+        {"custom", "{\"prompt\": \"a\"}\n\n{\"promt\": \"b\"}\n",
+         ":3: not an object with a string"},
         {"custom", "{\"turns\": [\"a\", 3]}\n", ":1: turns[1] is not a string"},
         {"custom", "{\"prompt\": \n", ":1: column"},
         {"text", "\n\n", "holds no prompt"},
@@ -244,9 +246,10 @@ static void a_prefix_is_shared_and_comes_on_top(void **state)
 
 static void blocks_of_one_hash_are_the_same_text(void **state)
 {
-    static const char trace[] =
-        "{\"timestamp\": 0, \"input_length\": 1030, \"output_length\": 3, \"hash_ids\": [7, 8, 9]}\n"
-        "{\"timestamp\": 9, \"input_length\": 1030, \"output_length\": 4, \"hash_ids\": [7, 6, 9]}\n";
+    static const char trace[] = "{\"timestamp\": 0, \"input_length\": 1030, \"output_length\": 3, "
+                                "\"hash_ids\": [7, 8, 9]}\n"
+                                "{\"timestamp\": 9, \"input_length\": 1030, \"output_length\": 4, "
+                                "\"hash_ids\": [7, 6, 9]}\n";
     struct prompt a = {0}, b = {0};
     struct workload w;
 
