@@ -61,6 +61,7 @@ static const struct option cluster_rows[] = {
     {.key = "prefill", .type = OPTION_YAML},
     {.key = "decode", .type = OPTION_YAML},
     {.key = "hosts", .type = OPTION_YAML},
+    {.key = "slo", .type = OPTION_YAML},
 };
 
 static const struct option workload_rows[] = {
@@ -178,6 +179,25 @@ static int cluster_read_hosts(const struct yaml_doc *doc, const struct yaml_node
     return 0;
 }
 
+/* `slo: {ttft_ms: N, tpot_ms: N}`: the router's slo_ttft_ms and slo_tpot_ms. */
+static int cluster_read_slo(struct cluster *c, const struct yaml_doc *doc,
+                            const struct yaml_node *slo, struct err *e)
+{
+    if (slo->kind != YAML_MAP)
+        return yaml_fail(doc, slo->mark, e, "slo: a map such as {ttft_ms: 500, tpot_ms: 100} expected");
+    for (const struct yaml_node *n = slo->child; n; n = n->next) {
+        bool ttft = !strcmp(n->key, "ttft_ms");
+        const struct option *o = option_find(&router_option_table,
+                                             ttft ? "slo_ttft_ms" : "slo_tpot_ms");
+
+        if (!ttft && strcmp(n->key, "tpot_ms") != 0)
+            return yaml_fail(doc, n->key_mark, e, "unknown key \"%.64s\" in slo", n->key);
+        if (n->kind != YAML_SCALAR || option_set(o, &c->router, n->value, NULL, e))
+            return yaml_fail(doc, n->mark, e, "slo: %s must be milliseconds, 0 to 3600000", n->key);
+    }
+    return 0;
+}
+
 /* Sets key in each daemon's options that have it. */
 static int cluster_set_roles(struct cluster *c, const char *key, const char *value,
                              const char *where, struct err *e)
@@ -252,6 +272,9 @@ static int cluster_from_file(struct cluster *c, const struct yaml_doc *doc, cons
     node = yaml_get(root, "workload");
     if (!rc && node)
         rc = option_from_map(&workload_table, &c->workload, doc, node, e);
+    node = yaml_get(root, "slo");
+    if (!rc && node)
+        rc = cluster_read_slo(c, doc, node, e);
     node = yaml_get(root, "hosts");
     if (!rc && node)
         rc = cluster_read_hosts(doc, node, e);

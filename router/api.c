@@ -138,6 +138,22 @@ static int api_ignore_eos(struct api_request *r, const char *name, const json_t 
     return api_json_bool(&r->ignore_eos, name, v, e);
 }
 
+/* As vLLM has it: the lower, the sooner. */
+static int api_priority(struct api_request *r, const char *name, const json_t *v,
+                        struct api_error *e)
+{
+    int64_t n = 0;
+    int rc = api_json_int(&n, name, v, 0, MSG_PRIORITY_MAX, e);
+
+    r->priority = (uint32_t)n;
+    return rc;
+}
+
+static int api_user(struct api_request *r, const char *name, const json_t *v, struct api_error *e)
+{
+    return api_json_text(&r->user, &r->user_bytes, name, v, e);
+}
+
 static int api_return_token_ids(struct api_request *r, const char *name, const json_t *v,
                                 struct api_error *e)
 {
@@ -234,9 +250,10 @@ static const struct api_field {
     {"stream", BOTH, api_stream},
     {"stream_options", BOTH, api_stream_options},
     {"ignore_eos", BOTH, api_ignore_eos},
+    {"priority", BOTH, api_priority},
     {"return_token_ids", BOTH, api_return_token_ids},
     /* who asks, and how it may be stored or cached: nothing that changes the answer */
-    {"user", BOTH, api_anything},
+    {"user", BOTH, api_user},
     {"metadata", BOTH, api_anything},
     {"store", BOTH, api_only_false},
     {"safety_identifier", BOTH, api_anything},
@@ -272,7 +289,6 @@ static const struct api_field {
     {"chat_template_kwargs", CHAT, api_only_empty},
     {"return_progress", BOTH, api_only_false},
     {"timings_per_token", BOTH, api_only_false},
-    {"priority", BOTH, api_only_zero},
     /* never */
     {"audio", CHAT, api_only_null},
     {"modalities", CHAT, api_only_null},
@@ -345,6 +361,7 @@ void api_request_fini(struct api_request *r)
     mem_free(r->messages);
     mem_free(r->model);
     mem_free(r->prompt);
+    mem_free(r->user);
     mem_free(r->tokens);
     *r = (struct api_request){0};
 }

@@ -40,6 +40,9 @@ struct api_request {
     uint32_t max_tokens; /* >= 1 */
     struct sampling sampling;
     bool has_seed;
+    uint32_t priority; /* 0 first */
+    char *user;        /* NULL: not said */
+    size_t user_bytes;
     uint32_t n_stops;
     char stops[MSG_STOPS_MAX][MSG_STOP_BYTES_MAX];
     bool stream, include_usage, ignore_eos, return_token_ids;

@@ -266,6 +266,36 @@ static uint64_t completion_alias(const struct http_conn *conn)
     return given.n ? hash64(given.s, given.n, 0) : 0;
 }
 
+/* Whose request it is: the API key's holder, else the user that the body names, else nobody. The key
+ * itself is neither kept nor shown. */
+static void completion_tenant(const struct http_conn *conn, const struct api_request *req,
+                              char out[MSG_NAME_MAX])
+{
+    struct http_text auth = http_head_get(http_conn_head(conn), "authorization");
+    const char *kind = auth.n ? "key" : "user";
+    const char *who = auth.n ? auth.s : req->user;
+    size_t n = auth.n ? auth.n : req->user_bytes;
+
+    out[0] = '\0';
+    if (n)
+        snprintf(out, MSG_NAME_MAX, "%s-%016" PRIx64, kind, hash64(who, n, 0));
+}
+
+/* The header x-tandem-priority, which a gateway sets, stands above the body's. */
+static int completion_priority(const struct http_conn *conn, struct api_request *req,
+                               struct api_error *e)
+{
+    struct http_text h = http_head_get(http_conn_head(conn), "x-tandem-priority");
+
+    if (!h.n)
+        return 0;
+    if (h.n != 1 || h.s[0] < '0' || h.s[0] > '0' + MSG_PRIORITY_MAX)
+        return api_refuse(e, "priority", "x-tandem-priority must be 0 to %d, and is '%.*s'",
+                          MSG_PRIORITY_MAX, (int)size_min(h.n, 32), h.s);
+    req->priority = (uint32_t)(h.s[0] - '0');
+    return 0;
+}
+
 void completions_request(struct router *r, struct http_conn *conn, enum api_kind kind)
 {
     struct token_list prompt = {0};
@@ -273,10 +303,11 @@ void completions_request(struct router *r, struct http_conn *conn, enum api_kind
     struct api_error e;
     struct completion *c;
     struct router_job job;
+    char tenant[MSG_NAME_MAX];
     size_t n;
     const char *body = http_conn_body(conn, &n);
 
-    if (api_parse(&req, kind, body, n, &e) != 0 ||
+    if (api_parse(&req, kind, body, n, &e) != 0 || completion_priority(conn, &req, &e) != 0 ||
         completion_check_model(&r->model, &req, &e) != 0 ||
         completion_prompt(&r->model, &req, &prompt, &e) != 0) {
         completions_refuse(r, conn, kind, &e);
@@ -284,6 +315,7 @@ void completions_request(struct router *r, struct http_conn *conn, enum api_kind
         api_request_fini(&req);
         return;
     }
+    completion_tenant(conn, &req, tenant);
     c = completion_new(r, conn, &req);
     http_conn_set_user(conn, c);
     job = (struct router_job){.tokens = prompt.ids,
@@ -291,6 +323,8 @@ void completions_request(struct router *r, struct http_conn *conn, enum api_kind
                               .max_new = req.max_tokens,
                               .sampling = req.sampling,
                               .has_seed = req.has_seed,
+                              .tenant = tenant,
+                              .priority = req.priority,
                               .ids = {c->number, completion_alias(conn)}};
     if (!req.has_max_tokens && kind == API_COMPLETION)
         job.default_new = API_COMPLETION_TOKENS;

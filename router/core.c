@@ -19,6 +19,7 @@ struct router_core *router_core_new(const struct router_config *config)
 
     ASSERT(config->heartbeat_ms && config->dead_ms > config->heartbeat_ms);
     c->config = *config;
+    c->queue.age_ns = config->priority_age_ms * CLOCK_MS;
     c->next_request = config->first_request ? config->first_request : 1;
     return c;
 }
@@ -47,6 +48,7 @@ void router_core_free(struct router_core **core)
     map_fini(&c->by_request);
     map_fini(&c->by_client);
     explain_fini(&c->explain);
+    queue_fini(&c->queue);
     node_table_fini(&c->nodes);
     mem_free(c);
     *core = NULL;
@@ -118,6 +120,7 @@ static bool core_admit_fails(struct router_core *c, const struct router_submit *
 static void core_submit(struct router_core *c, const struct router_submit *submit)
 {
     struct session *s;
+    char text[MSG_TEXT_MAX];
 
     ASSERT(submit->client && !map_get(&c->by_client, submit->client));
     ASSERT(submit->n_stop_tokens <= MSG_STOP_TOKENS_MAX);
@@ -127,8 +130,12 @@ static void core_submit(struct router_core *c, const struct router_submit *submi
     s = session_new(submit, c->next_request++, c->config.salt, c->now);
     map_put(&c->by_request, s->id.request, s);
     map_put(&c->by_client, s->client, s);
-    session_queue_add(&c->queue, s);
+    queue_add(&c->queue, s, c->now);
     c->room = true;
+    if (place_misses(c, s, text, sizeof(text))) {
+        c->counters.refused_slo++;
+        stream_fail(c, s, 503, core_retry_after_ms(c, s->client), text);
+    }
 }
 
 static void core_cancel(struct router_core *c, uint64_t client)
@@ -143,13 +150,10 @@ static void core_cancel(struct router_core *c, uint64_t client)
 static void core_expire(struct router_core *c)
 {
     int64_t deadline = c->config.queue_deadline_ms * CLOCK_MS;
-    struct session *s, *next;
+    struct session *s;
     char text[MSG_TEXT_MAX];
 
-    for (s = c->queue.head; s; s = next) {
-        next = s->next;
-        if (c->now - s->queued_at < deadline)
-            continue;
+    while ((s = c->queue.oldest) && c->now - s->queued_at >= deadline) {
         c->counters.expired++;
         snprintf(text, sizeof(text), "no nodes were free for the request within %u ms",
                  c->config.queue_deadline_ms);

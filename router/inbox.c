@@ -30,6 +30,7 @@ static void inbox_nodes_changed(struct router_core *c)
 {
     c->ctx_max = schedule_ctx(c->nodes.snapshot, node_table_snapshot(&c->nodes, c->now),
                               c->config.mode);
+    queue_unpark(&c->queue, c->now);
 }
 
 static void inbox_welcome(struct router_core *c, struct node *node)
@@ -83,7 +84,7 @@ static void inbox_refuse_waiting(struct router_core *c, const struct node *holde
 
 /* Restarts every stream that the node has a part of. alive: it is told to let go of them. */
 static void inbox_restart_streams(struct router_core *c, const struct node *node, bool alive,
-                                  const char *why)
+                                  const char *why, uint32_t n_suspects)
 {
     struct session *s;
     size_t iter = 0;
@@ -93,11 +94,13 @@ static void inbox_restart_streams(struct router_core *c, const struct node *node
             continue;
         if (!alive)
             stream_let_go(s, node);
+        if (quarantine_takes(c, s, n_suspects, node))
+            continue;
         stream_restart(c, s, node->handle, why);
     }
 }
 
-void inbox_lost(struct router_core *c, struct node *node, const char *why)
+static void inbox_end(struct router_core *c, struct node *node, const char *why, bool crash)
 {
     char text[MSG_TEXT_MAX];
     struct node *heir = inbox_namesake(c, node);
@@ -106,7 +109,7 @@ void inbox_lost(struct router_core *c, struct node *node, const char *why)
     if (node->state != NODE_WAITING) {
         c->counters.nodes_lost++;
         action_note(c, LOG_WARN, "node=%s running=%u lost: %s", node->reg.name, node->running, why);
-        inbox_restart_streams(c, node, false, text);
+        inbox_restart_streams(c, node, false, text, crash ? quarantine_strike(c, node) : 0);
     }
     action_add(c, ROUTER_DISCONNECT)->node = node->handle;
     if (node->state == NODE_WAITING)
@@ -117,17 +120,22 @@ void inbox_lost(struct router_core *c, struct node *node, const char *why)
         inbox_welcome(c, heir);
 }
 
+void inbox_lost(struct router_core *c, struct node *node, const char *why)
+{
+    inbox_end(c, node, why, true);
+}
+
 /* A node that is here already registers: it gave us up, or did not get our answer. */
 static void inbox_register_again(struct router_core *c, struct node *node,
                                  const struct msg_register *reg)
 {
     if (node->reg.role != reg->role || strcmp(node->reg.name, reg->name) != 0) {
-        inbox_lost(c, node, "it registered again as another node");
+        inbox_end(c, node, "it registered again as another node", false);
         return; /* and was disconnected */
     }
     if (node->state == NODE_WAITING)
         return;
-    inbox_restart_streams(c, node, true, "a node registered anew");
+    inbox_restart_streams(c, node, true, "a node registered anew", 0);
     node->reg = *reg;
     prefix_index_reset(&node->prefix, &c->nodes.prefix_blocks);
     inbox_welcome(c, node);
@@ -158,7 +166,7 @@ static void inbox_register(struct router_core *c, uint64_t handle, const struct 
         err_set(&e, ERR_LIMIT, "the cluster has %d nodes, and there can be no more", NODES_MAX);
     if (e.code) {
         if (node)
-            inbox_lost(c, node, "it registered again, wrongly");
+            inbox_end(c, node, "it registered again, wrongly", false);
         inbox_refuse_register(c, handle, reg, e.text);
         return;
     }
@@ -167,9 +175,10 @@ static void inbox_register(struct router_core *c, uint64_t handle, const struct 
         return;
     }
     inbox_forget_waiting(c, reg);
+    quarantine_pardon(c, reg->boot);
     holder = node_table_named(&c->nodes, reg->name);
     if (holder && holder->reg.boot == reg->boot) {
-        inbox_lost(c, holder, "it came back over another connection");
+        inbox_end(c, holder, "it came back over another connection", false);
         holder = NULL;
     }
     node = node_table_add(&c->nodes, handle, reg);
@@ -340,7 +349,7 @@ void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
     if (m->type == MSG_HEARTBEAT)
         inbox_heartbeat(c, node, &m->u.heartbeat);
     else if (m->type == MSG_BYE)
-        inbox_lost(c, node, m->u.text.text[0] ? m->u.text.text : "it said BYE");
+        inbox_end(c, node, m->u.text.text[0] ? m->u.text.text : "it said BYE", false);
     else if (node->state == NODE_WAITING)
         inbox_fault(c, node, m, "it is not registered yet");
     else if (m->type == MSG_PREFIX_REPORT)

@@ -44,6 +44,7 @@ struct node {
     uint32_t pages_taken;
     uint64_t queued_tokens;
     uint64_t kv_tokens; /* of the sequences that it runs */
+    uint32_t suspects;  /* of those, under quarantine.h's watch */
     uint64_t last_used;
     struct cost_model cost;
     struct prefix_index prefix;

@@ -1,4 +1,5 @@
 /* Giving waiting requests to nodes: the snapshot, the choice, the charge. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -35,6 +36,7 @@ static void place_hits(struct router_core *c, struct session *s, size_t n_nodes)
         struct schedule_node *node = &c->nodes.snapshot[i];
         uint32_t run = prefix_index_run(&c->nodes.snapshot_of[i]->prefix, s->names, s->n_names);
 
+        node->open &= !(s->suspect && c->nodes.snapshot_of[i]->suspects);
         node->hit_tokens = u32_min(run, (n - 1) / KV_PAGE_TOKENS) * KV_PAGE_TOKENS;
     }
 }
@@ -60,6 +62,7 @@ static void place_charge(struct router_core *c, struct session *s,
     s->kv_tokens = s->n_prompt + s->n_delivered;
     s->uncached = s->kv_tokens - (s->local ? best->hit_decode : best->hit_prefill);
     s->queued_tokens = s->uncached;
+    s->decode->suspects += s->suspect;
     s->decode->running++;
     s->decode->pages_taken += s->pages;
     s->decode->kv_tokens += s->kv_tokens;
@@ -92,7 +95,7 @@ static void place_explain(struct router_core *c, struct session *s,
     explain_choice(&c->explain, x, choice, c->nodes.snapshot, place_name, &c->nodes);
 }
 
-struct schedule_need place_need(const struct router_core *c, const struct session *s)
+static struct schedule_need place_need(const struct router_core *c, const struct session *s)
 {
     uint32_t tokens = s->n_prompt + s->max_new;
 
@@ -118,7 +121,7 @@ static bool place_one(struct router_core *c, struct session *s)
     place_hits(c, s, n);
     if (!schedule_pick(&choice, c->nodes.snapshot, n, &need))
         return false;
-    session_queue_remove(&c->queue, s);
+    queue_take(&c->queue, s, c->now);
     place_charge(c, s, &choice, need.pages);
     s->id.epoch++;
     s->state = SESSION_RESERVING;
@@ -132,20 +135,51 @@ static bool place_one(struct router_core *c, struct session *s)
     return true;
 }
 
+bool place_misses(struct router_core *c, struct session *s, char *text, size_t bytes)
+{
+    struct schedule_need need = place_need(c, s);
+    struct schedule_choice choice;
+    const struct schedule_score *best = &choice.best[0];
+    size_t n;
+
+    if (need.ttft_s <= 0 && need.tpot_s <= 0)
+        return false;
+    n = node_table_snapshot(&c->nodes, c->now);
+    place_hits(c, s, n);
+    if (schedule_pick(&choice, c->nodes.snapshot, n, &need)) {
+        if (!best->misses || !c->nodes.snapshot[best->decode].cost.known)
+            return false;
+        if (need.ttft_s > 0 && best->ttft_s > need.ttft_s)
+            snprintf(text, bytes, "the first token is predicted after %.0f ms, and the target is "
+                     "%u ms", best->ttft_s * 1e3, c->config.slo_ttft_ms);
+        else
+            snprintf(text, bytes, "a token is predicted to take %.1f ms, and the target is %u ms",
+                     best->tpot_s * 1e3, c->config.slo_tpot_ms);
+        return true;
+    }
+    n = c->queue.n * (uint64_t)(c->service_ns / CLOCK_MS) / u32_max(c->running, 1);
+    if (need.ttft_s <= 0 || n <= c->config.slo_ttft_ms)
+        return false;
+    snprintf(text, bytes, "%u requests wait, the first token is predicted after %zu ms, and the "
+             "target is %u ms", c->queue.n, n, c->config.slo_ttft_ms);
+    return true;
+}
+
 void place_all(struct router_core *c)
 {
-    struct session *s, *next;
+    struct session *s;
 
     if (!c->room)
         return;
     c->room = false;
-    for (s = c->queue.head; s; s = next) {
-        next = s->next;
+    while ((s = queue_next(&c->queue, c->now))) {
         if (place_one(c, s))
             continue;
         /* Strictly in order: a large request waits for room rather than being passed by small ones
-         * for ever. One that no node here could ever hold (the large one left) blocks nobody. */
-        if (s->n_prompt + s->max_new <= c->ctx_max)
+         * for ever. But one that no node here could ever hold (the large one left), or that waits to
+         * be alone on a node, blocks nobody. */
+        if (s->n_prompt + s->max_new <= c->ctx_max && !s->suspect)
             break;
+        queue_park(&c->queue, s);
     }
 }

@@ -245,6 +245,9 @@ static void router_core_open(struct router *r)
         .move_roles = o->move_roles,
         .heartbeat_ms = o->heartbeat_ms,
         .dead_ms = o->dead_ms,
+        .slo_ttft_ms = o->slo_ttft_ms,
+        .slo_tpot_ms = o->slo_tpot_ms,
+        .priority_age_ms = o->priority_age_ms,
         .queue_max = o->queue_max,
         .queue_deadline_ms = o->queue_deadline_ms,
         .first_request = r->boot & ~(uint64_t)0xffffffff, /* 2^32 requests before two can meet */

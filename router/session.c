@@ -27,7 +27,8 @@ struct session *session_new(const struct router_submit *submit, uint64_t request
     s->stats.request = request;
     s->stats.prompt_tokens = submit->n_tokens;
     memcpy(s->tenant, submit->tenant, sizeof(s->tenant));
-    s->priority = submit->priority;
+    s->priority = u32_min(submit->priority, MSG_PRIORITY_MAX);
+    s->tenant_id = hash64(s->tenant, strlen(s->tenant), 0);
     s->salt = s->last_name = hash64(s->tenant, strlen(s->tenant), salt);
     s->explain = mem_zalloc(sizeof(*s->explain));
     memcpy(s->explain->ids, submit->ids, sizeof(s->explain->ids));
@@ -87,25 +88,4 @@ void session_first(struct session *s, uint32_t token)
     s->tokens[s->n_prompt + s->n_delivered] = token;
     s->n_delivered += 1 + s->n_ahead;
     s->n_ahead = 0;
-}
-
-void session_queue_add(struct session_queue *q, struct session *s)
-{
-    struct session *before = q->tail;
-
-    while (before && before->id.request > s->id.request)
-        before = before->prev;
-    s->prev = before;
-    s->next = before ? before->next : q->head;
-    *(s->next ? &s->next->prev : &q->tail) = s;
-    *(before ? &before->next : &q->head) = s;
-    q->n++;
-}
-
-void session_queue_remove(struct session_queue *q, struct session *s)
-{
-    *(s->prev ? &s->prev->next : &q->head) = s->next;
-    *(s->next ? &s->next->prev : &q->tail) = s->prev;
-    s->prev = s->next = NULL;
-    q->n--;
 }

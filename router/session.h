@@ -45,7 +45,18 @@ struct session {
     int64_t first_at, tokens_at; /* of this attempt: prefill's token, decode's first; 0: not yet */
     struct explain_entry *explain; /* owned until it ends */
     struct router_stats stats;
-    struct session *prev, *next; /* in the queue, or next in the list of the ended */
+    struct session *prev, *next; /* in a list of the queue, or next in the list of the ended */
+
+    /* queue.h's */
+    struct session *older, *newer;
+    struct queue_flow *flow;
+    bool parked;
+    uint64_t tenant_id;
+
+    /* quarantine.h's */
+    uint32_t strikes, struck_at;
+    uint64_t strike_boots[2];
+    bool suspect;
 };
 
 /* Takes submit->tokens (grown to hold the journal). salt: of the cluster. */
@@ -69,13 +80,5 @@ enum session_verdict session_tokens(struct session *s, uint32_t *first, uint32_t
                                     const uint32_t *tokens, uint32_t n, bool first_missing);
 /* Enters the token that the prefill node sampled, at n_delivered, and whatever was ahead of it. */
 void session_first(struct session *s, uint32_t token);
-
-/* The queue is ordered by request number, so that a restarted request is not behind newer ones. */
-struct session_queue { /* zeroed: empty */
-    struct session *head, *tail;
-    uint32_t n;
-};
-void session_queue_add(struct session_queue *q, struct session *s);
-void session_queue_remove(struct session_queue *q, struct session *s);
 
 #endif

@@ -40,6 +40,8 @@ static void stream_uncharge_decode(struct session *s)
         return;
     if (s->local)
         stream_uncharge_prompt(s);
+    if (s->suspect)
+        s->decode->suspects--;
     s->decode->running--;
     s->decode->pages_taken -= s->pages;
     s->decode->kv_tokens -= s->kv_tokens;
@@ -69,22 +71,25 @@ static void stream_leave_nodes(struct router_core *c, struct session *s)
 
 static void stream_to_queue(struct router_core *c, struct session *s)
 {
+    queue_unpark(&c->queue, c->now); /* a suspect may have left its node */
     s->state = SESSION_QUEUED;
     s->first_at = s->tokens_at = 0;
     s->n_ahead = 0;
     s->ahead_finish = FINISH_NONE;
     c->running--;
-    session_queue_add(&c->queue, s);
+    queue_add(&c->queue, s, c->now);
 }
 
 /* Out of every table; freed at the start of the next step. */
 static void stream_end(struct router_core *c, struct session *s)
 {
     if (s->state == SESSION_QUEUED) {
-        session_queue_remove(&c->queue, s);
+        queue_remove(&c->queue, s);
     } else {
         c->running--;
         c->service_ns += (c->now - s->placed_at - c->service_ns) / 8;
+        if (s->suspect)
+            queue_unpark(&c->queue, c->now);
     }
     if (s->tokens_at)
         s->stats.decode_ns = c->now - s->tokens_at;
@@ -304,6 +309,8 @@ void stream_tokens(struct router_core *c, struct session *s, const struct msg_to
         stream_restart(c, s, s->decode->handle, "the decode node sent tokens out of order");
         return;
     }
+    if (s->suspect)
+        quarantine_got_on(c, s);
     if (!s->tokens_at)
         stream_decode_begins(c, s, m);
     if (first_missing) {

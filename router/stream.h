@@ -8,6 +8,8 @@
 #include "router/core.h"
 #include "router/explain.h"
 #include "router/roles.h"
+#include "router/quarantine.h"
+#include "router/queue.h"
 #include "router/session.h"
 
 /* A node that refused or failed work gets no more for this long: what it says of its room reaches
@@ -18,7 +20,7 @@ struct router_core {
     struct router_config config;
     struct node_table nodes;
     struct map by_request, by_client; /* of struct session, all live ones */
-    struct session_queue queue;
+    struct queue queue;
     uint32_t running;       /* sessions that are not in the queue */
     struct session *ended;  /* freed by the next step: actions of this one point into them */
     uint64_t next_request, next_use;
@@ -45,7 +47,8 @@ uint32_t core_retry_after_ms(const struct router_core *c, uint64_t client);
 /* place.c: QUEUED -> RESERVING for as many requests as there is room for. Does nothing unless c->room
  * was set, by whoever queued a request or made room. */
 void place_all(struct router_core *c);
-struct schedule_need place_need(const struct router_core *c, const struct session *s);
+/* The targets cannot be met for s, which waits: a sentence with prediction and target in text. */
+bool place_misses(struct router_core *c, struct session *s, char *text, size_t bytes);
 
 /* moves.c: the node is to change its role, if it can; and whether one should, now and then. */
 void moves_become(struct router_core *c, uint64_t handle, enum node_role role);

@@ -157,6 +157,12 @@ static const struct option router_rows[] = {
            .help = "where prompts are computed: aggregated is on the decode nodes"),
     OPTION(router_options, move_roles, ENUM, .def = "off", .names = options_off_on,
            .help = "have nodes with change_role prefill or decode as the requests' lengths ask for"),
+    OPTION(router_options, priority_age_ms, U32, .def = "5000", .min = 0, .max = 3600000,
+           .unit = "MS", .help = "a priority that waited so long counts as one higher, 0 for never"),
+    OPTION(router_options, slo_ttft_ms, U32, .def = "0", .min = 0, .max = 3600000, .unit = "MS",
+           .help = "target of the first token; what cannot meet it is refused with 503, 0 for none"),
+    OPTION(router_options, slo_tpot_ms, U32, .def = "0", .min = 0, .max = 3600000, .unit = "MS",
+           .help = "target of each other token; likewise"),
 };
 
 static const struct option prefill_rows[] = {

@@ -40,6 +40,7 @@ struct router_options {
     char *chat_template; /* "auto", a family's name, or a file */
     int mode;            /* enum router_mode */
     int move_roles;      /* 0: nodes keep theirs */
+    uint32_t priority_age_ms, slo_ttft_ms, slo_tpot_ms;
 };
 
 /* A prefill or decode node. Both have all of it: a node may change its role while it serves. */

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "router/core.h"
 #include "router/explain.h"
+#include "router/quarantine.h"
 
 #define RIG_VOCAB 1000
 #define P1 1

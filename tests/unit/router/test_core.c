@@ -276,8 +276,8 @@ static void check_replayed(struct rig *r, uint32_t delivered)
     for (uint32_t i = 0; i < delivered; i++)
         assert_int_equal(m->u.job.tokens[40 + i], 500 + i);
     assert_string_equal(m->u.job.decode_name, "decode-2");
-    rig_step(r, &(struct router_event){.type = ROUTER_LOST, .node = P2}); /* may be the job's */
-    rig_step(r, &(struct router_event){.type = ROUTER_LOST, .node = P1});
+    rig_msg(r, P2, (struct msg){.type = MSG_BYE}); /* may be the job's */
+    rig_msg(r, P1, (struct msg){.type = MSG_BYE});
     assert_int_equal(router_core_queued(r->core), 1); /* waits for a prefill node to come */
     assert_int_equal(rig_count(r, ROUTER_FAIL), 0);
 }

@@ -1,0 +1,195 @@
+/* Requests that crash nodes, and targets that cannot be met. */
+#include "rig.h"
+
+#define D3 103
+#define D4 104
+
+static uint64_t quarantined(const struct rig *r)
+{
+    return router_core_counters(r->core)->quarantined;
+}
+
+static void aggregated(struct rig *r)
+{
+    struct router_config config = rig_config();
+
+    config.mode = ROUTER_AGGREGATED;
+    config.queue_max = 16;
+    rig_init_with(r, &config);
+}
+
+static void crash(struct rig *r, uint64_t node)
+{
+    rig_step(r, &(struct router_event){.type = ROUTER_LOST, .node = node});
+}
+
+static void test_second_crash_ends_the_only_suspect(void **state)
+{
+    struct rig r;
+    const struct router_action *a;
+
+    (void)state;
+    aggregated(&r);
+    rig_register(&r, D1);
+    rig_submit(&r, 1, 40, 100);
+    rig_reserved(&r, D1, (struct stream_id){7000, 1});
+    rig_register(&r, D2);
+    rig_register(&r, D3);
+    rig_submit(&r, 2, 40, 100); /* innocent, on another node */
+    crash(&r, D1);
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    crash(&r, rig_sent(&r, D2, MSG_RESERVE) ? D2 : D3);
+    a = rig_nth(&r, ROUTER_FAIL, 0);
+    assert_non_null(a);
+    assert_int_equal(a->client, 1);
+    assert_int_equal(a->status, 500);
+    assert_int_equal(a->retry_after_ms, 0);
+    assert_non_null(strstr(a->text, "on 2 nodes when they crashed, the last of them decode-"));
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
+    assert_int_equal(quarantined(&r), 1);
+    rig_fini(&r);
+}
+
+static void test_clean_ends_and_progress_are_no_strikes(void **state)
+{
+    struct rig r;
+    struct stream_id id = {7000, 1};
+
+    (void)state;
+    aggregated(&r);
+    rig_register(&r, D1);
+    rig_submit(&r, 1, 40, 100);
+    rig_reserved(&r, D1, id);
+    rig_register(&r, D2);
+    rig_msg(&r, D1, (struct msg){.type = MSG_BYE});
+    assert_non_null(rig_sent(&r, D2, MSG_RESERVE));
+    rig_register(&r, D3);
+    crash(&r, D2);
+    assert_non_null(rig_sent(&r, D3, MSG_RESERVE)); /* one strike */
+    id.epoch = 3;
+    rig_reserved(&r, D3, id);
+    rig_tokens(&r, D3, id, 0, QUARANTINE_GOT_ON, FINISH_NONE); /* got on */
+    rig_register(&r, D4);
+    crash(&r, D3);
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    assert_non_null(rig_sent(&r, D4, MSG_RESERVE));
+    assert_int_equal(quarantined(&r), 0);
+    rig_fini(&r);
+}
+
+static void test_many_on_both_nodes_are_tried_alone(void **state)
+{
+    struct rig r;
+    uint64_t on[2] = {0};
+
+    (void)state;
+    aggregated(&r);
+    rig_register(&r, D1);
+    rig_submit(&r, 1, 40, 100);
+    rig_submit(&r, 2, 40, 100);
+    rig_register(&r, D2);
+    crash(&r, D1); /* both go to decode-2 */
+    assert_int_equal(router_core_running(r.core), 2);
+    crash(&r, D2); /* two strikes each: none is blamed */
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    assert_int_equal(router_core_queued(r.core), 2);
+    rig_register(&r, D3);
+    assert_int_equal(router_core_running(r.core), 1); /* one at a time, though there is room */
+    assert_int_equal(router_core_queued(r.core), 1);
+    on[0] = rig_sent(&r, D3, MSG_RESERVE)->u.reserve.id.request;
+    rig_submit(&r, 3, 40, 100); /* who is no suspect is not held up */
+    assert_non_null(rig_sent(&r, D3, MSG_RESERVE));
+    /* the first gets on: the second has its turn there */
+    rig_cancel(&r, 3);
+    rig_reserved(&r, D3, (struct stream_id){on[0], 3});
+    rig_tokens(&r, D3, (struct stream_id){on[0], 3}, 0, 8, FINISH_NONE);
+    assert_non_null(rig_sent(&r, D3, MSG_RESERVE));
+    on[1] = rig_sent(&r, D3, MSG_RESERVE)->u.reserve.id.request;
+    assert_true(on[1] != on[0]);
+    rig_register(&r, D4);
+    crash(&r, D3); /* and is the one */
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
+    assert_int_equal(rig_nth(&r, ROUTER_FAIL, 0)->status, 500);
+    assert_int_equal(rig_nth(&r, ROUTER_FAIL, 0)->stats.request, on[1]);
+    assert_non_null(rig_sent(&r, D4, MSG_RESERVE));
+    assert_int_equal(rig_sent(&r, D4, MSG_RESERVE)->u.reserve.id.request, on[0]);
+    rig_fini(&r);
+}
+
+static void test_node_that_was_only_stopped_takes_its_strike_back(void **state)
+{
+    struct rig r;
+    struct msg m;
+
+    (void)state;
+    aggregated(&r);
+    rig_register(&r, D1);
+    rig_submit(&r, 1, 40, 100);
+    rig_register(&r, D2);
+    crash(&r, D1);
+    assert_non_null(rig_sent(&r, D2, MSG_RESERVE));
+    m = rig_registration(D3); /* the process of decode-1, over another connection */
+    m.u.reg.boot = D1;
+    snprintf(m.u.reg.name, sizeof(m.u.reg.name), "decode-1");
+    rig_msg(&r, D3, m);
+    crash(&r, D2);
+    assert_int_equal(quarantined(&r), 0);
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    assert_non_null(rig_sent(&r, D3, MSG_RESERVE));
+    rig_fini(&r);
+}
+
+static void slo(struct rig *r, uint32_t ttft_ms, uint32_t tpot_ms)
+{
+    struct router_config config = rig_config();
+
+    config.slo_ttft_ms = ttft_ms;
+    config.slo_tpot_ms = tpot_ms;
+    rig_init_with(r, &config);
+    rig_register(r, P1);
+    rig_register(r, D1);
+}
+
+/* As rig.h's registrations say: 40 tokens take 400 ms; one row's step takes 203 ms. */
+static void test_targets_refuse_early(void **state)
+{
+    struct rig r;
+    const struct router_action *a;
+
+    (void)state;
+    slo(&r, 500, 250);
+    rig_submit(&r, 1, 40, 8);
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    rig_submit(&r, 2, 40, 8); /* behind the first one's 400 ms */
+    a = rig_nth(&r, ROUTER_FAIL, 0);
+    assert_non_null(a);
+    assert_int_equal(a->status, 503);
+    assert_true(a->retry_after_ms > 0);
+    assert_string_equal(a->text,
+                        "the first token is predicted after 800 ms, and the target is 500 ms");
+    assert_null(rig_sent(&r, D1, MSG_RESERVE));
+    assert_int_equal(router_core_counters(r.core)->refused_slo, 1);
+    assert_int_equal(router_core_queued(r.core), 0);
+    rig_fini(&r);
+
+    slo(&r, 0, 100);
+    rig_submit(&r, 1, 40, 8);
+    a = rig_nth(&r, ROUTER_FAIL, 0);
+    assert_non_null(a);
+    assert_string_equal(a->text,
+                        "a token is predicted to take 203.1 ms, and the target is 100 ms");
+    rig_fini(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_second_crash_ends_the_only_suspect),
+        cmocka_unit_test(test_clean_ends_and_progress_are_no_strikes),
+        cmocka_unit_test(test_many_on_both_nodes_are_tried_alone),
+        cmocka_unit_test(test_node_that_was_only_stopped_takes_its_strike_back),
+        cmocka_unit_test(test_targets_refuse_early),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
