@@ -20,6 +20,8 @@ struct router_core *router_core_new(const struct router_config *config)
     ASSERT(config->heartbeat_ms && config->dead_ms > config->heartbeat_ms);
     c->config = *config;
     c->queue.age_ns = config->priority_age_ms * CLOCK_MS;
+    c->tenants.concurrent_max = config->tenant_concurrent;
+    c->tenants.tokens_minute = config->tenant_tokens_minute;
     c->next_request = config->first_request ? config->first_request : 1;
     return c;
 }
@@ -49,6 +51,7 @@ void router_core_free(struct router_core **core)
     map_fini(&c->by_client);
     explain_fini(&c->explain);
     queue_fini(&c->queue);
+    tenants_fini(&c->tenants);
     node_table_fini(&c->nodes);
     mem_free(c);
     *core = NULL;
@@ -117,6 +120,32 @@ static bool core_admit_fails(struct router_core *c, const struct router_submit *
     return true;
 }
 
+/* 429 for who is over its own limit. True: the request was refused. */
+static bool core_tenant_fails(struct router_core *c, const struct router_submit *submit)
+{
+    uint64_t id = hash64(submit->tenant, strlen(submit->tenant), 0);
+    int64_t wait = RETRY_MIN_MS * CLOCK_MS;
+    char text[MSG_TEXT_MAX];
+
+    if (!*submit->tenant)
+        return false;
+    switch (tenants_may(&c->tenants, id, c->now, &wait)) {
+    case TENANT_OK:
+        return false;
+    case TENANT_BUSY:
+        snprintf(text, sizeof(text), "you have %u requests under way, and may have %u at a time",
+                 c->tenants.concurrent_max, c->tenants.concurrent_max);
+        break;
+    case TENANT_SPENT:
+        snprintf(text, sizeof(text), "you have used the %u tokens that you may use in a minute",
+                 c->tenants.tokens_minute);
+        break;
+    }
+    c->counters.refused_tenant++;
+    core_refuse(c, submit, 429, (uint32_t)(wait / CLOCK_MS), text);
+    return true;
+}
+
 static void core_submit(struct router_core *c, const struct router_submit *submit)
 {
     struct session *s;
@@ -125,11 +154,13 @@ static void core_submit(struct router_core *c, const struct router_submit *submi
     ASSERT(submit->client && !map_get(&c->by_client, submit->client));
     ASSERT(submit->n_stop_tokens <= MSG_STOP_TOKENS_MAX);
     c->counters.submitted++;
-    if (core_admit_fails(c, submit))
+    if (core_tenant_fails(c, submit) || core_admit_fails(c, submit))
         return;
     s = session_new(submit, c->next_request++, c->config.salt, c->now);
     map_put(&c->by_request, s->id.request, s);
     map_put(&c->by_client, s->client, s);
+    if (*s->tenant)
+        tenants_begin(&c->tenants, s->tenant_id, s->n_prompt, c->now);
     queue_add(&c->queue, s, c->now);
     c->room = true;
     if (place_misses(c, s, text, sizeof(text))) {

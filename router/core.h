@@ -53,6 +53,7 @@ struct router_config {
     uint32_t slo_ttft_ms, slo_tpot_ms; /* targets; 0: none */
     uint32_t heartbeat_ms, dead_ms;
     uint32_t queue_max;         /* requests waiting */
+    uint32_t tenant_concurrent, tenant_tokens_minute; /* limits of each tenant; 0: none */
     uint32_t priority_age_ms;   /* after so long a band counts as one higher; 0: never */
     uint32_t queue_deadline_ms; /* longest wait for a pair of nodes */
     uint64_t first_request;     /* request numbers start here: unlike those of an earlier router */
@@ -60,7 +61,7 @@ struct router_config {
 
 struct router_counters { /* since start */
     uint64_t submitted, finished, failed, cancelled;
-    uint64_t refused_full, refused_no_nodes, refused_too_long, refused_slo, expired;
+    uint64_t refused_full, refused_no_nodes, refused_too_long, refused_slo, refused_tenant, expired;
     uint64_t quarantined;
     uint64_t restarts, reserve_refused, stale_messages, protocol_faults;
     uint64_t nodes_registered, nodes_refused, nodes_lost, role_changes;

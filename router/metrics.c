@@ -113,6 +113,8 @@ static void metrics_core(struct str *out, const struct router_core *core)
          c->refused_too_long},
         {"tandem_requests_refused_slo_total", "Refused: no nodes could meet the targets.",
          c->refused_slo},
+        {"tandem_requests_refused_tenant_total", "Refused with 429: over the tenant's own limit.",
+         c->refused_tenant},
         {"tandem_requests_quarantined_total", "Failed: on two nodes when they crashed.",
          c->quarantined},
         {"tandem_requests_expired_total", "Waited longer than the queue deadline.", c->expired},

@@ -21,6 +21,13 @@ void quarantine_got_on(struct router_core *c, struct session *s)
         session_clear(c, s);
 }
 
+/* The node was computing for it, or was about to; not: it held a reservation or shipped. */
+static bool session_computed_on(const struct session *s, const struct node *node)
+{
+    return (s->state == SESSION_PREFILL && s->prefill == node) ||
+           (s->state == SESSION_DECODE && s->decode == node);
+}
+
 uint32_t quarantine_strike(struct router_core *c, const struct node *node)
 {
     struct session *s;
@@ -28,7 +35,8 @@ uint32_t quarantine_strike(struct router_core *c, const struct node *node)
     uint32_t n = 0;
 
     while ((s = map_next(&c->by_request, &iter))) {
-        if (s->prefill != node && s->decode != node)
+        s->struck = session_computed_on(s, node);
+        if (!s->struck)
             continue;
         if (s->strikes && s->n_delivered >= s->struck_at + QUARANTINE_GOT_ON)
             session_clear(c, s);
@@ -45,7 +53,7 @@ bool quarantine_takes(struct router_core *c, struct session *s, uint32_t n_suspe
 {
     char text[MSG_TEXT_MAX];
 
-    if (!n_suspects || s->strikes < 2)
+    if (!n_suspects || !s->struck || s->strikes < 2)
         return false;
     if (n_suspects > 1 && s->strikes == 2) {
         if (!s->suspect && s->decode)

@@ -1,6 +1,6 @@
 /* quarantine: requests that crash the nodes that they are on. Part of the core; used by its files only.
  *
- * A strike is: a node fell silent or its connection broke while the request had a part of it there.
+ * A strike is: a node fell silent or its connection broke while it computed for the request, or was about to.
  * Not: BYE, a drain, a refusal, a failure that the node reported itself. A node that comes back as
  * the same process was only stopped or cut off: its strikes are taken back. And a request that has
  * delivered QUARANTINE_GOT_ON tokens more than when it was struck has passed the place where, being
@@ -21,7 +21,7 @@ struct node;
 struct router_core;
 struct session;
 
-/* The node has crashed, as far as can be told: strikes all requests that have a part there. Returns
+/* The node has crashed, as far as can be told: strikes all requests that it computed for. Returns
  * how many of them have two strikes now, or more. */
 uint32_t quarantine_strike(struct router_core *c, const struct node *node);
 

@@ -247,6 +247,8 @@ static void router_core_open(struct router *r)
         .dead_ms = o->dead_ms,
         .slo_ttft_ms = o->slo_ttft_ms,
         .slo_tpot_ms = o->slo_tpot_ms,
+        .tenant_concurrent = o->tenant_concurrent,
+        .tenant_tokens_minute = o->tenant_tokens_minute,
         .priority_age_ms = o->priority_age_ms,
         .queue_max = o->queue_max,
         .queue_deadline_ms = o->queue_deadline_ms,

@@ -56,7 +56,7 @@ struct session {
     /* quarantine.h's */
     uint32_t strikes, struck_at;
     uint64_t strike_boots[2];
-    bool suspect;
+    bool suspect, struck; /* struck: by the last crash */
 };
 
 /* Takes submit->tokens (grown to hold the journal). salt: of the cluster. */

@@ -91,6 +91,8 @@ static void stream_end(struct router_core *c, struct session *s)
         if (s->suspect)
             queue_unpark(&c->queue, c->now);
     }
+    if (*s->tenant)
+        tenants_end(&c->tenants, s->tenant_id, s->n_delivered, c->now);
     if (s->tokens_at)
         s->stats.decode_ns = c->now - s->tokens_at;
     map_del(&c->by_request, s->id.request);

@@ -10,6 +10,7 @@
 #include "router/roles.h"
 #include "router/quarantine.h"
 #include "router/queue.h"
+#include "router/tenants.h"
 #include "router/session.h"
 
 /* A node that refused or failed work gets no more for this long: what it says of its room reaches
@@ -21,6 +22,7 @@ struct router_core {
     struct node_table nodes;
     struct map by_request, by_client; /* of struct session, all live ones */
     struct queue queue;
+    struct tenants tenants;
     uint32_t running;       /* sessions that are not in the queue */
     struct session *ended;  /* freed by the next step: actions of this one point into them */
     uint64_t next_request, next_use;

@@ -171,6 +171,24 @@ static void test_flag_beats_environment_beats_file(void **state)
     unsetenv("TANDEM_NODES");
 }
 
+static void test_slo_is_the_routers(void **state)
+{
+    struct cluster c;
+    struct err e;
+
+    (void)state;
+    assert_int_equal(load(&c, MODEL "slo: {ttft_ms: 500, tpot_ms: 100}\n", NULL, &e), 0);
+    assert_int_equal(c.router.slo_ttft_ms, 500);
+    assert_int_equal(c.router.slo_tpot_ms, 100);
+    cluster_fini(&c);
+    assert_int_equal(load(&c, MODEL "slo: {ttft: 500}\n", NULL, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "unknown key \"ttft\" in slo"));
+    cluster_fini(&c);
+    assert_int_equal(load(&c, MODEL "slo: {tpot_ms: soon}\n", NULL, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "slo: tpot_ms must be milliseconds"));
+    cluster_fini(&c);
+}
+
 static void test_missing_file_is_named(void **state)
 {
     struct cluster c = {0};
@@ -190,6 +208,7 @@ int main(void)
         cmocka_unit_test(test_bad_files_are_refused_with_their_place),
         cmocka_unit_test(test_paths_start_at_the_files_folder),
         cmocka_unit_test(test_flag_beats_environment_beats_file),
+        cmocka_unit_test(test_slo_is_the_routers),
         cmocka_unit_test(test_missing_file_is_named),
     };
 

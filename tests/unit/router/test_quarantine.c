@@ -27,6 +27,7 @@ static void test_second_crash_ends_the_only_suspect(void **state)
 {
     struct rig r;
     const struct router_action *a;
+    uint64_t next;
 
     (void)state;
     aggregated(&r);
@@ -38,7 +39,9 @@ static void test_second_crash_ends_the_only_suspect(void **state)
     rig_submit(&r, 2, 40, 100); /* innocent, on another node */
     crash(&r, D1);
     assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
-    crash(&r, rig_sent(&r, D2, MSG_RESERVE) ? D2 : D3);
+    next = rig_sent(&r, D2, MSG_RESERVE) ? D2 : D3;
+    rig_reserved(&r, next, (struct stream_id){7000, 2});
+    crash(&r, next);
     a = rig_nth(&r, ROUTER_FAIL, 0);
     assert_non_null(a);
     assert_int_equal(a->client, 1);
@@ -63,6 +66,8 @@ static void test_clean_ends_and_progress_are_no_strikes(void **state)
     rig_register(&r, D2);
     rig_msg(&r, D1, (struct msg){.type = MSG_BYE});
     assert_non_null(rig_sent(&r, D2, MSG_RESERVE));
+    id.epoch = 2;
+    rig_reserved(&r, D2, id);
     rig_register(&r, D3);
     crash(&r, D2);
     assert_non_null(rig_sent(&r, D3, MSG_RESERVE)); /* one strike */
@@ -87,9 +92,13 @@ static void test_many_on_both_nodes_are_tried_alone(void **state)
     rig_register(&r, D1);
     rig_submit(&r, 1, 40, 100);
     rig_submit(&r, 2, 40, 100);
+    rig_reserved(&r, D1, (struct stream_id){7000, 1});
+    rig_reserved(&r, D1, (struct stream_id){7001, 1});
     rig_register(&r, D2);
     crash(&r, D1); /* both go to decode-2 */
     assert_int_equal(router_core_running(r.core), 2);
+    rig_reserved(&r, D2, (struct stream_id){7000, 2});
+    rig_reserved(&r, D2, (struct stream_id){7001, 2});
     crash(&r, D2); /* two strikes each: none is blamed */
     assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
     assert_int_equal(router_core_queued(r.core), 2);
@@ -106,6 +115,7 @@ static void test_many_on_both_nodes_are_tried_alone(void **state)
     assert_non_null(rig_sent(&r, D3, MSG_RESERVE));
     on[1] = rig_sent(&r, D3, MSG_RESERVE)->u.reserve.id.request;
     assert_true(on[1] != on[0]);
+    rig_reserved(&r, D3, (struct stream_id){on[1], 3});
     rig_register(&r, D4);
     crash(&r, D3); /* and is the one */
     assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
@@ -125,9 +135,11 @@ static void test_node_that_was_only_stopped_takes_its_strike_back(void **state)
     aggregated(&r);
     rig_register(&r, D1);
     rig_submit(&r, 1, 40, 100);
+    rig_reserved(&r, D1, (struct stream_id){7000, 1});
     rig_register(&r, D2);
     crash(&r, D1);
     assert_non_null(rig_sent(&r, D2, MSG_RESERVE));
+    rig_reserved(&r, D2, (struct stream_id){7000, 2});
     m = rig_registration(D3); /* the process of decode-1, over another connection */
     m.u.reg.boot = D1;
     snprintf(m.u.reg.name, sizeof(m.u.reg.name), "decode-1");
