@@ -100,7 +100,7 @@ static void test_bad_files_are_refused_with_their_place(void **state)
         {"ratio: 1:2000\n",
          "c.yaml:1:8: ratio: \"1:2000\" is not P:D with both sides 1..1024, nor auto"},
         {"cpu: z80\n", "c.yaml:1:6: cpu: \"z80\" is not a kernel tier: auto, ref, avx2, avx512vnni, amx, neon-dotprod, neon-i8mm"},
-        {"slo: {ttft_ms: 500}\n", "c.yaml:1:1: unknown key \"slo\""},
+        {"slo: {ttft_s: 500}\n", "c.yaml:1:7: unknown key \"ttft_s\" in slo"},
         {"hosts: local\n", "c.yaml:1:8: hosts: a list such as [{host: local}] expected"},
         {"hosts: []\n", "c.yaml:1:8: hosts: a list such as [{host: local}] expected"},
         {"hosts: [local]\n", "c.yaml:1:9: hosts: each entry is {host: NAME}"},
