@@ -7,9 +7,9 @@
 #include "base/map.h"
 #include "router/core.h"
 #include "router/explain.h"
-#include "router/roles.h"
 #include "router/quarantine.h"
 #include "router/queue.h"
+#include "router/roles.h"
 #include "router/tenants.h"
 #include "router/session.h"
 

@@ -75,7 +75,8 @@ static void client_ends(struct world *w, struct client *c, const struct router_a
     if (a->type == ROUTER_FAIL) {
         w->tally.failed++;
         /* 500: two crashes without a token in between are a poisoned request's, as far as can be told */
-        if ((a->status != 503 && !strstr(a->text, "nodes when they crashed")) || !faults)
+        if (!strstr(a->text, "and the target is") && /* refused early, faults or not */
+            ((a->status != 503 && !strstr(a->text, "nodes when they crashed")) || !faults))
             world_broken(w, "client %u failed with %d: %s", n, a->status, a->text);
     } else if (c->gone) {
         w->tally.gone++;
