@@ -191,34 +191,40 @@ static int play_policy(struct sim_options *o)
         return 2;
     }
     printf("policy: %u nodes, %" PRIu64 " failed\n", o->policy.nodes, failed);
-    option_free(&sim_table, o);
     return failed > 0;
+}
+
+static int play_one(const struct sim_options *o)
+{
+    struct result one = {0};
+    struct pools pools = {0};
+
+    play(o->seed, &pools, o->tell, &one);
+    pools_close(&pools);
+    report(&one, 1);
+    printf("sim: 1 schedules, %" PRIu64 " failed\n", one.failed);
+    return one.failed > 0;
 }
 
 int main(int argc, char **argv)
 {
     struct sim_options o = {0};
     enum option_action action;
-    struct result one = {0};
-    struct pools pools = {0};
     struct err e = {0};
+    int rc = 0;
 
     log_init("sim", LOG_ERROR);
     if (option_main(&sim_table, &o, argc, argv, NULL, &action, &e)) {
         fprintf(stderr, "tandem-sim: %s\n", e.text);
         return 2;
     }
-    if (action == OPTION_EXIT_OK)
-        return 0;
-    if (o.policy.nodes)
-        return play_policy(&o);
-    if (!o.seed)
-        return play_all(o.first, o.schedules,
-                        o.jobs ? o.jobs : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN));
-    play(o.seed, &pools, o.tell, &one);
+    if (action == OPTION_RUN && o.policy.nodes)
+        rc = play_policy(&o);
+    else if (action == OPTION_RUN && !o.seed)
+        rc = play_all(o.first, o.schedules,
+                      o.jobs ? o.jobs : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN));
+    else if (action == OPTION_RUN)
+        rc = play_one(&o);
     option_free(&sim_table, &o);
-    pools_close(&pools);
-    report(&one, 1);
-    printf("sim: 1 schedules, %" PRIu64 " failed\n", one.failed);
-    return one.failed > 0;
+    return rc;
 }
