@@ -91,6 +91,9 @@ static uint64_t node_running(const struct node *n) { return n->beat.running; }
 static uint64_t node_tokens(const struct node *n) { return n->beat.tokens; }
 static uint64_t node_steps(const struct node *n) { return n->beat.steps; }
 static uint64_t node_kv_bytes(const struct node *n) { return n->beat.kv_bytes; }
+static uint64_t node_hit_tokens(const struct node *n) { return n->beat.hit_tokens; }
+static uint64_t node_local_tokens(const struct node *n) { return n->beat.local_tokens; }
+static uint64_t node_preempted(const struct node *n) { return n->beat.preempted; }
 static uint64_t node_pages_total(const struct node *n) { return n->beat.pages_total; }
 static uint64_t node_pages_used(const struct node *n)
 {
@@ -174,6 +177,12 @@ void metrics_render(const struct metrics *m, const struct router_core *core, uin
     metrics_nodes(out, core, "tandem_node_steps_total", "counter", "Forward passes.", node_steps);
     metrics_nodes(out, core, "tandem_node_kv_bytes_total", "counter", "KV bytes moved.",
                   node_kv_bytes);
+    metrics_nodes(out, core, "tandem_node_hit_tokens_total", "counter",
+                  "Prompt tokens found in the prefix cache.", node_hit_tokens);
+    metrics_nodes(out, core, "tandem_node_local_tokens_total", "counter",
+                  "Prompt tokens computed by a decode node.", node_local_tokens);
+    metrics_nodes(out, core, "tandem_node_preempted_total", "counter",
+                  "Sequences set aside for want of KV pages.", node_preempted);
     metrics_nodes(out, core, "tandem_kv_pages_used", "gauge", "KV pages in use.", node_pages_used);
     metrics_nodes(out, core, "tandem_kv_pages_total", "gauge", "KV pages there are.",
                   node_pages_total);

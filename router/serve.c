@@ -170,10 +170,19 @@ static void serve_metrics(struct router *r, struct http_conn *c, struct http_tex
     str_fini(&page);
 }
 
+/* What a pass costs there and what the machine gives, as the node measured it; 0: it did not say. */
+static json_t *serve_node_costs(const struct node *n)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "weight_bytes", (json_int_t)n->reg.weight_bytes,
+                     "kv_token_bytes", (json_int_t)n->reg.kv_token_bytes, "flops_token",
+                     (json_int_t)n->reg.flops_token, "read_bytes_s",
+                     (json_int_t)n->reg.read_bytes_s, "flops_s", (json_int_t)n->reg.flops_s);
+}
+
 static json_t *serve_node_value(const struct node *n)
 {
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
+    json_t *value = json_pack(
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
         n->reg.name, "role", n->reg.role == ROLE_PREFILL ? "prefill" : "decode", "tier",
         n->reg.tier, "state", node_state_names[n->state], "queued", (json_int_t)n->beat.queued,
         "running", (json_int_t)n->beat.running, "slots", (json_int_t)n->reg.slots, "pages_free",
@@ -181,7 +190,12 @@ static json_t *serve_node_value(const struct node *n)
         (json_int_t)n->beat.tokens, "steps", (json_int_t)n->beat.steps, "kv_bytes",
         (json_int_t)n->beat.kv_bytes, "domain", (json_int_t)n->reg.domain, "cores",
         (json_int_t)n->reg.cores, "pid", (json_int_t)n->reg.pid, "pages_cached",
-        (json_int_t)n->beat.pages_cached, "hit_tokens", (json_int_t)n->beat.hit_tokens);
+        (json_int_t)n->beat.pages_cached, "hit_tokens", (json_int_t)n->beat.hit_tokens,
+        "local_tokens", (json_int_t)n->beat.local_tokens, "preempted",
+        (json_int_t)n->beat.preempted);
+
+    json_object_set_new(value, "costs", serve_node_costs(n));
+    return value;
 }
 
 static void serve_cluster(struct router *r, struct http_conn *c, struct http_text rest)
