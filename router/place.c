@@ -95,13 +95,18 @@ static void place_explain(struct router_core *c, struct session *s,
     explain_choice(&c->explain, x, choice, c->nodes.snapshot, place_name, &c->nodes);
 }
 
+/* Decode nodes take pages as a stream grows, and most streams end early or are young: a request is
+ * charged with its prompt and half of what it may generate. Where that was too little, the node sets a
+ * sequence aside for a while. */
+#define PLACE_OUT_SHARE 2
+
 static struct schedule_need place_need(const struct router_core *c, const struct session *s)
 {
-    uint32_t tokens = s->n_prompt + s->max_new;
+    uint32_t tokens = s->n_prompt + s->max_new, known = s->n_prompt + s->n_delivered;
 
     return (struct schedule_need){
         .tokens = tokens,
-        .pages = kv_layout_pages(tokens),
+        .pages = kv_layout_pages(known + (tokens - known + 1) / PLACE_OUT_SHARE),
         .n = s->n_prompt + s->n_delivered,
         .max_new = s->max_new - s->n_delivered,
         .avoid = s->avoid,

@@ -11,7 +11,9 @@ static bool schedule_fits(const struct schedule_node *n, const struct schedule_n
 {
     if (!n->open || n->running >= n->slots || need->tokens > n->ctx_max)
         return false;
-    return n->role == ROLE_PREFILL || need->pages <= n->pages_total - n->pages_taken;
+    return n->role == ROLE_PREFILL ||
+           (need->pages <= n->pages_total - n->pages_taken &&
+            kv_layout_pages(need->tokens) <= n->pages_total);
 }
 
 static double score_out(const struct schedule_need *need)

@@ -69,7 +69,7 @@ struct schedule_node {
 
 struct schedule_need {
     uint32_t tokens;  /* prompt and everything that may be generated */
-    uint32_t pages;   /* KV pages for `tokens` */
+    uint32_t pages;   /* KV pages that it is charged with; a node must have room for all `tokens` */
     uint32_t n, max_new; /* to compute, and to generate then */
     uint64_t avoid;   /* handle of a node to avoid; 0: none */
     enum router_mode mode;
