@@ -39,7 +39,7 @@ static void usage(FILE *out)
           "Serves language models on clusters of CPU machines.\n\n",
           out);
     for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
-        fprintf(out, "  %-10s %-22s %s\n", subcommands[i].name, subcommands[i].usage,
+        fprintf(out, "  %-10s %-25s %s\n", subcommands[i].name, subcommands[i].usage,
                 subcommands[i].help);
     fputs("\n`tandem COMMAND --help` explains a command.\n", out);
 }

@@ -41,6 +41,19 @@ refused() { # SENTENCE ARGUMENT
 fixed() { # NODE SENTENCE
     ! "$BIN/tandem" role "$CLUSTER" "$1" decode 2>"$TMP/said" && grep -F "$2" "$TMP/said"
 }
+by_hand() { # a node that somebody starts joins, serves, and is given up within 2 s of its death
+    local i hand
+    "$BIN/tandem-decode" --cluster="$CLUSTER" --name=hand-1 --model="$DEMO" --kv="ipc://$TMP/hand.sock" \
+        --router="ipc://$(echo "$TMP"/run/tandem-*/"$CLUSTER")/nodes.sock" >"$TMP/hand.log" 2>&1 &
+    hand=$!
+    for i in $(seq 100); do [ "$(ready decode)" = 2 ] && break; sleep 0.1; done
+    during sleep 0.5 || return 1
+    nodes '.nodes[] | select(.name == "hand-1") | .tokens' | grep -v '^0$' || { cat "$TMP/hand.log"; return 1; }
+    kill -9 $hand
+    wait $hand 2>/dev/null
+    sleep 2
+    [ "$(ready decode)" = 1 ]
+}
 become() { # NODE ROLE: told by hand, it goes on in that role as the same process
     local i pid
     pid=$(nodes ".nodes[] | select(.name == \"$1\") | .pid")
@@ -59,6 +72,7 @@ t "one decode node becomes three under $N streams" during scaled decode 3
 t "three decode nodes become one under $N streams" during scaled decode 1
 t "what was scaled away stays away" no_restart 1
 t "one prefill node becomes two under $N streams" during scaled prefill 2
+t "a node started by hand joins, and leaves when it dies" by_hand
 t "no node at all is refused" refused 'decode: "0" is not a number of nodes, 1 .. 4096' decode=0
 t "a router is not scaled" refused '"router=2" is neither prefill=N nor decode=N' router=2
 t "a node that may not change its role is named" fixed prefill-1 "node 'prefill-1' was started without change_role"
