@@ -52,8 +52,8 @@ static void inbox_welcome(struct router_core *c, struct node *node)
                 node->reg.pid);
     if (node_table_mixed_tiers(&c->nodes, tiers, sizeof(tiers)))
         action_note(c, LOG_WARN,
-                    "nodes of several kernel tiers: %s; equal streams are promised only between "
-                    "nodes of one tier",
+                    "nodes of several kernel tiers: %s; equal streams are promised only among "
+                    "nodes of amx and among the others",
                     tiers);
 }
 

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "kv/kv_layout.h"
 
 const char *const node_state_names[] = {"waiting", "ready", "draining"};
 
@@ -136,8 +137,9 @@ static int node_check_geometry(const struct node_table *t, const struct kv_geome
 
         if (strcmp(other->name, reg->name) != 0 &&
             other->geometry.wire_type != reg->geometry.wire_type)
-            return err_set(e, ERR_PEER, "the node sends KV as wire type %u, node %s as %u",
-                           reg->geometry.wire_type, other->name, other->geometry.wire_type);
+            return err_set(e, ERR_PEER, "the node sends KV as %s, node %s as %s: kv_wire must agree",
+                           kv_type_name(reg->geometry.wire_type), other->name,
+                           kv_type_name(other->geometry.wire_type));
     }
     return 0;
 }
@@ -174,6 +176,7 @@ bool node_table_mixed_tiers(const struct node_table *t, char *out, size_t out_by
 {
     struct str s = {0};
     uint32_t kinds = 0;
+    bool amx = false; /* the others agree bit for bit */
 
     for (size_t i = 0; i < t->n; i++) {
         const struct msg_register *reg = &t->items[i]->reg;
@@ -181,10 +184,11 @@ bool node_table_mixed_tiers(const struct node_table *t, char *out, size_t out_by
 
         while (j < i && strcmp(t->items[j]->reg.tier, reg->tier) != 0)
             j++;
+        amx = amx || !strcmp(reg->tier, "amx");
         if (j == i)
             str_addf(&s, "%s%s (%s)", kinds++ ? ", " : "", reg->tier, reg->name);
     }
     snprintf(out, out_bytes, "%s", str_text(&s));
     str_fini(&s);
-    return kinds > 1;
+    return amx && kinds > 1;
 }

@@ -77,7 +77,7 @@ static void test_wire_types_agree(void **state)
     rig_init(&r);
     m.u.reg.geometry.wire_type = 1;
     rig_register(&r, P1);
-    check_refused(&r, D1, m, "wire type 1, node prefill-1 as 0");
+    check_refused(&r, D1, m, "as f32, node prefill-1 as f16: kv_wire must agree");
     rig_fini(&r);
 }
 
@@ -90,9 +90,13 @@ static void test_mixed_tiers_are_named(void **state)
     rig_init(&r);
     rig_register(&r, P1);
     assert_false(rig_has_note(&r, "several kernel tiers"));
-    strcpy(m.u.reg.tier, "ref");
+    strcpy(m.u.reg.tier, "ref"); /* which has the bits of avx2 */
     rig_msg(&r, D1, m);
-    assert_true(rig_has_note(&r, "avx2 (prefill-1), ref (decode-1)"));
+    assert_false(rig_has_note(&r, "several kernel tiers"));
+    m = rig_registration(D2);
+    strcpy(m.u.reg.tier, "amx");
+    rig_msg(&r, D2, m);
+    assert_true(rig_has_note(&r, "avx2 (prefill-1), ref (decode-1), amx (decode-2)"));
     rig_fini(&r);
 }
 
