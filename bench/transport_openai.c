@@ -63,7 +63,7 @@ static void exchange_done(struct exchange *x, enum outcome outcome, const char *
 /* "message" of {"error": {...}} or of {"error": "..."}; else the bytes. */
 static void error_text(char *out, size_t size, const char *body, size_t n)
 {
-    json_t *root = json_loadb(body, n, 0, NULL);
+    json_t *root = json_loadb(body, n, JSON_ALLOW_NUL, NULL);
     json_t *error = json_object_get(root, "error");
     const char *message = json_string_value(json_object_get(error, "message"));
 
@@ -164,7 +164,7 @@ static bool on_event(void *ctx, const char *event, const char *data, size_t n)
         x->finished = true;
         return true;
     }
-    root = json_loadb(data, n, 0, &why);
+    root = json_loadb(data, n, JSON_ALLOW_NUL, &why);
     error = json_object_get(root, "error");
     if (!root) {
         x->failed = OUTCOME_MALFORMED;

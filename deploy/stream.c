@@ -99,7 +99,7 @@ static bool stream_event(void *ctx, const char *event, const char *data, size_t 
         s->complete = true;
         return true;
     }
-    chunk = json_loadb(data, n, 0, &where);
+    chunk = json_loadb(data, n, JSON_ALLOW_NUL, &where);
     if (!chunk)
         err_set(&s->error, ERR_FORMAT, "a chunk of the stream is not JSON: %s", where.text);
     s->stopped = !chunk || !stream_chunk(s, chunk);

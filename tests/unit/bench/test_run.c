@@ -47,7 +47,7 @@ static void sse(struct evhttp_request *q, const char *data)
 static void complete(struct evhttp_request *q, enum behaviour how)
 {
     evhttp_send_reply_start(q, 200, "OK");
-    sse(q, "{\"choices\":[{\"index\":0,\"text\":\"abc\",\"finish_reason\":null}]}");
+    sse(q, "{\"choices\":[{\"index\":0,\"text\":\"abc\\u0000\",\"finish_reason\":null}]}");
     if (how == GARBAGE)
         sse(q, "{\"choices\":");
     if (how == ERROR_EVENT)
