@@ -73,6 +73,7 @@ static const char *scale_argument(const json_t *argv, const char *key)
     return NULL;
 }
 
+/* What the process was started as. */
 static enum place_kind scale_kind(const json_t *argv)
 {
     const char *path = json_string_value(json_array_get(argv, 0));
@@ -81,6 +82,26 @@ static enum place_kind scale_kind(const json_t *argv)
     if (file && !strcmp(file, "/tandem-prefill"))
         return PLACE_PREFILL;
     return file && !strcmp(file, "/tandem-decode") ? PLACE_DECODE : PLACE_ROUTER;
+}
+
+/* A node may have changed its role since: the router knows. */
+static void scale_roles(struct scale *s)
+{
+    const json_t *nodes;
+    json_t *reply;
+
+    if (api_cluster(&reply, s->target.url, NULL))
+        return;
+    nodes = json_object_get(reply, "nodes");
+    for (size_t k = 0; k < json_array_size(nodes); k++) {
+        const json_t *n = json_array_get(nodes, k);
+
+        for (size_t i = 0; i < s->n; i++)
+            if (!strcmp(s->nodes[i].name, api_text(n, "name")))
+                s->nodes[i].kind =
+                    !strcmp(api_text(n, "role"), "prefill") ? PLACE_PREFILL : PLACE_DECODE;
+    }
+    json_decref(reply);
 }
 
 /* What runs, from the command lines that it runs with. */
@@ -111,6 +132,7 @@ static int scale_look(struct scale *s, struct err *e)
         if (cores && ranges_parse(&node->pus, &node->n_pus, cores, e))
             return err_wrap(e, node->name);
     }
+    scale_roles(s);
     return 0;
 }
 
@@ -134,6 +156,16 @@ static size_t scale_last(const struct scale *s, enum place_kind kind)
     return last;
 }
 
+/* Whose command line a new node of the kind gets: the last of its kind, else the last node there is,
+ * for all have the same options. The router: there is none. */
+static size_t scale_sibling(const struct scale *s, enum place_kind kind)
+{
+    size_t last = scale_last(s, kind);
+
+    return last ? last
+                : scale_last(s, kind == PLACE_DECODE ? PLACE_PREFILL : PLACE_DECODE);
+}
+
 /* The sibling's command line with the new node's own name, place and socket. A TCP socket takes any
  * free port: the node tells the router which. */
 static json_t *scale_argv(const struct scale *s, const json_t *sibling, const struct place_node *node)
@@ -146,7 +178,11 @@ static json_t *scale_argv(const struct scale *s, const json_t *sibling, const st
         const char *arg = json_string_value(json_array_get(sibling, i));
         const char *colon = strrchr(arg, ':');
 
-        if (!strncmp(arg, "--name=", 7))
+        if (i == 0) /* the sibling may have been started as the other kind */
+            json_array_append_new(argv, json_sprintf("%.*s/tandem-%s",
+                                                     (int)(strrchr(arg, '/') - arg), arg,
+                                                     place_kind_name(node->kind)));
+        else if (!strncmp(arg, "--name=", 7))
             json_array_append_new(argv, json_sprintf("--name=%s", node->name));
         else if (!strncmp(arg, "--cores=", 8))
             json_array_append_new(argv, json_sprintf("--cores=%s", str_text(&cores)));
@@ -218,6 +254,16 @@ static bool scale_runs(struct scale *s, const char *name)
     return false;
 }
 
+static bool scale_answers(const struct scale *s)
+{
+    struct err e = {0};
+    json_t *reply;
+    int rc = control_ask(&reply, &s->target.dir, json_pack("{s:s}", "op", "list"), &e);
+
+    json_decref(reply);
+    return rc == 0;
+}
+
 /* A model that does not fit beside what is there would only drive the machine into swap. */
 static int scale_memory(const struct scale *s, struct err *e)
 {
@@ -247,7 +293,7 @@ static int scale_memory(const struct scale *s, struct err *e)
 /* Starts one node and waits until the router has it. One that does not come is taken away again. */
 static int scale_more(struct scale *s, enum place_kind kind, struct err *e)
 {
-    const json_t *sibling = json_object_get(json_array_get(s->processes, scale_last(s, kind)), "argv");
+    const json_t *sibling = json_object_get(json_array_get(s->processes, scale_sibling(s, kind)), "argv");
     struct place_node node;
     json_t *reply = NULL;
     int64_t until;
@@ -265,6 +311,10 @@ static int scale_more(struct scale *s, enum place_kind kind, struct err *e)
     for (until = clock_now() + s->patience; !rc && !up;) {
         scale_pause();
         scale_load(s, node.name, &up);
+        if (!up && !scale_answers(s)) {
+            rc = err_set(e, ERR_NOT_FOUND, "the cluster has ended");
+            break;
+        }
         if (!up && clock_now() >= until) {
             struct str last = {0};
 
@@ -335,9 +385,8 @@ static int scale_one(struct scale *s, const char *text, struct err *e)
         return err_set(e, ERR_ARG, "%s: \"%.40s\" is not a number of nodes, 1 .. %u",
                        place_kind_name(kind), value + 1, PLACE_NODES_MAX);
     rc = scale_look(s, e);
-    if (!rc && !scale_count(s, kind))
-        rc = err_set(e, ERR_NOT_FOUND, "the cluster has no %s node to start more like it",
-                     place_kind_name(kind));
+    if (!rc && !scale_sibling(s, kind))
+        rc = err_set(e, ERR_NOT_FOUND, "the cluster has no node left to start another like it");
     while (!rc && scale_count(s, kind) < want)
         rc = scale_more(s, kind, e);
     while (!rc && scale_count(s, kind) > want)

@@ -83,4 +83,6 @@ up roles "$DEMO" "prefill: {nodes: 2, change_role: on}" "decode: {nodes: 2, chan
 t "a prefill node becomes a decode node under $N streams" during become prefill-2 decode
 t "a decode node becomes a prefill node under $N streams" during become decode-1 prefill
 t "and back" during become prefill-2 prefill
+t "roles count, not programs: one more decode node" scaled decode 2
+t "decode nodes are drained down to one" during scaled decode 1
 t "all KV pages are free after the changes" all_free
