@@ -24,21 +24,28 @@ back_within() {
     nodes '.nodes[] | "\(.name) \(.state)"'
     return 1
 }
+# Stops decode-1 under the streams; repeated until it had one of them to lose.
 stopped() {
-    local i bad=0 pid
-    pid=$(pid_of decode-1)
-    for i in $(seq $N); do post /v1/completions "$(body "$i")" >"$TMP/raw.$i" & done
-    sleep 0.2
-    kill -STOP "$pid"
-    wait
-    kill -CONT "$pid"
-    for i in $(seq $N); do
-        sse_text <"$TMP/raw.$i" >"$TMP/got.$i"
-        cmp "$TMP/want.$i" "$TMP/got.$i" || { bad=1; tail -c 300 "$TMP/raw.$i"; }
+    local i try bad=0 pid before
+    for try in $(seq 8); do
+        before=$(metric tandem_streams_restarted_total)
+        pid=$(pid_of decode-1)
+        for i in $(seq $N); do post /v1/completions "$(body "$i")" >"$TMP/raw.$i" & done
+        sleep "0.$((try + 1))"
+        kill -STOP "$pid"
+        wait
+        kill -CONT "$pid"
+        for i in $(seq $N); do
+            sse_text <"$TMP/raw.$i" >"$TMP/got.$i"
+            cmp "$TMP/want.$i" "$TMP/got.$i" || { bad=1; tail -c 300 "$TMP/raw.$i"; }
+        done
+        [ "$(metric tandem_requests_quarantined_total)" = 0 ] || { echo "a stream was blamed"; bad=1; }
+        [ "$bad" = 0 ] || return 1
+        [ "$(metric tandem_streams_restarted_total)" -gt "$before" ] && return 0
+        back_within 10 || return 1
     done
-    [ "$(metric tandem_streams_restarted_total)" -gt 0 ] || { echo "no stream was restarted"; bad=1; }
-    [ "$(metric tandem_requests_quarantined_total)" = 0 ] || { echo "a stream was blamed"; bad=1; }
-    return $bad
+    echo "no stream was restarted in $try tries"
+    return 1
 }
 goes_on() {
     back_within 10 && [ "$(nodes '[.nodes[] | select(.name == "decode-1")] | length')" = 1 ]
