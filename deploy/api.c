@@ -1,6 +1,7 @@
 #include "deploy/api.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -52,14 +53,29 @@ int api_call(json_t **reply, const char *url, const char *method, const char *pa
     return rc;
 }
 
-int api_drain(const char *url, const char *node, struct err *e)
+const json_t *api_node(const json_t *reply, const char *name)
 {
-    json_t *request = json_pack("{s:s}", "node", node), *reply;
-    int rc = api_call(&reply, url, "POST", "/tandem/drain", request, e);
+    const json_t *nodes = json_object_get(reply, "nodes");
 
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *node = json_array_get(nodes, i);
+
+        if (!strcmp(api_text(node, "name"), name) && strcmp(api_text(node, "state"), "waiting") != 0)
+            return node;
+    }
+    return NULL;
+}
+
+int api_drain(json_int_t *running, const char *url, const char *node, struct err *e)
+{
+    json_t *request = json_pack("{s:s}", "node", node), *reply = NULL;
+    int rc = request ? api_call(&reply, url, "POST", "/tandem/drain", request, e)
+                     : err_set(e, ERR_ARG, "the node's name is not UTF-8");
+
+    *running = api_number(reply, "running");
     json_decref(request);
     json_decref(reply);
-    return rc ? err_wrap(e, "%s", node) : 0;
+    return rc;
 }
 
 int api_role(const char *url, const char *node, const char *role, struct err *e)

@@ -23,11 +23,16 @@ int api_call(json_t **reply, const char *url, const char *method, const char *pa
  * the router of another cluster, which may have the port, is not taken for ours. */
 bool api_ready(const char *url, pid_t supervisor, size_t n_nodes);
 
-/* POST /tandem/drain: the node finishes what it has and leaves. ERR_PEER with the router's sentence. */
-/* POST /tandem/role: as api_drain, and the node goes on as role, "prefill" or "decode". */
-int api_role(const char *url, const char *node, const char *role, struct err *e);
+/* The node of that name in a reply of api_cluster, borrowed from it; NULL: the cluster has none. One
+ * that only waits for the name is not meant. */
+const json_t *api_node(const json_t *reply, const char *name);
 
-int api_drain(const char *url, const char *node, struct err *e);
+/* POST /tandem/drain: the node finishes what it has, *running streams, and leaves. The router's sentence
+ * if it does not. */
+int api_drain(json_int_t *running, const char *url, const char *node, struct err *e);
+
+/* POST /tandem/role: the same, and the node goes on as role, "prefill" or "decode". */
+int api_role(const char *url, const char *node, const char *role, struct err *e);
 
 /* Member `key` of an object as text or number; "" and 0 if it is missing or something else. */
 const char *api_text(const json_t *object, const char *key);

@@ -1,7 +1,6 @@
 /* tandem drain: has a node finish what it does and leave the cluster. */
 #include <poll.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -28,34 +27,10 @@ static const struct option_table drain_option_table = {
 
 #define DRAIN_POLL_MS 100
 
-static bool drain_gone(const json_t *reply, const char *node, json_int_t pid)
+/* The process that has the name, 0: none has. */
+static json_int_t drain_pid(const json_t *cluster, const char *node)
 {
-    const json_t *nodes = json_object_get(reply, "nodes");
-
-    for (size_t i = 0; i < json_array_size(nodes); i++) {
-        const json_t *n = json_array_get(nodes, i);
-
-        if (!strcmp(api_text(n, "name"), node) && api_number(n, "pid") == pid)
-            return false;
-    }
-    return true;
-}
-
-static json_int_t drain_pid(const char *url, const char *node)
-{
-    json_t *reply = NULL;
-    json_int_t pid = 0;
-
-    if (api_cluster(&reply, url, NULL) == 0) {
-        const json_t *nodes = json_object_get(reply, "nodes");
-
-        for (size_t i = 0; i < json_array_size(nodes); i++) {
-            if (!strcmp(api_text(json_array_get(nodes, i), "name"), node))
-                pid = api_number(json_array_get(nodes, i), "pid");
-        }
-    }
-    json_decref(reply);
-    return pid;
+    return api_number(api_node(cluster, node), "pid");
 }
 
 /* Until that process is not in the cluster any more. */
@@ -71,7 +46,7 @@ static int drain_wait(const char *url, const char *node, json_int_t pid, uint32_
 
         if (rc)
             return rc;
-        gone = drain_gone(reply, node, pid);
+        gone = !pid || drain_pid(reply, node) != pid;
         json_decref(reply);
         if (!gone && clock_now() >= until)
             return err_set(e, ERR_TIMEOUT, "node %s has not left after %u s", node, wait_s);
@@ -87,26 +62,21 @@ static int drain_run(const void *options, const struct option_args *args, struct
     const struct drain_options *o = options;
     const char *node = args->n ? args->argv[args->n - 1] : "";
     struct target t = {0};
-    json_t *reply = NULL, *body = NULL;
-    json_int_t pid = 0;
+    json_t *reply = NULL;
+    json_int_t pid = 0, running = 0;
     int rc;
 
     if (args->n < 1 || args->n > 2)
         return err_set(e, ERR_ARG, "one node at a time, got %d arguments", args->n);
     rc = target_find(&t, args->n == 2 ? args->argv[0] : NULL, e);
-    if (!rc && o->wait_s)
-        pid = drain_pid(t.url, node);
-    if (!rc) {
-        body = json_pack("{s:s}", "node", node);
-        rc = body ? api_call(&reply, t.url, "POST", "/tandem/drain", body, e)
-                  : err_set(e, ERR_ARG, "the node's name is not UTF-8");
-    }
+    if (!rc && o->wait_s && api_cluster(&reply, t.url, NULL) == 0)
+        pid = drain_pid(reply, node);
     if (!rc)
-        printf("node %s is draining, %" JSON_INTEGER_FORMAT " streams to finish\n", node,
-               api_number(reply, "running"));
+        rc = api_drain(&running, t.url, node, e);
+    if (!rc)
+        printf("node %s is draining, %" JSON_INTEGER_FORMAT " streams to finish\n", node, running);
     if (!rc && o->wait_s)
         rc = drain_wait(t.url, node, pid, o->wait_s, e);
-    json_decref(body);
     json_decref(reply);
     target_fini(&t);
     return rc;

@@ -30,19 +30,14 @@ static const struct option_table role_option_table = {
 
 static bool role_taken(const char *url, const char *name, const char *role)
 {
-    bool taken = false;
-    const json_t *nodes;
+    const json_t *node;
     json_t *reply;
+    bool taken;
 
     if (api_cluster(&reply, url, NULL))
         return false;
-    nodes = json_object_get(reply, "nodes");
-    for (size_t i = 0; i < json_array_size(nodes); i++) {
-        const json_t *n = json_array_get(nodes, i);
-
-        taken |= !strcmp(api_text(n, "name"), name) && !strcmp(api_text(n, "role"), role) &&
-                 !strcmp(api_text(n, "state"), "ready");
-    }
+    node = api_node(reply, name);
+    taken = !strcmp(api_text(node, "role"), role) && !strcmp(api_text(node, "state"), "ready");
     json_decref(reply);
     return taken;
 }

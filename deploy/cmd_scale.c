@@ -87,19 +87,15 @@ static enum place_kind scale_kind(const json_t *argv)
 /* A node may have changed its role since: the router knows. */
 static void scale_roles(struct scale *s)
 {
-    const json_t *nodes;
     json_t *reply;
 
     if (api_cluster(&reply, s->target.url, NULL))
         return;
-    nodes = json_object_get(reply, "nodes");
-    for (size_t k = 0; k < json_array_size(nodes); k++) {
-        const json_t *n = json_array_get(nodes, k);
+    for (size_t i = 0; i < s->n; i++) {
+        const json_t *node = api_node(reply, s->nodes[i].name);
 
-        for (size_t i = 0; i < s->n; i++)
-            if (!strcmp(s->nodes[i].name, api_text(n, "name")))
-                s->nodes[i].kind =
-                    !strcmp(api_text(n, "role"), "prefill") ? PLACE_PREFILL : PLACE_DECODE;
+        if (node)
+            s->nodes[i].kind = !strcmp(api_text(node, "role"), "prefill") ? PLACE_PREFILL : PLACE_DECODE;
     }
     json_decref(reply);
 }
@@ -204,22 +200,16 @@ static json_t *scale_argv(const struct scale *s, const json_t *sibling, const st
 /* The node as the router knows it: -1 unknown, else what it has to do. *up: it takes work. */
 static json_int_t scale_load(const struct scale *s, const char *name, bool *up)
 {
-    json_int_t load = -1;
-    const json_t *nodes;
+    const json_t *node;
+    json_int_t load;
     json_t *reply;
 
     *up = false;
     if (api_cluster(&reply, s->target.url, NULL))
         return 0; /* busy: not gone */
-    nodes = json_object_get(reply, "nodes");
-    for (size_t i = 0; i < json_array_size(nodes); i++) {
-        const json_t *node = json_array_get(nodes, i);
-
-        if (strcmp(api_text(node, "name"), name) != 0)
-            continue;
-        load = api_number(node, "queued") + api_number(node, "running");
-        *up = !strcmp(api_text(node, "state"), "ready");
-    }
+    node = api_node(reply, name);
+    load = node ? api_number(node, "queued") + api_number(node, "running") : -1;
+    *up = !strcmp(api_text(node, "state"), "ready");
     json_decref(reply);
     return load;
 }
@@ -341,12 +331,13 @@ static int scale_fewer(struct scale *s, enum place_kind kind, struct err *e)
     int64_t until = clock_now() + s->patience;
     char name[sizeof(s->nodes->name)];
     bool up, told = false;
+    json_int_t load;
     int rc;
 
     memcpy(name, s->nodes[scale_last(s, kind)].name, sizeof(name));
     rc = scale_remove(s, name, false, e);
-    if (!rc)
-        rc = api_drain(s->target.url, name, e);
+    if (!rc && (rc = api_drain(&load, s->target.url, name, e)))
+        err_wrap(e, "%s", name);
     while (!rc && scale_runs(s, name)) {
         if (!told && scale_load(s, name, &up) <= 0) { /* idle, or it has said BYE */
             rc = scale_remove(s, name, true, e);
