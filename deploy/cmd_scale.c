@@ -126,7 +126,7 @@ static int scale_look(struct scale *s, struct err *e)
             if (s->topo->domains[d].os_index == os_index)
                 node->domain = d;
         if (cores && ranges_parse(&node->pus, &node->n_pus, cores, e))
-            return err_wrap(e, node->name);
+            return err_wrap(e, "%s", node->name);
     }
     scale_roles(s);
     return 0;
