@@ -6,8 +6,8 @@
 #ifndef TANDEM_ROUTER_COMPLETIONS_H
 #define TANDEM_ROUTER_COMPLETIONS_H
 
+#include "net/http_server.h"
 #include "router/api.h"
-#include "router/http.h"
 #include "router/router.h"
 
 #define COMPLETIONS_PING_MS 5000 /* a stream is never silent for longer: proxies and clients wait */

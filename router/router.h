@@ -7,9 +7,9 @@
 #include "base/err.h"
 #include "base/map.h"
 #include "daemon/options.h"
+#include "net/http_server.h"
 #include "net/loop.h"
 #include "router/generation.h"
-#include "router/http.h"
 #include "router/model.h"
 
 struct native;

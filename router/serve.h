@@ -3,8 +3,8 @@
 #ifndef TANDEM_ROUTER_SERVE_H
 #define TANDEM_ROUTER_SERVE_H
 
+#include "net/http_server.h"
 #include "router/api.h"
-#include "router/http.h"
 #include "router/openai.h"
 #include "router/router.h"
 

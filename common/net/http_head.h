@@ -2,8 +2,8 @@
  * implementations could read differently (RFC 9112, section 11.2) is refused, never repaired. Bare
  * LF, folded lines, blanks before the colon, Content-Length beside Transfer-Encoding, two lengths
  * and transfer codings other than "chunked" are errors that close the connection. */
-#ifndef TANDEM_ROUTER_HTTP_HEAD_H
-#define TANDEM_ROUTER_HTTP_HEAD_H
+#ifndef TANDEM_NET_HTTP_HEAD_H
+#define TANDEM_NET_HTTP_HEAD_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* http: the HTTP/1.1 server of the router, on libevent's bufferevents.
+/* http_server: an HTTP/1.1 server on libevent's bufferevents: that of the router, and of the nodes for
+ * probes and metrics.
  *
  * Not evhttp: that stops reading while a request is answered, so it does not see a client go, and
  * it repairs heads that http_head refuses. Here a connection is read at all times, so that its end
@@ -13,8 +14,8 @@
  *
  * One thread, that of the event base. No call here frees a connection at once, so the service need
  * not fear for the pointer inside a call; http_conn is valid until gone, reply or stream_close. */
-#ifndef TANDEM_ROUTER_HTTP_H
-#define TANDEM_ROUTER_HTTP_H
+#ifndef TANDEM_NET_HTTP_SERVER_H
+#define TANDEM_NET_HTTP_SERVER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,7 +23,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
-#include "router/http_head.h"
+#include "net/http_head.h"
 
 #define HTTP_BODY_MAX (16u << 20)    /* a prompt of MSG_PROMPT_MAX bytes with room for escapes */
 #define HTTP_BODIES_MAX (256u << 20) /* all bodies that are being read or answered */

@@ -20,7 +20,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "router/http.h"
+#include "net/http_server.h"
 
 struct rig {
     struct event_base *base;

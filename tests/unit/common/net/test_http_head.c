@@ -9,7 +9,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "router/http_head.h"
+#include "net/http_head.h"
 
 #define H "Host: a\r\n"
 

@@ -1,4 +1,4 @@
-#include "router/http_head.h"
+#include "net/http_head.h"
 
 #include <string.h>
 #include <strings.h>

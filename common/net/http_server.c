@@ -1,4 +1,4 @@
-#include "router/http.h"
+#include "net/http_server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -68,7 +68,8 @@ const char *http_status_text(int status)
         const char *text;
     } texts[] = {
         {200, "OK"}, {204, "No Content"}, {400, "Bad Request"}, {404, "Not Found"},
-        {405, "Method Not Allowed"}, {408, "Request Timeout"}, {411, "Length Required"},
+        {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"},
+        {411, "Length Required"},
         {413, "Content Too Large"}, {414, "URI Too Long"}, {417, "Expectation Failed"},
         {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"}, {501, "Not Implemented"}, {503, "Service Unavailable"},
