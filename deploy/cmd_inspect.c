@@ -14,7 +14,7 @@
 #include "model/dtype.h"
 #include "model/gguf.h"
 #include "model/hparams.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include "model/weights.h"
 
 #define INSPECT_STR_BYTES 60 /* of a string, and ... */

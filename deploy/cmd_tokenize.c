@@ -11,7 +11,7 @@
 #include "deploy/commands.h"
 #include "model/detok.h"
 #include "model/gguf.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include "model/vocab.h"
 
 struct tokenize_options {

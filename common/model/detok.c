@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 
 void detok_init(struct detok *d, const struct vocab *v, unsigned flags)
 {

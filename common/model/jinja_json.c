@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "model/jinja_priv.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 
 struct writer {
     struct jinja_run *r;

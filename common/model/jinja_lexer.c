@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "model/jinja_ast.h"
 #include "model/jinja_string.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 
 struct lexer {
     struct jinja_ctx *c;

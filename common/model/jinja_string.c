@@ -8,7 +8,7 @@
 #include <wctype.h>
 
 #include "model/jinja_priv.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 
 static void *grow(struct jinja_run *r, void *old, size_t used, size_t *cap, size_t need,
                   size_t item)

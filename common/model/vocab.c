@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include "model/vocab_priv.h"
 
 #define META_SPACE "\xE2\x96\x81" /* U+2581, SentencePiece's visible space */

@@ -8,7 +8,7 @@
 
 #include "base/rng.h"
 #include "model/detok.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include "tests/unit/common/model/vocab_util.h"
 
 #define BYTE(b) (3u + (b))

@@ -14,7 +14,7 @@
 #include "base/str.h"
 #include "model/detok.h"
 #include "model/gguf.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 #include "tests/lib/data.h"
 #include "tests/unit/common/model/vocab_util.h"
 

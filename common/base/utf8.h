@@ -1,7 +1,7 @@
 /* utf8: decoding, with ill-formed input taken apart as the Unicode standard recommends (chapter 3,
  * "U+FFFD substitution of maximal subparts"). Pure; any thread. */
-#ifndef TANDEM_MODEL_UTF8_H
-#define TANDEM_MODEL_UTF8_H
+#ifndef TANDEM_BASE_UTF8_H
+#define TANDEM_BASE_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>

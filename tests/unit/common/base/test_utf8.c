@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/str.h"
-#include "model/utf8.h"
+#include "base/utf8.h"
 
 static void every_code_point_goes_there_and_back(void **state)
 {
