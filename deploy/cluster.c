@@ -53,6 +53,7 @@ static const struct option cluster_rows[] = {
     OPTION(cluster, ratio, STR, .def = "auto", .wrong = cluster_ratio_wrong),
     OPTION(cluster, cpu, STR, .def = "auto", .wrong = options_cpu_wrong),
     OPTION(cluster, log_level, ENUM, .def = "info", .names = options_log_levels),
+    OPTION(cluster, log_format, ENUM, .def = "text", .names = options_log_formats),
     OPTION(cluster, chat_template, STR, .def = "auto"),
     OPTION(cluster, kv_type, ENUM, .def = "auto", .names = options_kv_types),
     OPTION(cluster, kv_wire, ENUM, .def = "auto", .names = options_kv_types),
@@ -215,8 +216,8 @@ static int cluster_set_roles(struct cluster *c, const char *key, const char *val
 /* The keys whose top-level value is the default of the daemons' maps. */
 static int cluster_hand_down(struct cluster *c, struct err *e)
 {
-    static const char *const keys[] = {"cpu", "log_level", "chat_template", "kv_type",
-                                       "kv_wire"};
+    static const char *const keys[] = {"cpu", "log_level", "log_format", "chat_template",
+                                       "kv_type", "kv_wire"};
 
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         struct str value = {0};
@@ -304,7 +305,7 @@ static int cluster_apply_override(struct cluster *c, const struct cluster_overri
     } given[] = {
         {"cluster", o->cluster}, {"model", o->model},         {"ratio", o->ratio},
         {"mode", o->mode},       {"cpu", o->cpu},             {"log_level", o->log_level},
-        {"http", o->http},
+        {"log_format", o->log_format}, {"http", o->http},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(given); i++) {

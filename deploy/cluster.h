@@ -30,8 +30,8 @@ struct cluster {
     char *cluster;       /* its name */
     char *model;         /* absolute path of a GGUF file */
     char *ratio;         /* "auto" or "P:D" */
-    char *cpu;           /* of all processes whose map does not say otherwise; so the next four */
-    int log_level;
+    char *cpu;           /* of all processes whose map does not say otherwise; so the next five */
+    int log_level, log_format;
     int kv_type, kv_wire;
     char *chat_template; /* "auto", a family, or the absolute path of a file */
     uint32_t ratio_prefill, ratio_decode; /* 0, 0: auto */
@@ -43,7 +43,7 @@ struct cluster {
 /* What may be said on the command line for this time only; "" where nothing was. The options of
  * `tandem up` and `tandem plan` are these. */
 struct cluster_override {
-    char *cluster, *model, *ratio, *mode, *cpu, *log_level, *http;
+    char *cluster, *model, *ratio, *mode, *cpu, *log_level, *log_format, *http;
 };
 
 /* The rows of struct cluster_override as the first member of struct s. */
@@ -55,6 +55,8 @@ struct cluster_override {
               .help = "where prompts are computed: auto, disaggregated, aggregated"),              \
     OPTION_IN(s, override, cpu, STR, .unit = "TIER", .help = "kernel tier of every process"),      \
     OPTION_IN(s, override, log_level, STR, .unit = "LEVEL", .help = "log level of every process"), \
+    OPTION_IN(s, override, log_format, STR, .unit = "text|json",                                   \
+              .help = "log lines of every process"),                                               \
     OPTION_IN(s, override, http, STR, .unit = "HOST:PORT", .help = "where HTTP listens")
 
 /* Reads the file, then the environment (TANDEM_*), then the overrides (NULL: none) into a zeroed

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "deploy/api.h"
 #include "deploy/cluster.h"
@@ -156,6 +157,7 @@ static int up_start(struct up *u, const char *file, struct err *e)
 {
     int rc = up_write_state(u, file, e);
 
+    log_set_format((enum log_format)u->cluster.log_format); /* the supervisor inherits it */
     if (!rc)
         rc = supervisor_start(&u->supervisor, &u->dir, &u->launch, e);
     if (rc)

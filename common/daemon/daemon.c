@@ -24,6 +24,7 @@ int daemon_main(const struct daemon *d, int argc, char **argv)
     } else if (action == OPTION_RUN) {
         signal(SIGPIPE, SIG_IGN); /* a peer that went away is an error code, not our end */
         log_init(common->name, (enum log_level)common->log_level);
+        log_set_format((enum log_format)common->log_format);
         if (d->run(d->options, &e))
             code = daemon_say(d, &e, EXIT_FAILED);
     }

@@ -10,6 +10,7 @@
 #include "host/cpu.h"
 
 const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
+const char *const options_log_formats[] = {"text", "json", NULL};
 const char *const options_kv_types[] = {"f16", "f32", "bf16", "q8", "auto", NULL};
 const char *const options_huge_pages[] = {"auto", "on", "off", NULL};
 const char *const options_off_on[] = {"off", "on", NULL};

@@ -19,7 +19,8 @@ struct daemon_options {
     char *name;    /* unique in the cluster */
     char *model;   /* GGUF file */
     char *cpu;     /* kernel tier, or "auto" */
-    int log_level; /* enum log_level */
+    int log_level;  /* enum log_level */
+    int log_format; /* enum log_format */
 };
 
 /* Where prompts are computed. */
@@ -94,9 +95,12 @@ const char *options_cpu_wrong(const char *value); /* also a tier that this machi
     OPTION_IN(s, common, cpu, STR, .def = "auto", .wrong = options_cpu_wrong, .unit = "TIER",      \
               .help = "kernel tier: " OPTIONS_CPU_TIERS),                                          \
     OPTION_IN(s, common, log_level, ENUM, .def = "info", .names = options_log_levels,              \
-              .help = "how much goes to stderr")
+              .help = "how much goes to stderr"),                                                  \
+    OPTION_IN(s, common, log_format, ENUM, .def = "text", .names = options_log_formats,            \
+              .help = "lines for people, or a JSON object each")
 
 extern const char *const options_log_levels[]; /* NULL-terminated, in the order of enum log_level */
+extern const char *const options_log_formats[]; /* of enum log_format */
 extern const char *const options_kv_types[];   /* of enum kv_type */
 extern const char *const options_huge_pages[]; /* of enum mem_huge */
 extern const char *const options_off_on[];

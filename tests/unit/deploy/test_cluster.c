@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "kv/kv_layout.h"
 
 #define MODEL "model: /m.gguf\n" /* the default one is looked for on disk */
@@ -142,7 +143,7 @@ static void test_flag_beats_environment_beats_file(void **state)
 {
     struct cluster_override o = {.cluster = "", .model = "/flag.gguf", .ratio = "2:1",
                                  .mode = "aggregated", .cpu = "", .log_level = "error",
-                                 .http = ""};
+                                 .log_format = "json", .http = ""};
     struct cluster c;
     struct err e;
 
@@ -157,6 +158,7 @@ static void test_flag_beats_environment_beats_file(void **state)
     assert_int_equal(c.router.mode, ROUTER_AGGREGATED);
     assert_int_equal(c.decode.options.slots, 4);
     assert_int_equal(c.decode.options.common.log_level, 0);
+    assert_int_equal(c.decode.options.common.log_format, LOG_JSON);
     assert_int_equal(c.prefill.nodes, 0); /* the ratio that was given now stands above it */
     assert_int_equal(c.ratio_prefill, 2);
     assert_int_equal(c.decode.nodes, 0);

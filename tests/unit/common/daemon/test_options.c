@@ -57,6 +57,9 @@ static void test_names_stand_in_the_order_of_their_enums(void **state)
     for (int i = 0; i < LOG_LEVEL_COUNT; i++)
         assert_string_equal(options_log_levels[i], log_level_names[i]);
     assert_null(options_log_levels[LOG_LEVEL_COUNT]);
+    for (int i = 0; i < LOG_FORMAT_COUNT; i++)
+        assert_string_equal(options_log_formats[i], log_format_names[i]);
+    assert_null(options_log_formats[LOG_FORMAT_COUNT]);
     for (int i = 0; i < KV_TYPE_COUNT; i++)
         assert_string_equal(options_kv_types[i], kv_type_name((enum kv_type)i));
     assert_string_equal(options_kv_types[KV_AUTO], "auto");
