@@ -25,6 +25,7 @@ static const struct subcommand {
     {"scale", cmd_scale, "[FILE|CLUSTER] KIND=N", "add or drain nodes while it serves"},
     {"role", cmd_role, "[FILE|CLUSTER] NODE ROLE", "have a node prefill or decode from now on"},
     {"plan", cmd_plan, "FILE", "show what `up` would start, and where"},
+    {"doctor", cmd_doctor, "[FILE]", "show what is wrong on the hosts, and what mends it"},
     {"tokenize", cmd_tokenize, "TEXT", "show the tokens of a text"},
     {"detokenize", cmd_detokenize, "ID...", "show the text of tokens"},
     {"inspect", cmd_inspect, "MODEL.gguf", "show what a model file holds"},
