@@ -194,6 +194,8 @@ static json_t *serve_node_value(const struct node *n)
         "local_tokens", (json_int_t)n->beat.local_tokens, "preempted",
         (json_int_t)n->beat.preempted);
 
+    json_object_set_new(value, "host", json_string(n->reg.host));
+    json_object_set_new(value, "busy_ms", json_integer((json_int_t)(n->beat.busy_ns / CLOCK_MS)));
     json_object_set_new(value, "costs", serve_node_costs(n));
     return value;
 }
