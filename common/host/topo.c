@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <hwloc.h>
+#include <limits.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -94,6 +96,8 @@ static void host_fill(struct topo *t, hwloc_topology_t hw, const char *xml)
             snprintf(t->host, sizeof(t->host), "localhost");
         return;
     }
+    if (!name && *xml == '<')
+        name = "unnamed";
     if (!name) {
         const char *slash = strrchr(xml, '/');
 
@@ -136,39 +140,76 @@ static void topo_fill(struct topo *t, hwloc_topology_t hw, const char *xml)
     host_fill(t, hw, xml);
 }
 
+/* What xml is, for messages. */
+static const char *source_name(const char *xml)
+{
+    return !xml ? "this machine's topology" : *xml == '<' ? "the XML given" : xml;
+}
+
+/* Starts hwloc and loads; *hw is the caller's to destroy also on failure, unless NULL. */
+static int hw_load(hwloc_topology_t *hw, const char *xml, struct err *e)
+{
+    int rc = 0;
+
+    *hw = NULL;
+    if (hwloc_topology_init(hw) != 0)
+        return err_set(e, ERR_IO, "topo: hwloc does not start: %s", strerror(errno));
+    if (xml && *xml == '<') {
+        size_t n = strlen(xml) + 1; /* hwloc wants the NUL counted */
+
+        rc = n <= INT_MAX ? hwloc_topology_set_xmlbuffer(*hw, xml, (int)n) : -1;
+    } else if (xml) {
+        rc = hwloc_topology_set_xml(*hw, xml);
+    }
+    if (rc != 0)
+        return err_set(e, ERR_IO, "topo: cannot read %s as an hwloc topology: %s", source_name(xml),
+                       strerror(errno));
+    if (hwloc_topology_load(*hw) != 0)
+        return err_set(e, ERR_IO, "topo: hwloc cannot load %s", source_name(xml));
+    return 0;
+}
+
 int topo_load(struct topo **out, const char *xml, struct err *e)
 {
-    hwloc_topology_t hw = NULL;
-    struct topo *t = mem_zalloc(sizeof(*t));
-    int rc;
+    struct topo *t = NULL;
+    hwloc_topology_t hw;
+    int rc = hw_load(&hw, xml, e);
 
-    *out = NULL;
-    if (hwloc_topology_init(&hw) != 0) {
-        rc = err_set(e, ERR_IO, "topo: hwloc does not start: %s", strerror(errno));
-        goto fail;
+    if (!rc) {
+        t = mem_zalloc(sizeof(*t));
+        topo_fill(t, hw, xml);
+        if (t->n_domains == 0) {
+            rc = err_set(e, ERR_FORMAT, "topo: %s has no core that may be used", source_name(xml));
+            topo_free(&t);
+        }
     }
-    if (xml && hwloc_topology_set_xml(hw, xml) != 0) {
-        rc = err_set(e, ERR_IO, "topo: cannot read %s as an hwloc topology: %s", xml,
-                     strerror(errno));
-        goto fail;
-    }
-    if (hwloc_topology_load(hw) != 0) {
-        rc = err_set(e, ERR_IO, "topo: hwloc cannot load %s", xml ? xml : "this machine's topology");
-        goto fail;
-    }
-    topo_fill(t, hw, xml);
-    if (t->n_domains == 0) {
-        rc = err_set(e, ERR_FORMAT, "topo: %s has no core that may be used",
-                     xml ? xml : "this machine");
-        goto fail;
-    }
-    hwloc_topology_destroy(hw);
-    *out = t;
-    return ERR_OK;
-fail:
     if (hw)
         hwloc_topology_destroy(hw);
-    topo_free(&t);
+    *out = t;
+    return rc;
+}
+
+int topo_export(struct str *out, struct err *e)
+{
+    hwloc_bitmap_t bound = hwloc_bitmap_alloc();
+    hwloc_topology_t hw;
+    char *text = NULL;
+    int rc = hw_load(&hw, NULL, e), n = 0;
+
+    if (!rc && hwloc_get_cpubind(hw, bound, HWLOC_CPUBIND_PROCESS) == 0 &&
+        hwloc_topology_restrict(hw, bound, 0) != 0)
+        rc = err_set(e, ERR_IO, "topo: hwloc cannot leave out what the process may not use: %s",
+                     strerror(errno));
+    if (!rc && hwloc_topology_export_xmlbuffer(hw, &text, &n, 0) != 0)
+        rc = err_set(e, ERR_IO, "topo: hwloc cannot write this machine's topology: %s",
+                     strerror(errno));
+    if (!rc) {
+        str_adds(out, text);
+        hwloc_free_xmlbuffer(hw, text);
+    }
+    hwloc_bitmap_free(bound);
+    if (hw)
+        hwloc_topology_destroy(hw);
     return rc;
 }
 
@@ -182,6 +223,77 @@ void topo_free(struct topo **t)
     mem_free((*t)->distances);
     mem_free(*t);
     *t = NULL;
+}
+
+static bool is_listed(const uint32_t *pus, uint32_t n, uint32_t pu)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (pus[i] == pu)
+            return true;
+    return false;
+}
+
+static bool has_pu(const struct topo *t, uint32_t pu)
+{
+    for (uint32_t d = 0; d < t->n_domains; d++)
+        for (uint32_t c = 0; c < t->domains[d].n_cores; c++)
+            if (is_listed(t->domains[d].cores[c].pus, t->domains[d].cores[c].n_pus, pu))
+                return true;
+    return false;
+}
+
+/* False: nothing of the core is left. */
+static bool core_restrict(struct topo_core *core, const uint32_t *pus, uint32_t n)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < core->n_pus; i++)
+        if (is_listed(pus, n, core->pus[i]))
+            core->pus[kept++] = core->pus[i];
+    core->n_pus = kept;
+    core->pu = core->pus[0];
+    return kept > 0;
+}
+
+/* Row and column of each domain that stays, kept[i] being what was its index. */
+static void distances_restrict(struct topo *t, const uint32_t *kept, uint32_t n)
+{
+    /* Never written before it is read: kept[] rises, so i * n + j <= kept[i] * n_domains + kept[j]. */
+    for (uint32_t i = 0; t->distances && i < n; i++)
+        for (uint32_t j = 0; j < n; j++)
+            t->distances[(size_t)i * n + j] = t->distances[(size_t)kept[i] * t->n_domains + kept[j]];
+}
+
+int topo_restrict(struct topo *t, const uint32_t *pus, uint32_t n, struct err *e)
+{
+    uint32_t *kept, n_kept = 0;
+
+    if (n == 0)
+        return err_set(e, ERR_ARG, "topo: no processor of %s is left", t->host);
+    for (uint32_t i = 0; i < n; i++)
+        if (!has_pu(t, pus[i]))
+            return err_set(e, ERR_ARG, "topo: %s has no processor %u that may be used", t->host,
+                           pus[i]);
+    kept = mem_calloc(t->n_domains, sizeof(*kept));
+    for (uint32_t d = 0; d < t->n_domains; d++) {
+        struct topo_domain *domain = &t->domains[d];
+        uint32_t n_cores = 0;
+
+        for (uint32_t c = 0; c < domain->n_cores; c++)
+            if (core_restrict(&domain->cores[c], pus, n))
+                domain->cores[n_cores++] = domain->cores[c];
+        domain->n_cores = n_cores;
+        if (n_cores > 0)
+            kept[n_kept++] = d;
+        else
+            mem_free(domain->cores);
+    }
+    distances_restrict(t, kept, n_kept);
+    for (uint32_t i = 0; i < n_kept; i++)
+        t->domains[i] = t->domains[kept[i]];
+    t->n_domains = n_kept;
+    mem_free(kept);
+    return 0;
 }
 
 uint32_t topo_core_count(const struct topo *t)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/str.h"
 
 #define TOPO_SMT_MAX 8       /* hyper-threads of a core: POWER has 8, all others fewer */
 #define TOPO_DOMAINS_MAX 1024 /* Linux: CONFIG_NODES_SHIFT is at most 10 */
@@ -35,10 +36,18 @@ struct topo {
     uint64_t *distances;         /* [n_domains][n_domains], 10 = local; NULL: not reported */
 };
 
-/* xml: a file written by lstopo or hwloc, NULL for this machine. *t is owned by the caller.
- * ERR_IO: unreadable; ERR_FORMAT: no usable core in it. */
+/* xml: a file written by lstopo or hwloc, or the text of one, which begins with '<'; NULL for this
+ * machine. *t is owned by the caller. ERR_IO: unreadable; ERR_FORMAT: no usable core in it. */
 int topo_load(struct topo **t, const char *xml, struct err *e);
 void topo_free(struct topo **t);
+
+/* Appends this machine as XML, with no more than the process may use: on another machine topo_load
+ * makes of it what it makes of NULL here. ERR_IO. */
+int topo_export(struct str *out, struct err *e);
+
+/* Keeps the hardware threads pus[n] alone; cores and domains left without any go. ERR_ARG: one of
+ * them is not there, or n is 0; *t is then as before. */
+int topo_restrict(struct topo *t, const uint32_t *pus, uint32_t n, struct err *e);
 
 uint32_t topo_core_count(const struct topo *t);
 

@@ -173,6 +173,106 @@ static void a_file_that_is_no_topology_is_refused(void **state)
     assert_null(t);
 }
 
+static void assert_same(const struct topo *a, const struct topo *b)
+{
+    assert_string_equal(a->host, b->host);
+    assert_int_equal(a->n_domains, b->n_domains);
+    for (uint32_t d = 0; d < a->n_domains; d++) {
+        assert_int_equal(a->domains[d].os_index, b->domains[d].os_index);
+        assert_int_equal(a->domains[d].memory_bytes, b->domains[d].memory_bytes);
+        assert_int_equal(a->domains[d].n_cores, b->domains[d].n_cores);
+        assert_memory_equal(a->domains[d].cores, b->domains[d].cores,
+                            a->domains[d].n_cores * sizeof(*a->domains[d].cores));
+    }
+}
+
+/* Also while the process may use one processor only. */
+static void this_machine_is_the_same_elsewhere(void **state)
+{
+    struct topo *here, *all;
+    struct err e = {0};
+    uint32_t pus[8192], n = 0;
+
+    (void)state;
+    assert_int_equal(topo_load(&all, NULL, &e), ERR_OK);
+    for (uint32_t d = 0; d < all->n_domains; d++)
+        for (uint32_t c = 0; c < all->domains[d].n_cores; c++)
+            for (uint32_t i = 0; i < all->domains[d].cores[c].n_pus; i++)
+                pus[n++] = all->domains[d].cores[c].pus[i];
+    for (int bound = 0; bound < 2; bound++) {
+        struct str xml = {0};
+        struct topo *there;
+
+        if (bound)
+            assert_int_equal(topo_bind_thread(pus[n - 1], &e), ERR_OK);
+        assert_int_equal(topo_load(&here, NULL, &e), ERR_OK);
+        if (topo_export(&xml, &e) || topo_load(&there, str_text(&xml), &e))
+            fail_msg("%s", e.text);
+        assert_same(there, here);
+        str_fini(&xml);
+        topo_free(&there);
+        topo_free(&here);
+    }
+    assert_int_equal(topo_bind_pus(pus, n, &e), ERR_OK);
+    topo_free(&all);
+}
+
+static void a_text_that_is_no_topology_is_refused(void **state)
+{
+    static const char *const texts[] = {"<", "<topology", "<a/>", "<topology></topology>",
+                                        "<topology version=\"2.0\"><object type=\"Machine\"/>"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct err e = {0};
+        struct topo *t;
+
+        assert_int_not_equal(topo_load(&t, texts[i], &e), ERR_OK);
+        assert_null(t);
+        assert_non_null(strstr(e.text, "the XML given"));
+    }
+}
+
+/* On two cores of a domain in the middle, one of them with its second hardware thread only. */
+static void a_restricted_topology_keeps_what_is_listed(void **state)
+{
+    struct topo *t;
+    struct err e = {0};
+    uint32_t first, second, bad[] = {0, 4095};
+
+    (void)state;
+    DATA_OR_SKIP(path, "hwloc/rome-2s-epyc7742-nps4.xml");
+    assert_int_equal(topo_load(&t, path, &e), ERR_OK);
+    first = t->domains[5].cores[1].pus[0];
+    second = t->domains[5].cores[3].pus[1];
+    assert_int_equal(topo_restrict(t, bad, 2, &e), ERR_ARG);
+    assert_string_equal(e.text, "topo: jrc0323 has no processor 4095 that may be used");
+    assert_int_equal(topo_restrict(t, bad, 0, &e), ERR_ARG);
+    assert_int_equal(t->n_domains, 8);
+    assert_int_equal(topo_core_count(t), 128);
+    assert_int_equal(t->distances[3], 12);
+    assert_int_equal(topo_restrict(t, (uint32_t[]){second, first}, 2, &e), ERR_OK);
+    assert_consistent(t);
+    assert_int_equal(t->n_domains, 1);
+    assert_int_equal(t->domains[0].os_index, 5);
+    assert_int_equal(t->domains[0].n_cores, 2);
+    assert_int_equal(t->domains[0].cores[0].pu, first);
+    assert_int_equal(t->domains[0].cores[1].pu, second);
+    assert_int_equal(t->domains[0].cores[1].n_pus, 1);
+    topo_free(&t);
+    /* Domains 1 and 6 stay: 32 apart, being in two sockets. */
+    assert_int_equal(topo_load(&t, path, &e), ERR_OK);
+    first = t->domains[1].cores[0].pu;
+    second = t->domains[6].cores[0].pu;
+    assert_int_equal(topo_restrict(t, (uint32_t[]){first, second}, 2, &e), ERR_OK);
+    assert_consistent(t);
+    assert_int_equal(t->domains[1].os_index, 6);
+    assert_int_equal(t->distances[0], 10);
+    assert_int_equal(t->distances[1], 32);
+    assert_int_equal(t->distances[2], 32);
+    topo_free(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +282,9 @@ int main(void)
         cmocka_unit_test(binding_where_there_is_no_cpu_is_refused),
         cmocka_unit_test(memory_binds_to_a_domain_or_says_why_not),
         cmocka_unit_test(a_file_that_is_no_topology_is_refused),
+        cmocka_unit_test(this_machine_is_the_same_elsewhere),
+        cmocka_unit_test(a_text_that_is_no_topology_is_refused),
+        cmocka_unit_test(a_restricted_topology_keeps_what_is_listed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
