@@ -10,6 +10,8 @@
 #include "deploy/cluster.h"
 
 #include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +49,11 @@ static const char *cluster_ratio_wrong(const char *value)
                : "is not P:D with both sides 1..1024, nor auto";
 }
 
+static const char *cluster_ssh_wrong(const char *value)
+{
+    return value[strspn(value, " \t")] ? NULL : "is not a command";
+}
+
 static const struct option cluster_rows[] = {
     OPTION(cluster, cluster, STR, .def = "tandem", .wrong = options_name_wrong),
     OPTION(cluster, model, STR),
@@ -57,6 +64,8 @@ static const struct option cluster_rows[] = {
     OPTION(cluster, chat_template, STR, .def = "auto"),
     OPTION(cluster, kv_type, ENUM, .def = "auto", .names = options_kv_types),
     OPTION(cluster, kv_wire, ENUM, .def = "auto", .names = options_kv_types),
+    OPTION(cluster, ssh, STR, .def = "ssh -o BatchMode=yes", .wrong = cluster_ssh_wrong),
+    OPTION(cluster, insecure, BOOL),
     {.key = "workload", .type = OPTION_YAML},
     {.key = "router", .type = OPTION_YAML},
     {.key = "prefill", .type = OPTION_YAML},
@@ -92,7 +101,7 @@ struct cluster_role {
     size_t offset;              /* of the role's struct in struct cluster */
 };
 
-static const char *const router_decided[] = {"cluster", "name", "model", "nodes", NULL};
+static const char *const router_decided[] = {"cluster", "name", "model", NULL};
 static const char *const node_decided[] = {"cluster", "name", "model", "router",
                                            "kv",      "cores", "domain", NULL};
 
@@ -156,28 +165,6 @@ static int cluster_read_role(struct cluster *c, const struct cluster_role *role,
             return yaml_fail(doc, n->key_mark, e, "%s in %s: tandem decides this itself", n->key,
                              role->key);
     return option_from_map(&t, cluster_role_options(c, role), doc, map, e);
-}
-
-/* `hosts: [{host: local}]` is all that is understood so far. */
-static int cluster_read_hosts(const struct yaml_doc *doc, const struct yaml_node *hosts,
-                              struct err *e)
-{
-    if (hosts->kind != YAML_SEQ || !hosts->child)
-        return yaml_fail(doc, hosts->mark, e, "hosts: a list such as [{host: local}] expected");
-    for (const struct yaml_node *h = hosts->child; h; h = h->next) {
-        const struct yaml_node *name = yaml_get(h, "host");
-
-        if (!name || name->kind != YAML_SCALAR)
-            return yaml_fail(doc, h->mark, e, "hosts: each entry is {host: NAME}");
-        if (strcmp(name->value, "local") != 0)
-            return yaml_fail(doc, name->mark, e,
-                             "host \"%.64s\": only local, this machine, works yet", name->value);
-        if (h->n > 1)
-            return yaml_fail(doc, h->mark, e, "hosts: an entry has no key but host yet");
-        if (h != hosts->child)
-            return yaml_fail(doc, h->mark, e, "hosts: local is listed twice");
-    }
-    return 0;
 }
 
 /* `slo: {ttft_ms: N, tpot_ms: N}`: the router's slo_ttft_ms and slo_tpot_ms. */
@@ -276,11 +263,21 @@ static int cluster_from_file(struct cluster *c, const struct yaml_doc *doc, cons
     node = yaml_get(root, "slo");
     if (!rc && node)
         rc = cluster_read_slo(c, doc, node, e);
-    node = yaml_get(root, "hosts");
-    if (!rc && node)
-        rc = cluster_read_hosts(doc, node, e);
+    if (!rc)
+        rc = cluster_hosts_read(&c->hosts, &c->n_hosts, doc, yaml_get(root, "hosts"), dir, e);
     cluster_anchor_template(&c->router.chat_template, dir);
     return rc;
+}
+
+/* The rows without that of key; returns how many are left. */
+static size_t cluster_drop(struct option *rows, size_t n, const char *key)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(rows[i].key, key) != 0)
+            rows[kept++] = rows[i];
+    return kept;
 }
 
 static int cluster_from_env(struct cluster *c, struct err *e)
@@ -291,7 +288,7 @@ static int cluster_from_env(struct cluster *c, struct err *e)
         struct option rows[CLUSTER_ROWS_MAX];
         struct option_table t = cluster_role_table(&cluster_roles[i], rows);
 
-        t.n -= cluster_roles[i].nodes.key != NULL; /* a count is too common a name: TANDEM_NODES */
+        t.n = cluster_drop(rows, t.n, "nodes"); /* too common a name, and of two things */
         rc = option_from_env(&t, cluster_role_options(c, &cluster_roles[i]), e);
     }
     return rc;
@@ -327,6 +324,22 @@ static int cluster_apply_override(struct cluster *c, const struct cluster_overri
     return 0;
 }
 
+/* Where nodes on other hosts find the router cannot be a file of this one. */
+static int cluster_check_nodes(const struct cluster *c, struct err *e)
+{
+    const char *nodes = c->router.nodes;
+
+    if (!*nodes || strncmp(nodes, "ipc://", 6) == 0) {
+        if (*nodes && cluster_is_remote(c))
+            return err_set(e, ERR_CONFIG, "%s: nodes: %s: other hosts need tcp://ADDRESS:PORT",
+                           c->file, nodes);
+    } else if (!strcmp(strrchr(nodes, ':'), ":0")) {
+        return err_set(e, ERR_CONFIG, "%s: nodes: %s: a cluster needs a port that is known, not 0",
+                       c->file, nodes);
+    }
+    return 0;
+}
+
 static int cluster_finish(struct cluster *c, const char *path, const char *dir, struct err *e)
 {
     if (strcmp(c->ratio, "auto") != 0)
@@ -347,7 +360,8 @@ static int cluster_finish(struct cluster *c, const char *path, const char *dir, 
     /* Paths that came by flag or environment start where we are. */
     cluster_anchor(&c->model, ".");
     cluster_anchor_template(&c->router.chat_template, ".");
-    return 0;
+    cluster_hosts_finish(c->hosts, c->n_hosts, c->model, paths_program_dir());
+    return cluster_check_nodes(c, e);
 }
 
 static void cluster_defaults(struct cluster *c)
@@ -364,8 +378,10 @@ static int cluster_read(struct cluster *c, const struct yaml_doc *doc, const cha
                         const struct cluster_override *override, struct err *e)
 {
     char *dir = paths_dir(path);
-    int rc = cluster_from_file(c, doc, dir, e);
+    int rc;
 
+    c->file = mem_strdup(path);
+    rc = cluster_from_file(c, doc, dir, e);
     if (!rc)
         rc = cluster_from_env(c, e);
     if (!rc && override)
@@ -404,8 +420,31 @@ int cluster_load(struct cluster *c, const char *path, const struct cluster_overr
     return rc;
 }
 
+bool cluster_is_remote(const struct cluster *c)
+{
+    for (size_t i = 0; i < c->n_hosts; i++)
+        if (!cluster_host_is_local(&c->hosts[i]))
+            return true;
+    return false;
+}
+
+int cluster_fail(const struct cluster *c, struct yaml_mark at, struct err *e, const char *fmt, ...)
+{
+    char text[sizeof(e->text)];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    return at.line ? err_set(e, ERR_CONFIG, "%s:%zu:%zu: %s", c->file, at.line, at.column, text)
+                   : err_set(e, ERR_CONFIG, "%s: %s", c->file, text);
+}
+
 void cluster_fini(struct cluster *c)
 {
+    cluster_hosts_free(&c->hosts, &c->n_hosts);
+    mem_free(c->file);
+    c->file = NULL;
     option_free(&cluster_table, c);
     for (size_t i = 0; i < ARRAY_LEN(cluster_roles); i++)
         option_free(cluster_roles[i].daemon, cluster_role_options(c, &cluster_roles[i]));

@@ -12,9 +12,11 @@
 #include "base/err.h"
 #include "config/option.h"
 #include "daemon/options.h"
+#include "deploy/cluster_host.h"
 
 #define CLUSTER_NODES_MAX 4096 /* of each kind */
 #define CLUSTER_RATIO_MAX 1024 /* each side of P:D */
+#define CLUSTER_PORT 5555      /* of the router's endpoint for nodes on several hosts */
 
 struct cluster_nodes {
     struct node_options options; /* first: the daemon's table is applied here */
@@ -27,6 +29,7 @@ struct cluster_workload {
 };
 
 struct cluster {
+    char *file;          /* what it was read from, for messages */
     char *cluster;       /* its name */
     char *model;         /* absolute path of a GGUF file */
     char *ratio;         /* "auto" or "P:D" */
@@ -36,8 +39,12 @@ struct cluster {
     char *chat_template; /* "auto", a family, or the absolute path of a file */
     uint32_t ratio_prefill, ratio_decode; /* 0, 0: auto */
     struct cluster_workload workload;
-    struct router_options router; /* .nodes and, unless given, .clients are "": `up` fills them */
+    struct router_options router; /* .nodes and .clients are "" unless given: `up` fills them */
     struct cluster_nodes prefill, decode;
+    char *ssh;                    /* the command that HOST and a command there follow; words */
+    bool insecure;                /* TCP beyond loopback without keys is meant */
+    struct cluster_host *hosts;   /* the router runs on the first */
+    size_t n_hosts;               /* >= 1 after a load that succeeded */
 };
 
 /* What may be said on the command line for this time only; "" where nothing was. The options of
@@ -69,5 +76,13 @@ int cluster_load_text(struct cluster *c, const char *text, size_t n, const char 
                       const struct cluster_override *override, struct err *e);
 
 void cluster_fini(struct cluster *c);
+
+/* Whether any of its hosts is not this machine: then its processes meet over TCP. */
+bool cluster_is_remote(const struct cluster *c);
+
+/* Records ERR_CONFIG with `file:line:column: `, as yaml_fail does, for what is found out about a host
+ * after the file was read. Returns ERR_CONFIG. */
+int cluster_fail(const struct cluster *c, struct yaml_mark at, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 
 #endif

@@ -18,7 +18,6 @@
 #include "deploy/command.h"
 #include "deploy/commands.h"
 #include "deploy/launch.h"
-#include "deploy/paths.h"
 #include "deploy/plan.h"
 #include "deploy/rundir.h"
 #include "deploy/supervisor.h"
@@ -84,12 +83,18 @@ static int up_prepare(struct up *u, const char *file, struct err *e)
     struct str text = {0};
     int rc = cluster_load(&u->cluster, file, &u->options->override, e);
 
+    if (!rc && cluster_is_remote(&u->cluster))
+        rc = err_set(e, ERR_UNSUPPORTED, "%s: hosts: only local, this machine, works yet", file);
     if (!rc)
         rc = plan_init(&u->plan, &u->cluster, NULL, e);
     if (!rc)
         rc = rundir_lock(&u->dir, u->cluster.cluster, e);
-    if (!rc)
-        rc = launch_init(&u->launch, &u->cluster, &u->plan, paths_program_dir(), u->dir.path, e);
+    if (!rc) {
+        const struct launch_place here = {.program_dir = u->cluster.hosts[0].programs,
+                                          .run_dir = u->dir.path};
+
+        rc = launch_init(&u->launch, &u->cluster, &u->plan, &here, e);
+    }
     if (rc)
         return rc;
     plan_print(&u->plan, &u->cluster, &text);

@@ -9,19 +9,58 @@
 #include "base/mem.h"
 #include "config/ranges.h"
 
+#define LAUNCH_ENDPOINT_MAX 160 /* tcp:// with an address of CLUSTER, ipc:// with OPTIONS_IPC_MAX */
+
 /* Where things are while the command lines are written. */
-struct launch_places {
+struct launch_context {
     const struct cluster *cluster;
-    const char *program_dir, *run_dir;
-    char nodes[OPTIONS_IPC_MAX + 8]; /* the router's endpoint for nodes */
+    const struct launch_place *places;
+    char nodes[LAUNCH_ENDPOINT_MAX];  /* the router's endpoint for nodes, as it binds it */
+    char router[LAUNCH_ENDPOINT_MAX]; /* the same as nodes connect to it */
 };
 
-/* "ipc://RUN/NAME.sock"; rundir_locate has seen to the length. */
-static void launch_endpoint(char out[OPTIONS_IPC_MAX + 8], const char *run_dir, const char *name)
+/* "ipc://RUN/NAME.sock". */
+static int launch_ipc(char out[LAUNCH_ENDPOINT_MAX], const char *run_dir, const char *name,
+                      struct err *e)
 {
-    int n = snprintf(out, OPTIONS_IPC_MAX + 8, "ipc://%s/%s.sock", run_dir, name);
+    int n = snprintf(out, LAUNCH_ENDPOINT_MAX, "ipc://%s/%s.sock", run_dir, name);
 
-    ASSERT(n > 0 && n < OPTIONS_IPC_MAX + 8);
+    ASSERT(n > 0);
+    if (n > OPTIONS_IPC_MAX + 6)
+        return err_set(e, ERR_LIMIT, "%s/%s.sock is %d bytes long, the system's limit is %d", run_dir,
+                       name, n - 6, OPTIONS_IPC_MAX);
+    return 0;
+}
+
+/* "tcp://ADDRESS:PORT", an IPv6 address in brackets. */
+static void launch_tcp(char out[LAUNCH_ENDPOINT_MAX], const char *address, const char *port)
+{
+    bool bare = strchr(address, ':') && *address != '[';
+    int n = snprintf(out, LAUNCH_ENDPOINT_MAX, bare ? "tcp://[%s]:%s" : "tcp://%s:%s", address, port);
+
+    ASSERT(n > 0 && n < LAUNCH_ENDPOINT_MAX); /* an address has at most 120 bytes */
+}
+
+/* The router's endpoint: as the file says, else a port on several hosts and a socket file on one. Nodes
+ * reach one that is bound to all addresses at the host's own. */
+static int launch_endpoints(struct launch_context *x, struct err *e)
+{
+    const struct cluster *c = x->cluster;
+    const char *given = c->router.nodes, *address = c->hosts[0].address;
+    char port[16];
+    int rc = 0;
+
+    if (*given)
+        snprintf(x->nodes, sizeof(x->nodes), "%s", given);
+    else if (cluster_is_remote(c))
+        launch_tcp(x->nodes, address, (snprintf(port, sizeof(port), "%d", CLUSTER_PORT), port));
+    else
+        rc = launch_ipc(x->nodes, x->places[0].run_dir, "nodes", e);
+    memcpy(x->router, x->nodes, sizeof(x->router));
+    if (!strncmp(x->nodes, "tcp://*:", 8) || !strncmp(x->nodes, "tcp://0.0.0.0:", 14) ||
+        !strncmp(x->nodes, "tcp://[::]:", 11))
+        launch_tcp(x->router, *address ? address : "127.0.0.1", strrchr(x->nodes, ':') + 1);
+    return rc;
 }
 
 /* The program's path, then --key=value of every option. */
@@ -43,78 +82,85 @@ static char **launch_argv(const char *program_dir, const struct option_table *t,
 
 /* The copies below borrow their strings from the cluster, the plan and the stack. */
 static void launch_common(struct daemon_options *o, const struct cluster *c,
-                          const struct place_node *node)
+                          const struct plan_node *node)
 {
     o->cluster = c->cluster;
-    o->model = c->model;
-    o->name = (char *)node->name;
+    o->model = c->hosts[node->host].model;
+    o->name = (char *)node->place->name;
 }
 
-static char **launch_router(const struct launch_places *places, const struct plan_node *node)
+static int launch_router(char ***argv, const struct launch_context *x, const struct plan_node *node,
+                         struct err *e)
 {
-    struct router_options o = places->cluster->router;
-    char nodes[sizeof(places->nodes)], clients[sizeof(places->nodes)];
+    const struct launch_place *place = &x->places[node->host];
+    struct router_options o = x->cluster->router;
+    char nodes[LAUNCH_ENDPOINT_MAX], clients[LAUNCH_ENDPOINT_MAX];
+    int rc = launch_ipc(clients, place->run_dir, "clients", e);
 
-    launch_common(&o.common, places->cluster, node->place);
-    memcpy(nodes, places->nodes, sizeof(nodes));
+    launch_common(&o.common, x->cluster, node);
+    memcpy(nodes, x->nodes, sizeof(nodes));
     o.nodes = nodes;
-    launch_endpoint(clients, places->run_dir, "clients");
     if (!*o.clients)
         o.clients = clients;
-    return launch_argv(places->program_dir, &router_option_table, &o);
+    *argv = launch_argv(place->program_dir, &router_option_table, &o);
+    return rc;
 }
 
-static char **launch_node(const struct launch_places *places, const struct plan_node *node)
+static int launch_node(char ***argv, const struct launch_context *x, const struct plan_node *node,
+                       struct err *e)
 {
+    const struct launch_place *place = &x->places[node->host];
     bool prefill = node->place->kind == PLACE_PREFILL;
-    struct node_options o = (prefill ? &places->cluster->prefill : &places->cluster->decode)->options;
-    char nodes[sizeof(places->nodes)], kv[sizeof(places->nodes)];
+    struct node_options o = (prefill ? &x->cluster->prefill : &x->cluster->decode)->options;
+    char router[LAUNCH_ENDPOINT_MAX], kv[LAUNCH_ENDPOINT_MAX];
     struct str cores = {0};
-    char **argv;
+    int rc = 0;
 
-    launch_common(&o.common, places->cluster, node->place);
-    memcpy(nodes, places->nodes, sizeof(nodes));
-    launch_endpoint(kv, places->run_dir, node->place->name);
+    launch_common(&o.common, x->cluster, node);
+    memcpy(router, x->router, sizeof(router));
+    if (cluster_is_remote(x->cluster))
+        launch_tcp(kv, x->cluster->hosts[node->host].address, "0"); /* any port: it tells the router */
+    else
+        rc = launch_ipc(kv, place->run_dir, node->place->name, e);
     ranges_format(&cores, node->place->pus, node->place->n_pus);
-    o.router = nodes;
+    o.router = router;
     o.kv = kv;
     o.cores = cores.data;
     o.domain = (int32_t)node->domain->os_index;
     o.kv_pages = node->kv_pages;
-    argv = launch_argv(places->program_dir, prefill ? &prefill_option_table : &decode_option_table,
-                       &o);
+    *argv = launch_argv(place->program_dir, prefill ? &prefill_option_table : &decode_option_table,
+                        &o);
     str_fini(&cores);
-    return argv;
+    return rc;
 }
 
 int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
-                const char *program_dir, const char *run_dir, struct err *e)
+                const struct launch_place *places, struct err *e)
 {
-    struct launch_places places = {.cluster = c, .program_dir = program_dir, .run_dir = run_dir};
-    int rc = 0;
+    struct launch_context x = {.cluster = c, .places = places};
+    int rc = launch_endpoints(&x, e);
 
-    launch_endpoint(places.nodes, run_dir, "nodes");
     l->processes = mem_calloc(p->n, sizeof(*l->processes));
-    for (size_t i = 0; i < p->n; i++) {
-        static char **(*const argv_of[])(const struct launch_places *, const struct plan_node *) = {
-            [PLACE_ROUTER] = launch_router,
-            [PLACE_PREFILL] = launch_node,
-            [PLACE_DECODE] = launch_node,
-        };
+    for (size_t i = 0; i < p->n && !rc; i++) {
         const struct plan_node *node = &p->nodes[i];
         struct launch_process *process = &l->processes[l->n++];
 
         process->name = mem_strdup(node->place->name);
-        process->argv = argv_of[node->place->kind](&places, node);
-        if (access(process->argv[0], X_OK) && !rc)
-            rc = err_set(e, ERR_NOT_FOUND, "%s: %s", process->argv[0], strerror(errno));
+        process->host = node->host;
+        rc = (node->place->kind == PLACE_ROUTER ? launch_router : launch_node)(&process->argv, &x,
+                                                                               node, e);
     }
+    for (size_t i = 0; i < l->n && !rc; i++)
+        if (cluster_host_is_local(&c->hosts[l->processes[i].host]) &&
+            access(l->processes[i].argv[0], X_OK))
+            rc = err_set(e, ERR_NOT_FOUND, "%s: %s", l->processes[i].argv[0], strerror(errno));
     return rc;
 }
 
 void launch_process_init(struct launch_process *out, const char *name, const char *const *argv,
                          size_t n)
 {
+    out->host = 0;
     out->name = mem_strdup(name);
     out->argv = mem_calloc(n + 1, sizeof(*out->argv));
     for (size_t i = 0; i < n; i++)

@@ -12,9 +12,10 @@
 struct launch_process {
     char *name;  /* owned: "router", "decode-1" */
     char **argv; /* NULL-terminated, owned; argv[0] is the program's path */
+    uint32_t host; /* index into the cluster's hosts: where it is to run */
 };
 
-/* out gets copies of its own of name and argv[n]. */
+/* out gets copies of its own of name and argv[n]; its host is 0. */
 void launch_process_init(struct launch_process *out, const char *name, const char *const *argv,
                          size_t n);
 void launch_process_fini(struct launch_process *p);
@@ -24,11 +25,19 @@ struct launch {
     size_t n;
 };
 
-/* Fills a zeroed l; launch_fini in any case. program_dir: where tandem-router and the others are;
- * run_dir: where their sockets go. Every option is passed, so that no environment of ours decides
- * anything. ERR_NOT_FOUND: a program is missing. */
+/* Where things are on a host. Borrowed. */
+struct launch_place {
+    const char *program_dir; /* where tandem-router and the others are */
+    const char *run_dir;     /* where their sockets go */
+    const char *router_keys, *node_keys; /* files there for the router and for nodes; "": none */
+};
+
+/* Fills a zeroed l; launch_fini in any case. places[c->n_hosts]. Every option is passed, so that no
+ * environment of ours decides anything. With several hosts the endpoints are TCP at the hosts'
+ * addresses. ERR_NOT_FOUND: a program is missing on this machine (on others: theirs to find out);
+ * ERR_LIMIT: a run_dir too long for a socket in it. */
 int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
-                const char *program_dir, const char *run_dir, struct err *e);
+                const struct launch_place *places, struct err *e);
 void launch_fini(struct launch *l);
 
 #endif

@@ -1,6 +1,7 @@
 #include "deploy/plan.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -99,7 +100,8 @@ static int plan_node_init(struct plan *p, const struct cluster *c, struct plan_n
     int rc;
 
     out->place = node;
-    out->domain = &p->topo->domains[node->domain];
+    out->host = node->host;
+    out->domain = &p->topos[node->host]->domains[node->domain];
     if (node->kind == PLACE_ROUTER)
         return 0;
     rc = plan_kv_type(&type, c, prefill, e);
@@ -115,11 +117,21 @@ static int plan_node_init(struct plan *p, const struct cluster *c, struct plan_n
     return 0;
 }
 
+/* What the ratio divides: domains, or the cores of a single one. */
+static uint32_t plan_units(const struct plan *p)
+{
+    uint32_t n = 0;
+
+    for (size_t h = 0; h < p->n_hosts; h++)
+        n += p->topos[h]->n_domains;
+    return n > 1 ? n : p->topos[0]->domains[0].n_cores;
+}
+
 /* `ratio: auto` without counts: solved. On a recorded machine too, with this one's rates. */
 static int plan_solve(struct plan *p, const struct cluster *c, struct place_policy *policy,
                       struct err *e)
 {
-    uint32_t units = p->topo->n_domains > 1 ? p->topo->n_domains : p->topo->domains[0].n_cores;
+    uint32_t units = plan_units(p);
     enum cpu_tier tier;
     enum kv_type type;
     struct kv_layout kv;
@@ -146,53 +158,126 @@ static int plan_solve(struct plan *p, const struct cluster *c, struct place_poli
     return 0;
 }
 
-static int plan_place(struct plan *p, const struct place_policy *policy, struct err *e)
+static int plan_place(struct plan *p, const struct cluster *c, struct err *e)
 {
-    const struct topo *hosts[] = {p->topo};
-
-    placement_fini(&p->placement);
-    return place(&p->placement, hosts, ARRAY_LEN(hosts), policy, e);
-}
-
-/* Pools are sized by the domain a node is on and its neighbours there, and memory is checked with
- * the pools: so nodes are placed twice, the second time with the largest pool. */
-static int plan_nodes(struct plan *p, const struct cluster *c, struct err *e)
-{
+    struct place_host *hosts = mem_calloc(p->n_hosts, sizeof(*hosts));
     struct place_policy policy = {
         .prefill = c->ratio_prefill,
         .decode = c->ratio_decode,
         .n_prefill = c->prefill.nodes,
         .n_decode = c->decode.nodes,
         .decode_only = c->router.mode == ROUTER_AGGREGATED && !c->prefill.nodes,
-        .weight_bytes = p->weight_bytes,
+        .hosts = hosts,
     };
-    int rc = plan_solve(p, c, &policy, e);
+    int rc;
 
+    for (size_t h = 0; h < p->n_hosts; h++) {
+        const struct cluster_host *host = &c->hosts[h];
+
+        hosts[h].explicit = cluster_host_is_explicit(host);
+        hosts[h].prefill = (struct place_wish){.domains = host->prefill.domains, .n = host->prefill.n};
+        hosts[h].decode = (struct place_wish){.domains = host->decode.domains, .n = host->decode.n};
+        hosts[h].reserved_cores = host->reserve;
+    }
+    rc = plan_solve(p, c, &policy, e);
     if (!rc)
-        rc = plan_place(p, &policy, e);
+        rc = place(&p->placement, (const struct topo *const *)p->topos, p->n_hosts, &policy, e);
+    mem_free(hosts);
+    return rc;
+}
+
+/* Nodes are placed, then sized by their domain and their neighbours there, then weighed. */
+static int plan_nodes(struct plan *p, const struct cluster *c, struct err *e)
+{
+    struct place_memory *memory;
+    int rc = plan_place(p, c, e);
+
     if (rc)
         return rc;
     p->n = p->placement.n;
     p->nodes = mem_calloc(p->n, sizeof(*p->nodes));
-    for (size_t i = 0; i < p->n; i++) {
+    memory = mem_calloc(p->n, sizeof(*memory));
+    for (size_t i = 0; i < p->n && !rc; i++) {
         rc = plan_node_init(p, c, &p->nodes[i], &p->placement.nodes[i], e);
-        if (rc)
-            return rc;
-        if (p->nodes[i].kv_bytes > policy.kv_bytes)
-            policy.kv_bytes = p->nodes[i].kv_bytes;
+        memory[i].weight_bytes = p->nodes[i].weight_bytes;
+        memory[i].kv_bytes = p->nodes[i].kv_bytes;
     }
-    rc = plan_place(p, &policy, e);
-    for (size_t i = 0; i < p->n && !rc; i++)
-        p->nodes[i].place = &p->placement.nodes[i];
+    if (!rc)
+        rc = place_check_memory(&p->placement, (const struct topo *const *)p->topos, p->n_hosts,
+                                memory, e);
+    mem_free(memory);
     return rc;
 }
 
-int plan_init(struct plan *p, const struct cluster *c, const char *topo_xml, struct err *e)
+/* A domain that a wish names is one the host has, with cores that may be used. */
+static int plan_check_wish(const struct cluster *c, const struct cluster_host *h,
+                           const struct cluster_wish *wish, const struct topo *t, const char *kind,
+                           struct err *e)
+{
+    for (uint32_t i = 0; wish->domains && i < wish->n; i++) {
+        bool found = false;
+
+        for (uint32_t d = 0; d < t->n_domains; d++)
+            found |= t->domains[d].os_index == wish->domains[i];
+        if (!found)
+            return cluster_fail(c, wish->mark, e,
+                                "%s: host %s has no NUMA domain %u with cores to use", kind, h->host,
+                                wish->domains[i]);
+    }
+    return 0;
+}
+
+/* What the host's entry in the file says, applied to its topology. */
+static int plan_host(const struct cluster *c, const struct cluster_host *h, struct topo *t,
+                     struct err *e)
+{
+    uint32_t *cores, n;
+    struct err why = {0};
+    int rc = 0;
+
+    if (!cluster_host_is_local(h))
+        snprintf(t->host, sizeof(t->host), "%s", h->host);
+    if (*h->cores) {
+        rc = ranges_parse(&cores, &n, h->cores, &why);
+        if (!rc)
+            rc = topo_restrict(t, cores, n, &why);
+        mem_free(cores);
+        if (rc)
+            return cluster_fail(c, h->mark, e, "cores: %s: %s", h->cores, why.text);
+    }
+    for (uint32_t d = 0; d < t->n_domains; d++)
+        if (h->reserve >= t->domains[d].n_cores)
+            return cluster_fail(c, h->mark, e,
+                                "reserve: %u leaves none of the %u core%s of domain %u of host %s",
+                                h->reserve, t->domains[d].n_cores,
+                                t->domains[d].n_cores == 1 ? "" : "s", t->domains[d].os_index, h->host);
+    rc = plan_check_wish(c, h, &h->prefill, t, "prefill", e);
+    return rc ? rc : plan_check_wish(c, h, &h->decode, t, "decode", e);
+}
+
+static int plan_topos(struct plan *p, const struct cluster *c, const char *const *topo_xml,
+                      struct err *e)
+{
+    int rc = 0;
+
+    p->topos = mem_calloc(c->n_hosts, sizeof(struct topo *));
+    for (size_t h = 0; h < c->n_hosts && !rc; h++) {
+        rc = topo_load(&p->topos[h], topo_xml ? topo_xml[h] : NULL, e);
+        if (rc && !cluster_host_is_local(&c->hosts[h]))
+            err_wrap(e, "host %s", c->hosts[h].host);
+        p->n_hosts += !rc;
+        if (!rc)
+            rc = plan_host(c, &c->hosts[h], p->topos[h], e);
+    }
+    return rc;
+}
+
+int plan_init(struct plan *p, const struct cluster *c, const char *const *topo_xml, struct err *e)
 {
     int rc = plan_model(p, c->model, e);
 
     if (!rc)
-        rc = topo_load(&p->topo, topo_xml, e);
+        rc = plan_topos(p, c, topo_xml, e);
     if (!rc)
         rc = plan_nodes(p, c, e);
     return rc;
@@ -200,7 +285,9 @@ int plan_init(struct plan *p, const struct cluster *c, const char *topo_xml, str
 
 void plan_fini(struct plan *p)
 {
-    topo_free(&p->topo);
+    for (size_t h = 0; h < p->n_hosts; h++)
+        topo_free(&p->topos[h]);
+    mem_free(p->topos);
     placement_fini(&p->placement);
     mem_free(p->nodes);
     *p = (struct plan){0};
@@ -228,10 +315,8 @@ static void plan_print_model(const struct plan *p, const struct cluster *c, stru
     str_addf(out, "\n");
 }
 
-static void plan_print_topo(const struct plan *p, struct str *out)
+static void plan_print_topo(const struct topo *t, struct str *out)
 {
-    const struct topo *t = p->topo;
-
     str_addf(out, "host %s: %" PRIu32 " cores in %" PRIu32 " NUMA domain%s\n", t->host,
              topo_core_count(t), t->n_domains, t->n_domains == 1 ? "" : "s");
     for (uint32_t i = 0; i < t->n_domains; i++) {
@@ -248,15 +333,17 @@ static void plan_print_topo(const struct plan *p, struct str *out)
 }
 
 /* "prefill-1    prefill         0  0-3       5.4 MiB   12.0 MiB". */
-static void plan_print_node(const struct plan_node *node, struct str *out)
+static void plan_print_node(const struct plan_node *node, const char *host, uint32_t width,
+                            struct str *out)
 {
     struct str cores = {0};
 
     ranges_format(&cores, node->place->pus, node->place->n_pus);
     if (node->place->shared)
         str_addc(&cores, '*');
-    str_addf(out, "%-12s %-8s %6" PRIu32 "  %-12s", node->place->name,
-             place_kind_name(node->place->kind), node->domain->os_index, str_text(&cores));
+    str_addf(out, "%-12s %-8s %-*s%6" PRIu32 "  %-12s", node->place->name,
+             place_kind_name(node->place->kind), (int)width, host, node->domain->os_index,
+             str_text(&cores));
     str_fini(&cores);
     if (!node->kv_pages) {
         str_addf(out, "%11s %11s\n", "-", "-");
@@ -270,13 +357,18 @@ static void plan_print_node(const struct plan_node *node, struct str *out)
 void plan_print(const struct plan *p, const struct cluster *c, struct str *out)
 {
     bool shared = false;
+    uint32_t width = 0;
 
     plan_print_model(p, c, out);
-    plan_print_topo(p, out);
-    str_addf(out, "%-12s %-8s %6s  %-12s%11s%12s\n", "process", "role", "domain", "cores",
-             "weights", "KV");
+    for (size_t h = 0; h < p->n_hosts; h++) {
+        plan_print_topo(p->topos[h], out);
+        width = u32_max(width, (uint32_t)strlen(p->topos[h]->host));
+    }
+    width = p->n_hosts > 1 ? width + 1 : 0; /* of one host the column would say nothing */
+    str_addf(out, "%-12s %-8s %-*s%6s  %-12s%11s%12s\n", "process", "role", (int)width,
+             width ? "host" : "", "domain", "cores", "weights", "KV");
     for (size_t i = 0; i < p->n; i++) {
-        plan_print_node(&p->nodes[i], out);
+        plan_print_node(&p->nodes[i], width ? p->topos[p->nodes[i].host]->host : "", width, out);
         shared |= p->nodes[i].place->shared;
     }
     if (shared)

@@ -1,6 +1,6 @@
 /* plan: which processes a cluster is made of, where they run and how much memory each takes. What
- * `tandem plan` prints and what `tandem up` starts. Made from the model's metadata and the machine's
- * topology; starts nothing. Read-only after plan_init. */
+ * `tandem plan` prints and what `tandem up` starts. Made from the model's metadata and the hosts'
+ * topologies; starts nothing. Read-only after plan_init. */
 #ifndef TANDEM_DEPLOY_PLAN_H
 #define TANDEM_DEPLOY_PLAN_H
 
@@ -17,13 +17,15 @@
 
 struct plan_node {
     const struct place_node *place;   /* name, kind, cores */
+    uint32_t host;                    /* index into the cluster's hosts */
     const struct topo_domain *domain; /* where it runs */
     uint32_t kv_pages;                /* of 32 tokens; 0: the router */
     uint64_t kv_bytes, weight_bytes;
 };
 
 struct plan {
-    struct topo *topo;
+    struct topo **topos; /* [n_hosts], of the cores that the cluster may use */
+    size_t n_hosts;
     struct hparams hparams;
     uint64_t weight_bytes; /* of one copy */
     struct placement placement;
@@ -32,9 +34,11 @@ struct plan {
     size_t n;
 };
 
-/* topo_xml: a recorded machine instead of this one, NULL for this one. plan_fini in any case. The
- * model is opened and checked; ERR_LIMIT where weights and KV exceed a domain's memory. */
-int plan_init(struct plan *p, const struct cluster *c, const char *topo_xml, struct err *e);
+/* topo_xml[c->n_hosts]: each host's topology as topo_load takes it, a file or the text of one, NULL
+ * for this machine; NULL alone: all are this machine. plan_fini in any case. The model c->model is
+ * opened and checked. ERR_CONFIG with file:line:column where a host has not what its entry names;
+ * ERR_LIMIT where weights and KV exceed a domain's memory. */
+int plan_init(struct plan *p, const struct cluster *c, const char *const *topo_xml, struct err *e);
 void plan_fini(struct plan *p);
 
 /* Appends the table that people read. */

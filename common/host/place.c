@@ -1,6 +1,7 @@
-/* DESIGN. Three passes over plain arrays:
- *   count   how many nodes of each kind
- *   assign  each node to the domain that has fewest, domains taken round robin over the hosts
+/* DESIGN. Four passes over plain arrays:
+ *   settle  the nodes of explicit hosts: listed domains, then those with fewest nodes
+ *   count   how many nodes of each kind remain for the other hosts
+ *   assign  each of those to the domain that has fewest, domains taken round robin over the hosts
  *   divide  each domain's cores among its nodes, in proportion to their weights */
 #include "host/place.h"
 
@@ -16,11 +17,15 @@ struct slot { /* a domain while nodes are assigned */
     uint32_t n_prefill, n_decode;
 };
 
+#define ANY UINT32_MAX /* of a slot's domain */
+
 struct plan {
     const struct topo *const *hosts;
+    size_t n_hosts;
     struct place_policy policy; /* with the counts filled in */
     struct slot *slots;
-    size_t n_slots;
+    size_t n_slots, n_free;             /* the first n_free are the ratio's */
+    uint32_t settled[PLACE_DECODE + 1]; /* nodes of explicit hosts */
     uint64_t weight[PLACE_DECODE + 1]; /* a node's share of a divided domain, by kind */
 };
 
@@ -29,21 +34,98 @@ static const struct topo_domain *slot_domain(const struct plan *plan, const stru
     return &plan->hosts[slot->host]->domains[slot->domain];
 }
 
-/* First domain of each host, then second of each, and so on. */
-static void slots_list(struct plan *plan, size_t n_hosts)
+static const struct place_host *host_of(const struct plan *plan, uint32_t host)
+{
+    static const struct place_host nothing;
+
+    return plan->policy.hosts ? &plan->policy.hosts[host] : &nothing;
+}
+
+/* Those of the hosts that the ratio decides over come first: first domain of each host, then second of
+ * each, and so on. */
+static void slots_list(struct plan *plan)
 {
     size_t total = 0;
     uint32_t deepest = 0;
 
-    for (size_t h = 0; h < n_hosts; h++) {
+    for (size_t h = 0; h < plan->n_hosts; h++) {
         total += plan->hosts[h]->n_domains;
         deepest = u32_max(deepest, plan->hosts[h]->n_domains);
     }
     plan->slots = mem_calloc(total, sizeof(*plan->slots));
-    for (uint32_t d = 0; d < deepest; d++)
-        for (size_t h = 0; h < n_hosts; h++)
-            if (d < plan->hosts[h]->n_domains)
-                plan->slots[plan->n_slots++] = (struct slot){.host = (uint32_t)h, .domain = d};
+    for (int explicit = 0; explicit < 2; explicit++) {
+        for (uint32_t d = 0; d < deepest; d++)
+            for (uint32_t h = 0; h < plan->n_hosts; h++)
+                if (d < plan->hosts[h]->n_domains && host_of(plan, h)->explicit == explicit)
+                    plan->slots[plan->n_slots++] = (struct slot){.host = h, .domain = d};
+        if (!explicit)
+            plan->n_free = plan->n_slots;
+    }
+}
+
+static void slot_take(struct plan *plan, struct slot *slot, enum place_kind kind)
+{
+    if (kind == PLACE_PREFILL)
+        slot->n_prefill++;
+    else
+        slot->n_decode++;
+    plan->settled[kind]++;
+}
+
+/* The host's domain of that os number; os == ANY: the one with fewest nodes, the first of those. */
+static struct slot *slot_find(struct plan *plan, uint32_t host, uint32_t os)
+{
+    struct slot *best = NULL;
+
+    for (size_t s = plan->n_free; s < plan->n_slots; s++) {
+        struct slot *slot = &plan->slots[s];
+
+        if (slot->host != host)
+            continue;
+        if (os != ANY && slot_domain(plan, slot)->os_index == os)
+            return slot;
+        if (os == ANY && (!best || slot->n_prefill + slot->n_decode < best->n_prefill + best->n_decode))
+            best = slot;
+    }
+    return best;
+}
+
+/* listed: the nodes whose domain is said, or the others. */
+static int settle_wish(struct plan *plan, uint32_t host, enum place_kind kind, bool listed,
+                       struct err *e)
+{
+    const struct place_host *h = host_of(plan, host);
+    const struct place_wish *wish = kind == PLACE_PREFILL ? &h->prefill : &h->decode;
+
+    if ((wish->domains != NULL) != listed)
+        return 0;
+    if (wish->n > PLACE_NODES_MAX)
+        return err_set(e, ERR_ARG, "place: %u %s nodes on %s are over the limit of %u", wish->n,
+                       place_kind_name(kind), plan->hosts[host]->host, PLACE_NODES_MAX);
+    for (uint32_t i = 0; i < wish->n; i++) {
+        struct slot *slot = slot_find(plan, host, listed ? wish->domains[i] : ANY);
+
+        if (!slot)
+            return err_set(e, ERR_ARG, "place: %s has no NUMA domain %u with cores for a %s node",
+                           plan->hosts[host]->host, wish->domains[i], place_kind_name(kind));
+        slot_take(plan, slot, kind);
+    }
+    return 0;
+}
+
+/* The nodes of the explicit hosts. */
+static int settle(struct plan *plan, struct err *e)
+{
+    int rc = 0;
+
+    for (uint32_t h = 0; h < plan->n_hosts; h++)
+        for (int listed = 1; listed >= 0 && host_of(plan, h)->explicit; listed--) {
+            if (!rc)
+                rc = settle_wish(plan, h, PLACE_PREFILL, listed, e);
+            if (!rc)
+                rc = settle_wish(plan, h, PLACE_DECODE, listed, e);
+        }
+    return rc;
 }
 
 /* round(n * a / b), at least 1; b > 0. */
@@ -56,11 +138,38 @@ static uint32_t scaled(uint64_t n, uint64_t a, uint64_t b)
     return q < 1 ? 1 : q > UINT32_MAX ? UINT32_MAX : (uint32_t)q;
 }
 
+/* Counts in all from the ratio: of the nodes there are and the domains there are for more. */
+static void count_by_ratio(struct plan *plan)
+{
+    struct place_policy *p = &plan->policy;
+    const uint32_t *settled = plan->settled;
+    uint64_t n = (uint64_t)settled[PLACE_PREFILL] + settled[PLACE_DECODE] + plan->n_free;
+    uint32_t prefill = scaled(n, p->prefill, (uint64_t)p->prefill + p->decode);
+
+    prefill = u32_max(1, u32_min(prefill, (uint32_t)n - 1)); /* one of each, if there are two */
+    prefill = u32_max(prefill, settled[PLACE_PREFILL]);
+    p->n_prefill = u32_min(prefill, settled[PLACE_PREFILL] + (uint32_t)plan->n_free);
+    p->n_decode = u32_max(1, (uint32_t)n - p->n_prefill);
+}
+
+/* The number of nodes that is asked for, or what the explicit hosts have where no other is. */
+static int count_check(const struct plan *plan, enum place_kind kind, uint32_t *n, struct err *e)
+{
+    uint32_t settled = plan->settled[kind];
+
+    if (plan->n_free == 0 && *n == 0)
+        *n = settled;
+    if (*n < settled || (plan->n_free == 0 && *n > settled))
+        return err_set(e, ERR_ARG, "place: %u %s nodes are wanted, the hosts that name theirs have %u%s",
+                       *n, place_kind_name(kind), settled,
+                       plan->n_free == 0 ? " and there are no others" : "");
+    return 0;
+}
+
 static int count(struct plan *plan, struct err *e)
 {
     struct place_policy *p = &plan->policy;
     bool automatic = p->prefill == 0 && p->decode == 0;
-    uint64_t n = plan->n_slots;
 
     if (!automatic && (p->prefill == 0 || p->decode == 0))
         return err_set(e, ERR_ARG, "place: ratio %u:%u: both sides must be at least 1", p->prefill,
@@ -69,21 +178,28 @@ static int count(struct plan *plan, struct err *e)
         p->prefill = p->decode = 1;
     if (p->n_prefill > PLACE_NODES_MAX || p->n_decode > PLACE_NODES_MAX)
         goto too_many;
-    if (p->decode_only) {
-        p->n_decode = p->n_decode ? p->n_decode : (uint32_t)n;
-        automatic = true;
+    if (plan->n_free == 0) {
+        /* nothing is the ratio's */
+    } else if (p->decode_only) {
+        p->n_prefill = plan->settled[PLACE_PREFILL];
+        if (p->n_decode == 0)
+            p->n_decode = plan->settled[PLACE_DECODE] + (uint32_t)plan->n_free;
     } else if (p->n_prefill == 0 && p->n_decode == 0) {
-        p->n_prefill = scaled(n, p->prefill, (uint64_t)p->prefill + p->decode);
-        p->n_prefill = u32_max(1, u32_min(p->n_prefill, (uint32_t)n - 1));
-        p->n_decode = u32_max(1, (uint32_t)n - p->n_prefill);
+        count_by_ratio(plan);
     } else if (p->n_prefill == 0) {
-        p->n_prefill = scaled(p->n_decode, p->prefill, p->decode);
+        p->n_prefill = u32_max(scaled(p->n_decode, p->prefill, p->decode), plan->settled[PLACE_PREFILL]);
     } else if (p->n_decode == 0) {
-        p->n_decode = scaled(p->n_prefill, p->decode, p->prefill);
+        p->n_decode = u32_max(scaled(p->n_prefill, p->decode, p->prefill), plan->settled[PLACE_DECODE]);
     }
+    if (count_check(plan, PLACE_PREFILL, &p->n_prefill, e) ||
+        count_check(plan, PLACE_DECODE, &p->n_decode, e))
+        return ERR_ARG;
     if ((uint64_t)p->n_prefill + p->n_decode > PLACE_NODES_MAX)
         goto too_many;
+    if (p->n_decode == 0)
+        return err_set(e, ERR_ARG, "place: no host runs a decode node, so nothing would be answered");
     /* A kind's share is divided among its nodes: P / n_prefill to D / n_decode, as integers. */
+    automatic |= p->n_prefill == 0;
     plan->weight[PLACE_PREFILL] = automatic ? 1 : (uint64_t)p->prefill * p->n_decode;
     plan->weight[PLACE_DECODE] = automatic ? 1 : (uint64_t)p->decode * p->n_prefill;
     return ERR_OK;
@@ -92,38 +208,22 @@ too_many:
                    p->n_prefill, p->n_decode, PLACE_NODES_MAX);
 }
 
+/* The nodes that no explicit host has. */
 static void assign(struct plan *plan)
 {
-    uint32_t total = plan->policy.n_prefill + plan->policy.n_decode;
+    uint32_t prefill = plan->policy.n_prefill - plan->settled[PLACE_PREFILL];
+    uint32_t total = prefill + plan->policy.n_decode - plan->settled[PLACE_DECODE];
 
-    ASSERT(plan->n_slots > 0);
+    ASSERT(plan->n_free > 0 || total == 0);
     /* Taking the slots in turn is taking the one with fewest nodes, the first of those. */
     for (uint32_t i = 0; i < total; i++) {
-        struct slot *slot = &plan->slots[i % plan->n_slots];
+        struct slot *slot = &plan->slots[i % plan->n_free];
 
-        if (i < plan->policy.n_prefill)
+        if (i < prefill)
             slot->n_prefill++;
         else
             slot->n_decode++;
     }
-}
-
-static int memory_check(const struct plan *plan, const struct slot *slot, struct err *e)
-{
-    const struct topo_domain *domain = slot_domain(plan, slot);
-    const struct place_policy *p = &plan->policy;
-    double weights = (double)p->weight_bytes * (slot->n_prefill + slot->n_decode);
-    double kv = (double)p->kv_bytes * slot->n_decode;
-    const double gib = 1073741824.0;
-
-    if (domain->memory_bytes == 0 || weights + kv <= (double)domain->memory_bytes)
-        return ERR_OK;
-    return err_set(e, ERR_LIMIT,
-                   "place: NUMA node %u of %s has %.2f GiB, its %u prefill and %u decode nodes need "
-                   "%.2f GiB of weights and %.2f GiB of KV",
-                   domain->os_index, plan->hosts[slot->host]->host,
-                   (double)domain->memory_bytes / gib, slot->n_prefill, slot->n_decode,
-                   weights / gib, kv / gib);
 }
 
 /* Compute cores of the slot's domain: all but the reserved ones, which are given up where the nodes
@@ -132,7 +232,7 @@ static uint32_t compute_cores(const struct plan *plan, const struct slot *slot)
 {
     uint32_t n = slot_domain(plan, slot)->n_cores;
     uint32_t k = slot->n_prefill + slot->n_decode;
-    uint32_t reserved = plan->policy.reserved_cores;
+    uint32_t reserved = host_of(plan, slot->host)->reserved_cores;
 
     return reserved < n && n - reserved >= u32_max(k, 1) ? n - reserved : n;
 }
@@ -236,21 +336,63 @@ static void emit(struct placement *out, struct plan *plan)
 int place(struct placement *out, const struct topo *const *hosts, size_t n_hosts,
           const struct place_policy *policy, struct err *e)
 {
-    struct plan plan = {.hosts = hosts, .policy = *policy};
+    struct plan plan = {.hosts = hosts, .n_hosts = n_hosts, .policy = *policy};
     int rc;
 
     memset(out, 0, sizeof(*out));
-    slots_list(&plan, n_hosts);
-    rc = plan.n_slots > 0 ? count(&plan, e)
+    slots_list(&plan);
+    rc = plan.n_slots > 0 ? settle(&plan, e)
                           : err_set(e, ERR_ARG, "place: there is no domain to place nodes on");
     if (rc == ERR_OK)
+        rc = count(&plan, e);
+    if (rc == ERR_OK) {
         assign(&plan);
-    for (size_t s = 0; s < plan.n_slots && rc == ERR_OK; s++)
-        rc = memory_check(&plan, &plan.slots[s], e);
-    if (rc == ERR_OK)
         emit(out, &plan);
+    }
     mem_free(plan.slots);
     return rc;
+}
+
+/* All that the nodes of one domain take; n[kind] is how many they are. */
+static struct place_memory domain_memory(uint32_t n[PLACE_DECODE + 1], const struct placement *p,
+                                         const struct place_memory *memory, uint32_t host,
+                                         uint32_t domain)
+{
+    struct place_memory sum = {0};
+
+    memset(n, 0, sizeof(*n) * (PLACE_DECODE + 1));
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->nodes[i].host != host || p->nodes[i].domain != domain)
+            continue;
+        n[p->nodes[i].kind]++;
+        sum.weight_bytes += memory[i].weight_bytes;
+        sum.kv_bytes += memory[i].kv_bytes;
+    }
+    return sum;
+}
+
+int place_check_memory(const struct placement *p, const struct topo *const *hosts, size_t n_hosts,
+                       const struct place_memory *memory, struct err *e)
+{
+    const double gib = 1073741824.0;
+
+    for (uint32_t h = 0; h < n_hosts; h++)
+        for (uint32_t d = 0; d < hosts[h]->n_domains; d++) {
+            const struct topo_domain *domain = &hosts[h]->domains[d];
+            uint32_t n[PLACE_DECODE + 1];
+            struct place_memory sum = domain_memory(n, p, memory, h, d);
+
+            if (domain->memory_bytes == 0 ||
+                sum.weight_bytes + sum.kv_bytes <= domain->memory_bytes)
+                continue;
+            return err_set(e, ERR_LIMIT,
+                           "place: NUMA domain %u of %s has %.2f GiB, its %u prefill and %u decode "
+                           "nodes need %.2f GiB of weights and %.2f GiB of KV",
+                           domain->os_index, hosts[h]->host, (double)domain->memory_bytes / gib,
+                           n[PLACE_PREFILL], n[PLACE_DECODE], (double)sum.weight_bytes / gib,
+                           (double)sum.kv_bytes / gib);
+        }
+    return 0;
 }
 
 /* Whether one of the running nodes, of the kind (PLACE_ROUTER: of any), computes on this processor. */

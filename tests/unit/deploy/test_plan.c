@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <hwloc.h>
 
+#include "base/check.h"
 #include "base/mem.h"
 #include "deploy/launch.h"
 #include "deploy/paths.h"
@@ -43,19 +45,25 @@ static char *demo_model(void)
     return found;
 }
 
-/* A cluster of 1 prefill and 2 decode nodes with the demo model. */
-static void load(struct cluster *c)
+/* A cluster with the demo model. */
+static void load_text(struct cluster *c, const char *more)
 {
     char *model = demo_model();
     struct str text = {0};
     struct err e = {0};
 
     assert_non_null(model);
-    str_addf(&text, "cluster: demo\nmodel: \"%s\"\nprefill: {nodes: 1}\ndecode: {nodes: 2}\n", model);
+    str_addf(&text, "cluster: demo\nmodel: \"%s\"\n%s", model, more);
     *c = (struct cluster){0};
     assert_int_equal(cluster_load_text(c, str_text(&text), text.len, "c.yaml", NULL, &e), 0);
     mem_free(model);
     str_fini(&text);
+}
+
+/* Of 1 prefill and 2 decode nodes. */
+static void load(struct cluster *c)
+{
+    load_text(c, "prefill: {nodes: 1}\ndecode: {nodes: 2}\n");
 }
 
 static void test_plan_of_this_machine(void **state)
@@ -129,6 +137,7 @@ static bool has(char **argv, const char *want)
 
 static void test_command_lines_agree_with_each_other(void **state)
 {
+    const struct launch_place place = {.program_dir = "/nonexistent", .run_dir = "/run/demo"};
     struct launch l = {0};
     struct plan p = {0};
     struct cluster c;
@@ -138,7 +147,7 @@ static void test_command_lines_agree_with_each_other(void **state)
     load(&c);
     assert_int_equal(plan_init(&p, &c, NULL, &e), 0);
     /* The lines are there even though the programs are not. */
-    assert_int_equal(launch_init(&l, &c, &p, "/nonexistent", "/run/demo", &e), ERR_NOT_FOUND);
+    assert_int_equal(launch_init(&l, &c, &p, &place, &e), ERR_NOT_FOUND);
     assert_string_equal(e.text, "/nonexistent/tandem-router: No such file or directory");
     assert_int_equal(l.n, 4);
     assert_true(has(l.processes[0].argv, "--nodes=ipc:///run/demo/nodes.sock"));
@@ -154,6 +163,167 @@ static void test_command_lines_agree_with_each_other(void **state)
     cluster_fini(&c);
 }
 
+/* Two machines of hwloc's synthetic kind, as their text. */
+static void two_topologies(char *xml[2])
+{
+    static const char *const shapes[] = {"numa:2(memory=17179869184) core:4 pu:2",
+                                         "numa:4(memory=8589934592) core:8 pu:1"};
+
+    for (int i = 0; i < 2; i++) {
+        hwloc_topology_t hw;
+        char *text;
+        int n;
+
+        assert_int_equal(hwloc_topology_init(&hw), 0);
+        assert_int_equal(hwloc_topology_set_synthetic(hw, shapes[i]), 0);
+        assert_int_equal(hwloc_topology_load(hw), 0);
+        assert_int_equal(hwloc_topology_export_xmlbuffer(hw, &text, &n, 0), 0);
+        xml[i] = mem_strdup(text);
+        hwloc_free_xmlbuffer(hw, text);
+        hwloc_topology_destroy(hw);
+    }
+}
+
+#define TWO_HOSTS                                                                                  \
+    "insecure: true\nhosts:\n"                                                                     \
+    "  - {host: alice@web1, address: 10.0.0.1, programs: /opt/a, cores: '0-5,8-13'}\n"             \
+    "  - {host: web2, address: 'fd00::2', programs: /opt/b, model: /data/m.gguf, prefill: [3],\n"    \
+    "     decode: 2, reserve: 1}\n"
+
+static void several_hosts_are_one_plan(void **state)
+{
+    struct str text = {0};
+    struct plan p = {0};
+    struct cluster c;
+    struct err e = {0};
+    char *xml[2];
+
+    (void)state;
+    two_topologies(xml);
+    load_text(&c, "ratio: 1:2\n" TWO_HOSTS);
+    if (plan_init(&p, &c, (const char *const *)xml, &e))
+        fail_msg("%s", e.text);
+    plan_print(&p, &c, &text);
+    /* Of 5 nodes 2 by the ratio prefill: domain 3 of web2, and one of the ratio's. */
+    assert_int_equal(p.n, 6);
+    assert_non_null(strstr(str_text(&text), "host alice@web1: 6 cores in 2 NUMA domains\n"));
+    assert_non_null(strstr(str_text(&text), "\nprefill-1    prefill  alice@web1      0  0,2,4 "));
+    assert_non_null(strstr(str_text(&text), "\nprefill-2    prefill  web2            3  24-30 "));
+    assert_non_null(strstr(str_text(&text), "\ndecode-1     decode   alice@web1      1  8,10,12 "));
+    assert_non_null(strstr(str_text(&text), "\ndecode-3     decode   web2            1  8-14 "));
+    assert_int_equal(p.nodes[2].host, 1);
+    str_fini(&text);
+    plan_fini(&p);
+    cluster_fini(&c);
+    mem_free(xml[0]);
+    mem_free(xml[1]);
+}
+
+/* What a host has not is found out where its topology is known, and said where it was written. */
+static void what_a_host_has_not_is_refused_with_its_place(void **state)
+{
+    static const struct {
+        const char *more, *want;
+        int code;
+    } cases[] = {
+        {"hosts: [{host: a}, {host: b, decode: [4]}]\n",
+         "c.yaml:3:38: decode: host b has no NUMA domain 4 with cores to use", ERR_CONFIG},
+        {"hosts: [{host: a}, {host: b, cores: '0-7', prefill: [1]}]\n",
+         "c.yaml:3:53: prefill: host b has no NUMA domain 1 with cores to use", ERR_CONFIG},
+        {"hosts: [{host: a}, {host: b, cores: '0,32'}]\n",
+         "c.yaml:3:20: cores: 0,32: topo: b has no processor 32 that may be used", ERR_CONFIG},
+        {"hosts: [{host: a, reserve: 4}, {host: b}]\n",
+         "c.yaml:3:9: reserve: 4 leaves none of the 4 cores of domain 0 of host a", ERR_CONFIG},
+        {"decode: {kv_pages: 65536}\nhosts: [{host: a, prefill: 1}, {host: b, decode: 5}]\n",
+         "place: NUMA domain 0 of b has 8.00 GiB, its 0 prefill and 2 decode nodes need 0.01 GiB of "
+         "weights and 12.", ERR_LIMIT},
+    };
+    char *xml[2];
+
+    (void)state;
+    two_topologies(xml);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct plan p = {0};
+        struct cluster c;
+        struct err e = {0};
+
+        load_text(&c, cases[i].more);
+        assert_int_equal(plan_init(&p, &c, (const char *const *)xml, &e), cases[i].code);
+        e.text[strlen(cases[i].want)] = '\0';
+        assert_string_equal(e.text, cases[i].want);
+        plan_fini(&p);
+        cluster_fini(&c);
+    }
+    mem_free(xml[0]);
+    mem_free(xml[1]);
+}
+
+static void several_hosts_meet_over_tcp(void **state)
+{
+    static const struct launch_place places[2] = {
+        {.program_dir = "/opt/a", .run_dir = "/run/a", .router_keys = "", .node_keys = ""},
+        {.program_dir = "/opt/b", .run_dir = "/run/b", .router_keys = "", .node_keys = ""},
+    };
+    struct launch l = {0};
+    struct plan p = {0};
+    struct cluster c;
+    struct err e = {0};
+    char *xml[2];
+
+    (void)state;
+    two_topologies(xml);
+    load_text(&c, TWO_HOSTS);
+    assert_int_equal(plan_init(&p, &c, (const char *const *)xml, &e), 0);
+    assert_int_equal(launch_init(&l, &c, &p, places, &e), 0); /* programs there are not looked for */
+    assert_int_equal(l.processes[0].host, 0);
+    assert_string_equal(l.processes[0].argv[0], "/opt/a/tandem-router");
+    assert_true(has(l.processes[0].argv, "--nodes=tcp://10.0.0.1:5555"));
+    assert_true(has(l.processes[0].argv, "--clients=ipc:///run/a/clients.sock"));
+    for (size_t i = 1; i < l.n; i++) {
+        bool second = l.processes[i].host == 1;
+
+        assert_int_equal(second, p.nodes[i].host == 1);
+        assert_true(has(l.processes[i].argv, "--router=tcp://10.0.0.1:5555"));
+        assert_true(has(l.processes[i].argv, second ? "--kv=tcp://[fd00::2]:0" : "--kv=tcp://10.0.0.1:0"));
+        assert_int_equal(has(l.processes[i].argv, "--model=/data/m.gguf"), second);
+    }
+    launch_fini(&l);
+    /* A port said in the file; a router that listens everywhere is reached at its host. */
+    mem_free(c.router.nodes);
+    c.router.nodes = mem_strdup("tcp://*:7000");
+    assert_int_equal(launch_init(&l, &c, &p, places, &e), 0);
+    assert_true(has(l.processes[0].argv, "--nodes=tcp://*:7000"));
+    assert_true(has(l.processes[1].argv, "--router=tcp://10.0.0.1:7000"));
+    launch_fini(&l);
+    plan_fini(&p);
+    cluster_fini(&c);
+    mem_free(xml[0]);
+    mem_free(xml[1]);
+}
+
+/* A run directory may come from another host: its length is checked, not trusted. */
+static void a_run_dir_too_long_for_a_socket_is_refused(void **state)
+{
+    char run_dir[120];
+    const struct launch_place place = {.program_dir = "/", .run_dir = run_dir};
+    struct launch l = {0};
+    struct plan p = {0};
+    struct cluster c;
+    struct err e = {0};
+
+    (void)state;
+    load(&c);
+    memset(run_dir, 'x', sizeof(run_dir));
+    run_dir[0] = '/';
+    run_dir[107 - 14] = '\0'; /* "/decode-1.sock" fits, "/prefill-1.sock" not */
+    assert_int_equal(plan_init(&p, &c, NULL, &e), 0);
+    assert_int_equal(launch_init(&l, &c, &p, &place, &e), ERR_LIMIT);
+    assert_non_null(strstr(e.text, "/prefill-1.sock is 108 bytes long, the system's limit is 107"));
+    launch_fini(&l);
+    plan_fini(&p);
+    cluster_fini(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +332,10 @@ int main(void)
         cmocka_unit_test(test_a_missing_model_is_named),
         cmocka_unit_test(test_a_wire_that_rounds_is_refused),
         cmocka_unit_test(test_command_lines_agree_with_each_other),
+        cmocka_unit_test(several_hosts_are_one_plan),
+        cmocka_unit_test(what_a_host_has_not_is_refused_with_its_place),
+        cmocka_unit_test(several_hosts_meet_over_tcp),
+        cmocka_unit_test(a_run_dir_too_long_for_a_socket_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,53 +77,53 @@ static void assert_sound(const struct placement *p, const struct topo *const *ho
 }
 
 struct synthetic {
-    uint32_t n_hosts, n_domains, n_cores;
+    uint32_t n_hosts, n_domains, n_cores, reserved_cores;
     struct place_policy policy;
     const char *want;
 };
 
 static const struct synthetic synthetic[] = {
     /* one domain: the ratio divides the cores */
-    {1, 1, 8, {0}, "router h0d0:8* prefill-1 h0d0:4 decode-1 h0d0:4"},
-    {1, 1, 8, {.prefill = 1, .decode = 3}, "router h0d0:8* prefill-1 h0d0:2 decode-1 h0d0:6"},
-    {1, 1, 8, {.prefill = 1, .decode = 100}, "router h0d0:8* prefill-1 h0d0:1 decode-1 h0d0:7"},
-    {1, 1, 8, {.prefill = 100, .decode = 1}, "router h0d0:8* prefill-1 h0d0:7 decode-1 h0d0:1"},
-    {1, 1, 8, {.prefill = 1, .decode = 3, .n_prefill = 1, .n_decode = 3},
+    {1, 1, 8, 0, {0}, "router h0d0:8* prefill-1 h0d0:4 decode-1 h0d0:4"},
+    {1, 1, 8, 0, {.prefill = 1, .decode = 3}, "router h0d0:8* prefill-1 h0d0:2 decode-1 h0d0:6"},
+    {1, 1, 8, 0, {.prefill = 1, .decode = 100}, "router h0d0:8* prefill-1 h0d0:1 decode-1 h0d0:7"},
+    {1, 1, 8, 0, {.prefill = 100, .decode = 1}, "router h0d0:8* prefill-1 h0d0:7 decode-1 h0d0:1"},
+    {1, 1, 8, 0, {.prefill = 1, .decode = 3, .n_prefill = 1, .n_decode = 3},
      "router h0d0:8* prefill-1 h0d0:2 decode-1 h0d0:2 decode-2 h0d0:2 decode-3 h0d0:2"},
-    {1, 1, 8, {.n_prefill = 1, .n_decode = 2},
+    {1, 1, 8, 0, {.n_prefill = 1, .n_decode = 2},
      "router h0d0:8* prefill-1 h0d0:3 decode-1 h0d0:3 decode-2 h0d0:2"},
     /* reserved cores are the router's, and given up before a node goes without a core */
-    {1, 1, 8, {.reserved_cores = 2}, "router h0d0:2 prefill-1 h0d0:3 decode-1 h0d0:3"},
-    {1, 1, 2, {.reserved_cores = 1}, "router h0d0:2* prefill-1 h0d0:1 decode-1 h0d0:1"},
-    {1, 1, 8, {.reserved_cores = 9}, "router h0d0:8* prefill-1 h0d0:4 decode-1 h0d0:4"},
+    {1, 1, 8, 2, {0}, "router h0d0:2 prefill-1 h0d0:3 decode-1 h0d0:3"},
+    {1, 1, 2, 1, {0}, "router h0d0:2* prefill-1 h0d0:1 decode-1 h0d0:1"},
+    {1, 1, 8, 9, {0}, "router h0d0:8* prefill-1 h0d0:4 decode-1 h0d0:4"},
     /* fewer cores than nodes: shared */
-    {1, 1, 2, {.n_prefill = 1, .n_decode = 2},
+    {1, 1, 2, 0, {.n_prefill = 1, .n_decode = 2},
      "router h0d0:2* prefill-1 h0d0:1* decode-1 h0d0:1 decode-2 h0d0:1*"},
-    {1, 1, 1, {0}, "router h0d0:1* prefill-1 h0d0:1* decode-1 h0d0:1*"},
+    {1, 1, 1, 0, {0}, "router h0d0:1* prefill-1 h0d0:1* decode-1 h0d0:1*"},
     /* several domains: whole ones */
-    {1, 2, 4, {.prefill = 1, .decode = 3}, "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4"},
-    {1, 4, 4, {.prefill = 1, .decode = 3},
+    {1, 2, 4, 0, {.prefill = 1, .decode = 3}, "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4"},
+    {1, 4, 4, 0, {.prefill = 1, .decode = 3},
      "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4 decode-3 h0d3:4"},
-    {1, 4, 4, {0},
+    {1, 4, 4, 0, {0},
      "router h0d0:4* prefill-1 h0d0:4 prefill-2 h0d1:4 decode-1 h0d2:4 decode-2 h0d3:4"},
-    {1, 4, 4, {.n_prefill = 1, .n_decode = 2},
+    {1, 4, 4, 0, {.n_prefill = 1, .n_decode = 2},
      "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4"},
-    {1, 4, 4, {.prefill = 1, .decode = 2, .n_prefill = 1},
+    {1, 4, 4, 0, {.prefill = 1, .decode = 2, .n_prefill = 1},
      "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4"},
-    {1, 4, 4, {.prefill = 1, .decode = 2, .n_decode = 2},
+    {1, 4, 4, 0, {.prefill = 1, .decode = 2, .n_decode = 2},
      "router h0d0:4* prefill-1 h0d0:4 decode-1 h0d1:4 decode-2 h0d2:4"},
     /* decode nodes alone */
-    {1, 2, 4, {.prefill = 1, .decode = 3, .decode_only = true},
+    {1, 2, 4, 0, {.prefill = 1, .decode = 3, .decode_only = true},
      "router h0d0:4* decode-1 h0d0:4 decode-2 h0d1:4"},
-    {1, 1, 8, {.n_decode = 2, .decode_only = true}, "router h0d0:8* decode-1 h0d0:4 decode-2 h0d0:4"},
+    {1, 1, 8, 0, {.n_decode = 2, .decode_only = true}, "router h0d0:8* decode-1 h0d0:4 decode-2 h0d0:4"},
     /* more nodes than domains: 2 domains, 4 nodes */
-    {1, 2, 4, {.prefill = 1, .decode = 3, .n_prefill = 1, .n_decode = 3},
+    {1, 2, 4, 0, {.prefill = 1, .decode = 3, .n_prefill = 1, .n_decode = 3},
      "router h0d0:4* prefill-1 h0d0:2 decode-1 h0d0:2 decode-2 h0d1:2 decode-3 h0d1:2"},
     /* two hosts: a prefill node on each */
-    {2, 4, 4, {.prefill = 1, .decode = 3},
+    {2, 4, 4, 0, {.prefill = 1, .decode = 3},
      "router h0d0:4* prefill-1 h0d0:4 prefill-2 h1d0:4 decode-1 h0d1:4 decode-2 h0d2:4 "
      "decode-3 h0d3:4 decode-4 h1d1:4 decode-5 h1d2:4 decode-6 h1d3:4"},
-    {2, 1, 4, {.prefill = 1, .decode = 3}, "router h0d0:4* prefill-1 h0d0:4 decode-1 h1d0:4"},
+    {2, 1, 4, 0, {.prefill = 1, .decode = 3}, "router h0d0:4* prefill-1 h0d0:4 decode-1 h1d0:4"},
 };
 
 static void synthetic_hosts_are_placed_as_the_table_says(void **state)
@@ -133,13 +133,16 @@ static void synthetic_hosts_are_placed_as_the_table_says(void **state)
         const struct synthetic *s = &synthetic[i];
         struct topo *hosts[2] = {NULL, NULL};
         const struct topo *borrowed[2];
+        const struct place_host said[2] = {{.reserved_cores = s->reserved_cores}};
+        struct place_policy policy = s->policy;
         struct placement p;
         struct err e = {0};
         char got[512];
 
+        policy.hosts = said;
         for (uint32_t h = 0; h < s->n_hosts; h++)
             borrowed[h] = hosts[h] = make_host("synthetic", s->n_domains, s->n_cores, GIB);
-        if (place(&p, borrowed, s->n_hosts, &s->policy, &e) != ERR_OK)
+        if (place(&p, borrowed, s->n_hosts, &policy, &e) != ERR_OK)
             fail_msg("%zu: %s", i, e.text);
         render(got, sizeof(got), &p);
         assert_string_equal(got, s->want);
@@ -170,8 +173,7 @@ static void recorded_machines_at_one_to_three(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(recorded); i++) {
-        struct place_policy policy = {.prefill = 1, .decode = 3, .weight_bytes = 8 * GIB,
-                                      .kv_bytes = 8 * GIB};
+        struct place_policy policy = {.prefill = 1, .decode = 3};
         uint32_t nodes[3] = {0}, cores[3] = {0};
         struct placement p;
         struct topo *t;
@@ -202,9 +204,9 @@ static void random_shapes_are_sound(void **state)
     (void)state;
     for (uint32_t i = 0; i < 2000; i++) {
         struct topo *t = make_host("h", 1 + i % 5, 1 + i / 5 % 17, 0);
+        const struct place_host said = {.reserved_cores = i / 7 % 3};
         struct place_policy policy = {.prefill = 1 + i % 3, .decode = 1 + i / 3 % 7,
-                                      .n_prefill = i % 4, .n_decode = i / 4 % 9,
-                                      .reserved_cores = i / 7 % 3};
+                                      .n_prefill = i % 4, .n_decode = i / 4 % 9, .hosts = &said};
         struct placement p;
         uint64_t used = 0;
 
@@ -223,24 +225,104 @@ static void too_little_memory_is_refused_with_the_numbers(void **state)
 {
     struct topo *t = make_host("box", 2, 4, 16 * GIB);
     const struct topo *hosts[] = {t};
-    struct place_policy policy = {.weight_bytes = 12 * GIB, .kv_bytes = 4 * GIB};
+    struct place_policy policy = {0};
+    struct place_memory memory[4] = {{0, 0}, {12 * GIB, 1 * GIB}, {12 * GIB, 4 * GIB}, {0, 0}};
     struct placement p;
     struct err e = {0};
 
     (void)state;
-    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_OK); /* exactly full */
-    placement_fini(&p);
-    policy.kv_bytes++;
-    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_LIMIT);
-    assert_string_equal(e.text, "place: NUMA node 1 of box has 16.00 GiB, its 0 prefill and 1 decode "
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_OK);
+    assert_int_equal(place_check_memory(&p, hosts, 1, memory, &e), ERR_OK); /* exactly full */
+    memory[2].kv_bytes++;
+    assert_int_equal(place_check_memory(&p, hosts, 1, memory, &e), ERR_LIMIT);
+    assert_string_equal(e.text, "place: NUMA domain 1 of box has 16.00 GiB, its 0 prefill and 1 decode "
                                 "nodes need 12.00 GiB of weights and 4.00 GiB of KV");
-    assert_int_equal(p.n, 0);
-    policy = (struct place_policy){.n_prefill = 2, .n_decode = 1, .weight_bytes = 9 * GIB};
-    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_LIMIT); /* two copies of the weights */
-    t->domains[0].memory_bytes = t->domains[1].memory_bytes = 0;
-    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_OK); /* unknown is not checked */
+    t->domains[1].memory_bytes = 0; /* unknown is not checked */
+    assert_int_equal(place_check_memory(&p, hosts, 1, memory, &e), ERR_OK);
+    placement_fini(&p);
+    policy = (struct place_policy){.n_prefill = 2, .n_decode = 1};
+    assert_int_equal(place(&p, hosts, 1, &policy, &e), ERR_OK);
+    memory[3] = memory[1]; /* domain 0 now holds the weights twice */
+    assert_int_equal(place_check_memory(&p, hosts, 1, memory, &e), ERR_LIMIT);
     placement_fini(&p);
     topo_free(&t);
+}
+
+static const uint32_t d0[] = {0}, d01[] = {0, 1}, d3[] = {3}, d23[] = {2, 3}, d9[] = {9};
+
+/* What hosts name for themselves, {domains, n}, and what comes of it. */
+static const struct {
+    uint32_t n_hosts, n_domains;
+    struct place_host said[3];
+    struct place_policy policy;
+    const char *want; /* or the sentence of the refusal */
+} named[] = {
+    {1, 4, {{true, {d01, 2}, {d23, 2}, 0}}, {.prefill = 1, .decode = 100},
+     "router h0d0:4* prefill-1 h0d0:4 prefill-2 h0d1:4 decode-1 h0d2:4 decode-2 h0d3:4"},
+    /* any order, not all domains; a number goes where nothing is */
+    {1, 4, {{true, {d3, 1}, {d0, 1}, 0}}, {0}, "router h0d0:4* prefill-1 h0d3:4 decode-1 h0d0:4"},
+    {1, 4, {{true, {NULL, 1}, {d01, 2}, 0}}, {0},
+     "router h0d0:4* prefill-1 h0d2:4 decode-1 h0d0:4 decode-2 h0d1:4"},
+    {1, 1, {{true, {NULL, 1}, {NULL, 3}, 0}}, {.prefill = 1, .decode = 1},
+     "router h0d0:4* prefill-1 h0d0:1 decode-1 h0d0:1 decode-2 h0d0:1 decode-3 h0d0:1"},
+    /* one kind named: none of the other there */
+    {2, 2, {{true, {NULL, 1}, {NULL, 0}, 0}, {true, {NULL, 0}, {NULL, 3}, 1}}, {0},
+     "router h0d0:4* prefill-1 h0d0:4 decode-1 h1d0:2 decode-2 h1d0:1 decode-3 h1d1:3"},
+    /* a host that only has the router */
+    {2, 1, {{true, {NULL, 0}, {NULL, 0}, 0}, {false, {NULL, 0}, {NULL, 0}, 0}}, {0},
+     "router h0d0:4 prefill-1 h1d0:2 decode-1 h1d0:2"},
+    /* the ratio is of the whole cluster, the named nodes included */
+    {3, 1, {{true, {NULL, 1}, {NULL, 0}, 0}}, {.prefill = 1, .decode = 2},
+     "router h0d0:4* prefill-1 h0d0:4 decode-1 h1d0:4 decode-2 h2d0:4"},
+    {3, 2, {{true, {NULL, 0}, {d0, 1}, 0}}, {.prefill = 1, .decode = 1},
+     "router h0d0:4* prefill-1 h1d0:4 prefill-2 h1d1:4 prefill-3 h2d0:4 decode-1 h0d0:4 "
+     "decode-2 h2d1:4"},
+    {2, 2, {{true, {d01, 2}, {NULL, 0}, 0}}, {.n_prefill = 3, .n_decode = 1},
+     "router h0d0:4* prefill-1 h0d0:4 prefill-2 h0d1:4 prefill-3 h1d0:4 decode-1 h1d1:4"},
+    /* reserved cores are each host's own, and of every domain */
+    {2, 2, {{false, {NULL, 0}, {NULL, 0}, 1}, {false, {NULL, 0}, {NULL, 0}, 2}},
+     {.prefill = 1, .decode = 1},
+     "router h0d0:1 prefill-1 h0d0:3 prefill-2 h1d0:2 decode-1 h0d1:3 decode-2 h1d1:2"},
+    {1, 2, {{true, {d9, 1}, {NULL, 1}, 0}}, {0},
+     "place: box has no NUMA domain 9 with cores for a prefill node"},
+    {1, 2, {{true, {NULL, 1}, {NULL, 0}, 0}}, {0},
+     "place: no host runs a decode node, so nothing would be answered"},
+    {1, 2, {{true, {NULL, 1}, {NULL, 1}, 0}}, {.n_decode = 2},
+     "place: 2 decode nodes are wanted, the hosts that name theirs have 1 and there are no others"},
+    {2, 2, {{true, {NULL, 3}, {NULL, 0}, 0}}, {.n_prefill = 2, .n_decode = 1},
+     "place: 2 prefill nodes are wanted, the hosts that name theirs have 3"},
+    {1, 2, {{true, {NULL, PLACE_NODES_MAX}, {NULL, 1}, 0}}, {0},
+     "place: 4096 prefill and 1 decode nodes are over the limit of 4096"},
+    {1, 2, {{true, {NULL, PLACE_NODES_MAX + 1}, {NULL, 1}, 0}}, {0},
+     "place: 4097 prefill nodes on box are over the limit of 4096"},
+};
+
+static void what_a_host_names_wins_over_the_ratio(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(named); i++) {
+        struct place_policy policy = named[i].policy;
+        struct topo *hosts[3] = {NULL, NULL, NULL};
+        const struct topo *borrowed[3];
+        struct placement p;
+        struct err e = {0};
+        char got[512];
+
+        policy.hosts = named[i].said;
+        for (uint32_t h = 0; h < named[i].n_hosts; h++)
+            borrowed[h] = hosts[h] = make_host("box", named[i].n_domains, 4, GIB);
+        if (place(&p, borrowed, named[i].n_hosts, &policy, &e) != ERR_OK) {
+            assert_string_equal(e.text, named[i].want);
+            assert_int_equal(p.n, 0);
+        } else {
+            render(got, sizeof(got), &p);
+            assert_string_equal(got, named[i].want);
+            assert_sound(&p, borrowed);
+        }
+        placement_fini(&p);
+        for (uint32_t h = 0; h < named[i].n_hosts; h++)
+            topo_free(&hosts[h]);
+    }
 }
 
 static void policies_that_mean_nothing_are_refused(void **state)
@@ -313,6 +395,7 @@ int main(void)
         cmocka_unit_test(recorded_machines_at_one_to_three),
         cmocka_unit_test(random_shapes_are_sound),
         cmocka_unit_test(too_little_memory_is_refused_with_the_numbers),
+        cmocka_unit_test(what_a_host_names_wins_over_the_ratio),
         cmocka_unit_test(policies_that_mean_nothing_are_refused),
         cmocka_unit_test(one_more_takes_free_cores_then_shares_with_its_kind),
     };
