@@ -12,6 +12,8 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/mem.h"
+#include "daemon/end.h"
 
 /* Restarts: quick at first, for a node that met one bad moment; then slow, for one that cannot run. */
 #define CHILD_BACKOFF_MIN (200 * CLOCK_MS)
@@ -39,7 +41,7 @@ static void child_log_path(char path[PATH_MAX], const char *run_dir, const char 
 }
 
 /* Runs in the child, between fork and exec: system calls only. */
-static _Noreturn void child_exec(const struct child *c, const char *log, pid_t supervisor)
+static _Noreturn void child_exec(char **argv, const char *log, pid_t supervisor)
 {
     sigset_t none;
     int fd, null;
@@ -54,8 +56,8 @@ static _Noreturn void child_exec(const struct child *c, const char *log, pid_t s
     if (fd < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0 ||
         dup2(fd, STDERR_FILENO) < 0)
         _exit(127);
-    execv(c->process.argv[0], c->process.argv);
-    dprintf(STDERR_FILENO, "%s: %s\n", c->process.argv[0], strerror(errno));
+    execv(argv[0], argv);
+    dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
     _exit(127);
 }
 
@@ -68,12 +70,35 @@ int child_start(struct child *c, const char *run_dir, int64_t now, struct err *e
     child_log_path(log, run_dir, c->process.name);
     pid = fork();
     if (pid == 0)
-        child_exec(c, log, supervisor);
+        child_exec(c->process.argv, log, supervisor);
     if (pid < 0)
         return err_set(e, ERR_IO, "%s: cannot fork: %s", c->process.name, strerror(errno));
     c->pid = pid;
     c->started = now;
     return 0;
+}
+
+void child_tell_end(const struct child *c, const char *run_dir, pid_t pid, int status)
+{
+    char log[PATH_MAX], **argv;
+    pid_t supervisor = getpid();
+    struct str end = {0};
+    bool router = false;
+    size_t n = 0;
+
+    for (; c->process.argv[n]; n++)
+        router = router || !strncmp(c->process.argv[n], "--router=", 9);
+    if (!router || (WIFEXITED(status) && !WEXITSTATUS(status))) /* that one said BYE */
+        return;
+    argv = mem_calloc(n + 2, sizeof(*argv));
+    memcpy(argv, c->process.argv, n * sizeof(*argv));
+    end_argument(&end, pid, status);
+    argv[n] = end.data;
+    child_log_path(log, run_dir, c->process.name);
+    if (fork() == 0) /* a failure costs the router its time limit, no more */
+        child_exec(argv, log, supervisor);
+    mem_free(argv);
+    str_fini(&end);
 }
 
 void child_ended(struct child *c, int64_t now)

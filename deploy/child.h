@@ -27,6 +27,10 @@ void child_fini(struct child *c);
  * program cannot be executed shows in its log and exit code 127. */
 int child_start(struct child *c, const char *run_dir, int64_t now, struct err *e);
 
+/* Its process pid ended with that status of waitpid: starts its program once more, only to tell the
+ * router so (daemon/end.h), if it is one that has a router. Nobody waits for that. */
+void child_tell_end(const struct child *c, const char *run_dir, pid_t pid, int status);
+
 /* It ended: notes when it shall run again. */
 void child_ended(struct child *c, int64_t now);
 

@@ -87,6 +87,8 @@ static void supervise_death(struct supervise *s, struct child *c, int status, in
     struct str how = {0}, why = {0};
 
     child_status_text(status, &how);
+    if (s->state == RUNNING)
+        child_tell_end(c, s->dir->path, c->pid, status);
     child_ended(c, now);
     if (s->state == RUNNING && WIFEXITED(status) && !WEXITSTATUS(status))
         c->leaving = true; /* as it was told: drained, or by a signal */

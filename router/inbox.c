@@ -83,9 +83,10 @@ static void inbox_refuse_waiting(struct router_core *c, const struct node *holde
 }
 
 /* Restarts every stream that the node has a part of. alive: it is told to let go of them. */
-static void inbox_restart_streams(struct router_core *c, const struct node *node, bool alive,
-                                  const char *why, uint32_t n_suspects)
+static void inbox_restart_streams(struct router_core *c, const struct node *node, enum node_end end,
+                                  bool alive, const char *why)
 {
+    uint32_t n_suspects = quarantine_strike(c, node, end);
     struct session *s;
     size_t iter = 0;
 
@@ -96,11 +97,14 @@ static void inbox_restart_streams(struct router_core *c, const struct node *node
             stream_let_go(s, node);
         if (quarantine_takes(c, s, n_suspects, node))
             continue;
-        stream_restart(c, s, node->handle, why);
+        if (end == NODE_KILLED)
+            stream_again(c, s, node->handle, why);
+        else
+            stream_restart(c, s, node->handle, why);
     }
 }
 
-static void inbox_end(struct router_core *c, struct node *node, const char *why, bool crash)
+static void inbox_end(struct router_core *c, struct node *node, const char *why, enum node_end end)
 {
     char text[MSG_TEXT_MAX];
     struct node *heir = inbox_namesake(c, node);
@@ -109,7 +113,7 @@ static void inbox_end(struct router_core *c, struct node *node, const char *why,
     if (node->state != NODE_WAITING) {
         c->counters.nodes_lost++;
         action_note(c, LOG_WARN, "node=%s running=%u lost: %s", node->reg.name, node->running, why);
-        inbox_restart_streams(c, node, false, text, crash ? quarantine_strike(c, node) : 0);
+        inbox_restart_streams(c, node, end, false, text);
     }
     action_add(c, ROUTER_DISCONNECT)->node = node->handle;
     if (node->state == NODE_WAITING)
@@ -122,7 +126,29 @@ static void inbox_end(struct router_core *c, struct node *node, const char *why,
 
 void inbox_lost(struct router_core *c, struct node *node, const char *why)
 {
-    inbox_end(c, node, why, true);
+    inbox_end(c, node, why, NODE_UNHEARD);
+}
+
+/* Of a process that runs under its supervisor's eyes: known before it is silent for long, or after. */
+static void inbox_ended(struct router_core *c, uint64_t handle, const struct msg_ended *m)
+{
+    struct node *node = NULL;
+
+    action_add(c, ROUTER_DISCONNECT)->node = handle;
+    if (strcmp(m->cluster, c->config.expect.cluster) != 0) {
+        action_note(c, LOG_WARN, "node=%s of cluster %s is none of ours", m->name, m->cluster);
+        return;
+    }
+    for (size_t i = 0; i < c->nodes.n && !node; i++) {
+        const struct msg_register *reg = &c->nodes.items[i]->reg;
+
+        if (!strcmp(reg->name, m->name) && !strcmp(reg->host, m->host) && reg->pid == m->pid)
+            node = c->nodes.items[i];
+    }
+    if (node)
+        inbox_end(c, node, m->text, m->crashed ? NODE_CRASHED : NODE_KILLED);
+    else
+        quarantine_told(c, quarantine_process(m->name, m->host, m->pid), m->crashed);
 }
 
 /* A node that is here already registers: it gave us up, or did not get our answer. */
@@ -130,12 +156,12 @@ static void inbox_register_again(struct router_core *c, struct node *node,
                                  const struct msg_register *reg)
 {
     if (node->reg.role != reg->role || strcmp(node->reg.name, reg->name) != 0) {
-        inbox_end(c, node, "it registered again as another node", false);
+        inbox_end(c, node, "it registered again as another node", NODE_LEFT);
         return; /* and was disconnected */
     }
     if (node->state == NODE_WAITING)
         return;
-    inbox_restart_streams(c, node, true, "a node registered anew", 0);
+    inbox_restart_streams(c, node, NODE_LEFT, true, "a node registered anew");
     node->reg = *reg;
     prefix_index_reset(&node->prefix, &c->nodes.prefix_blocks);
     inbox_welcome(c, node);
@@ -166,7 +192,7 @@ static void inbox_register(struct router_core *c, uint64_t handle, const struct 
         err_set(&e, ERR_LIMIT, "the cluster has %d nodes, and there can be no more", NODES_MAX);
     if (e.code) {
         if (node)
-            inbox_end(c, node, "it registered again, wrongly", false);
+            inbox_end(c, node, "it registered again, wrongly", NODE_LEFT);
         inbox_refuse_register(c, handle, reg, e.text);
         return;
     }
@@ -178,7 +204,7 @@ static void inbox_register(struct router_core *c, uint64_t handle, const struct 
     quarantine_pardon(c, reg->boot);
     holder = node_table_named(&c->nodes, reg->name);
     if (holder && holder->reg.boot == reg->boot) {
-        inbox_end(c, holder, "it came back over another connection", false);
+        inbox_end(c, holder, "it came back over another connection", NODE_LEFT);
         holder = NULL;
     }
     node = node_table_add(&c->nodes, handle, reg);
@@ -336,6 +362,10 @@ void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
         inbox_register(c, handle, &m->u.reg);
         return;
     }
+    if (m->type == MSG_ENDED && !node) {
+        inbox_ended(c, handle, &m->u.ended);
+        return;
+    }
     if (!node) {
         /* Given up by us, or we were started anew. Who leaves anyway needs no answer. */
         c->counters.stale_messages++;
@@ -349,7 +379,7 @@ void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
     if (m->type == MSG_HEARTBEAT)
         inbox_heartbeat(c, node, &m->u.heartbeat);
     else if (m->type == MSG_BYE)
-        inbox_end(c, node, m->u.text.text[0] ? m->u.text.text : "it said BYE", false);
+        inbox_end(c, node, m->u.text.text[0] ? m->u.text.text : "it said BYE", NODE_LEFT);
     else if (node->state == NODE_WAITING)
         inbox_fault(c, node, m, "it is not registered yet");
     else if (m->type == MSG_PREFIX_REPORT)
@@ -362,8 +392,6 @@ void inbox_message(struct router_core *c, uint64_t handle, const struct msg *m)
         inbox_tokens(c, node, m);
     else if (inbox_is_failure(m->type, node->reg.role))
         inbox_failed(c, node, m);
-    else if (m->type == MSG_PREFIX_REPORT)
-        ; /* the router keeps no index yet */
     else
         inbox_fault(c, node, m, "not for a node of its role to send");
 }

@@ -4,6 +4,7 @@
 #define TANDEM_ROUTER_SESSION_H
 
 #include "router/core.h"
+#include "router/quarantine.h"
 
 enum session_state { SESSION_QUEUED, SESSION_RESERVING, SESSION_PREFILL, SESSION_DECODE };
 
@@ -54,8 +55,8 @@ struct session {
     uint64_t tenant_id;
 
     /* quarantine.h's */
-    uint32_t strikes, struck_at;
-    uint64_t strike_boots[2];
+    struct strike strikes[QUARANTINE_STRIKES];
+    uint32_t n_strikes, struck_at; /* struck_at: delivered then */
     bool suspect, struck; /* struck: by the last crash */
 };
 

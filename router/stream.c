@@ -156,7 +156,6 @@ void stream_restart(struct router_core *c, struct session *s, uint64_t culprit, 
 {
     char text[MSG_TEXT_MAX + 64];
 
-    stream_leave_nodes(c, s);
     if (s->n_delivered - s->n_before >= ROUTER_PROGRESS)
         s->fruitless = 0;
     if (s->fruitless == ROUTER_RESTARTS_MAX) {
@@ -166,6 +165,12 @@ void stream_restart(struct router_core *c, struct session *s, uint64_t culprit, 
         return;
     }
     s->fruitless++;
+    stream_again(c, s, culprit, why);
+}
+
+void stream_again(struct router_core *c, struct session *s, uint64_t culprit, const char *why)
+{
+    stream_leave_nodes(c, s);
     s->stats.restarts++;
     c->counters.restarts++;
     s->avoid = culprit;

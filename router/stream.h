@@ -71,6 +71,9 @@ void stream_tokens(struct router_core *c, struct session *s, const struct msg_to
 /* Any -> QUEUED for a new epoch, or FAIL after too many. culprit: node to avoid then, or 0. */
 void stream_restart(struct router_core *c, struct session *s, uint64_t culprit, const char *why);
 
+/* The same, and it does not count: the request has no part in it. */
+void stream_again(struct router_core *c, struct session *s, uint64_t culprit, const char *why);
+
 /* The node has let go of the attempt itself, or is no more: no CANCEL to it. */
 void stream_let_go(struct session *s, const struct node *node);
 

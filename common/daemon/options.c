@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "config/ranges.h"
+#include "daemon/end.h"
 #include "host/cpu.h"
 
 const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
@@ -118,6 +119,8 @@ int options_check(const struct daemon_options *o, struct err *e)
            .help = "KV pages that the prefix cache may know, 0 for all of them"),                  \
     OPTION(s, change_role, ENUM, .def = "off", .names = options_off_on,                            \
            .help = "become the other kind of node when the router asks, keeping weights and KV"),  \
+    OPTION(s, tell_end, STR, .wrong = end_wrong, .unit = "PID,HOW,TEXT",                           \
+           .help = "only tell the router how the node's process PID ended, crashed or killed"),    \
     OPTION(s, chunk_tokens, U32, .def = "256", .min = 32, .max = 8192, .multiple = 32,             \
            .help = "as a prefill node: prompt tokens computed in one pass"),                       \
     OPTION(s, queue_max, U32, .def = "256", .min = 1, .max = 65536,                                \

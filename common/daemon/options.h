@@ -57,6 +57,7 @@ struct node_options {
     int prefix_cache;      /* 0: off */
     uint32_t prefix_pages; /* it may know; 0: the whole pool */
     int change_role;       /* 0: it does not */
+    char *tell_end;        /* end.h; "": be a node */
     /* of a prefill node */
     uint32_t chunk_tokens, queue_max;
     /* of a decode node */

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "daemon/end.h"
 
 int role_run(const struct node_options *o, const struct role *first, const struct role *other,
              struct err *e)
@@ -11,6 +12,8 @@ int role_run(const struct node_options *o, const struct role *first, const struc
     struct node n;
     int rc;
 
+    if (*o->tell_end)
+        return end_tell(o, e);
     if (o->change_role) {
         rows = u32_max(rows, other->rows_max(o));
         sequences = u32_max(sequences, other->sequences(o));

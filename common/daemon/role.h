@@ -29,7 +29,8 @@ struct role {
 extern const struct role role_prefill; /* prefill-node/prefill.c */
 extern const struct role role_decode;  /* decode-node/decode.c */
 
-/* The whole life of a node that begins as `first`. With change_role it is sized for both roles. */
+/* The whole life of a node that begins as `first`. With change_role it is sized for both roles; with
+ * tell_end it is none, and only tells. */
 int role_run(const struct node_options *o, const struct role *first, const struct role *other,
              struct err *e);
 

@@ -174,6 +174,16 @@ static const struct codec_field prefix_report[] = {
     COUNTED(CODEC_LIST, removed, prefix.removed, prefix.n_removed, 0, MSG_PREFIX_MAX),
 };
 #undef T
+#define T Tandem__Ended
+static const struct codec_field ended[] = {
+    NAME(cluster, ended.cluster),
+    NAME(name, ended.name),
+    NAME_OR_NONE(host, ended.host),
+    I32(pid, ended.pid, 1, INT32_MAX),
+    BOOL(crashed, ended.crashed),
+    TEXT(text, ended.text),
+};
+#undef T
 
 #define T Tandem__PrefillJob
 static const struct codec_field job[] = {
@@ -362,6 +372,7 @@ const struct codec_message codec_messages[] = {
     MESSAGE(BYE, bye, bye, NULL),
     MESSAGE(ROLE, role, role, NULL),
     MESSAGE(PREFIX_REPORT, prefix_report, prefix_report, NULL),
+    MESSAGE(ENDED, ended, ended, NULL),
     MESSAGE(PREFILL_JOB, prefill_job, job, check_job),
     MESSAGE(PREFILL_TOKEN, prefill_token, prefill_token, NULL),
     MESSAGE(PREFILL_FAILED, prefill_failed, prefill_failed, NULL),

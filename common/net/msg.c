@@ -22,6 +22,7 @@ const char *msg_type_name(enum msg_type type)
         NAME(BYE);
         NAME(ROLE);
         NAME(PREFIX_REPORT);
+        NAME(ENDED);
         NAME(PREFILL_JOB);
         NAME(PREFILL_TOKEN);
         NAME(PREFILL_FAILED);

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MSG_PROTOCOL 2 /* refused at the handshake if it differs */
+#define MSG_PROTOCOL 3 /* refused at the handshake if it differs */
 
 /* Limits: a peer that sends more is refused, so that no message decides how much memory we take. */
 #define MSG_NAME_MAX 64          /* bytes, NUL included: node, cluster, model names */
@@ -42,6 +42,7 @@ enum msg_type {
     MSG_BYE,       /* node -> router: leaving */
     MSG_ROLE,      /* router -> node: finish what runs, then serve in that role */
     MSG_PREFIX_REPORT, /* node -> router: blocks that its prefix cache gained and lost */
+    MSG_ENDED,     /* a node's supervisor -> router: how the node's process ended */
     /* prefill.proto: router <-> prefill */
     MSG_PREFILL_JOB = 32,
     MSG_PREFILL_TOKEN,
@@ -180,6 +181,14 @@ struct msg_prefix {
     uint32_t *added, *removed;
     uint32_t n_added, n_removed;
 };
+/* Which process, as it registered, and whether it ended by a fault of its own: a signal like SIGSEGV, an
+ * exit code; or from outside: SIGKILL, SIGTERM. */
+struct msg_ended {
+    char cluster[MSG_NAME_MAX], name[MSG_NAME_MAX], host[MSG_NAME_MAX];
+    int32_t pid;
+    bool crashed;
+    char text[MSG_TEXT_MAX]; /* "signal 11 (Segmentation fault)" */
+};
 struct msg_text { /* REFUSED, BYE, DRAIN */
     char text[MSG_TEXT_MAX];
 };
@@ -294,6 +303,7 @@ struct msg {
         struct msg_text text;
         enum node_role role; /* ROLE */
         struct msg_prefix prefix;
+        struct msg_ended ended;
         struct msg_prefill_job job;
         struct msg_prefill_token first;
         struct msg_failed failed;

@@ -3,6 +3,7 @@
 
 #define D3 103
 #define D4 104
+#define D5 105
 
 static uint64_t quarantined(const struct rig *r)
 {
@@ -18,9 +19,43 @@ static void aggregated(struct rig *r)
     rig_init_with(r, &config);
 }
 
-static void crash(struct rig *r, uint64_t node)
+#define SUPERVISOR 900
+
+static struct msg ended(uint64_t node, bool crashed)
+{
+    const struct msg reg = rig_registration(node);
+    struct msg m = {.type = MSG_ENDED, .u.ended = {.cluster = "test", .crashed = crashed}};
+
+    m.u.ended.pid = reg.u.reg.pid;
+    snprintf(m.u.ended.name, sizeof(m.u.ended.name), "%s", reg.u.reg.name);
+    snprintf(m.u.ended.host, sizeof(m.u.ended.host), "%s", reg.u.reg.host);
+    snprintf(m.u.ended.text, sizeof(m.u.ended.text), crashed ? "signal 11" : "signal 9");
+    return m;
+}
+
+static void crash(struct rig *r, uint64_t node) { rig_msg(r, SUPERVISOR, ended(node, true)); }
+
+static void kill_node(struct rig *r, uint64_t node) { rig_msg(r, SUPERVISOR, ended(node, false)); }
+
+static void lose(struct rig *r, uint64_t node)
 {
     rig_step(r, &(struct router_event){.type = ROUTER_LOST, .node = node});
+}
+
+/* A request that runs on decode-1. */
+static void runs(struct rig *r)
+{
+    rig_register(r, D1);
+    rig_submit(r, 1, 40, 100);
+    rig_reserved(r, D1, (struct stream_id){7000, 1});
+}
+
+/* The request's attempt `epoch` is on a node that registers now, and runs there. */
+static void runs_on(struct rig *r, uint64_t node, uint32_t epoch)
+{
+    rig_register(r, node);
+    assert_non_null(rig_sent(r, node, MSG_RESERVE));
+    rig_reserved(r, node, (struct stream_id){7000, epoch});
 }
 
 static void test_second_crash_ends_the_only_suspect(void **state)
@@ -47,7 +82,7 @@ static void test_second_crash_ends_the_only_suspect(void **state)
     assert_int_equal(a->client, 1);
     assert_int_equal(a->status, 500);
     assert_int_equal(a->retry_after_ms, 0);
-    assert_non_null(strstr(a->text, "on 2 nodes when they crashed, the last of them decode-"));
+    assert_non_null(strstr(a->text, "on 2 nodes when they crashed or were lost, the last of them decode-"));
     assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
     assert_int_equal(quarantined(&r), 1);
     rig_fini(&r);
@@ -137,17 +172,117 @@ static void test_node_that_was_only_stopped_takes_its_strike_back(void **state)
     rig_submit(&r, 1, 40, 100);
     rig_reserved(&r, D1, (struct stream_id){7000, 1});
     rig_register(&r, D2);
-    crash(&r, D1);
+    lose(&r, D1);
     assert_non_null(rig_sent(&r, D2, MSG_RESERVE));
     rig_reserved(&r, D2, (struct stream_id){7000, 2});
-    m = rig_registration(D3); /* the process of decode-1, over another connection */
+    for (uint32_t epoch = 3; epoch < 5; epoch++) { /* and two more that nobody explains */
+        lose(&r, D1 + epoch - 2);
+        runs_on(&r, D1 + epoch - 1, epoch);
+    }
+    m = rig_registration(D5); /* the process of decode-1, over another connection */
     m.u.reg.boot = D1;
     snprintf(m.u.reg.name, sizeof(m.u.reg.name), "decode-1");
-    rig_msg(&r, D3, m);
-    crash(&r, D2);
+    rig_msg(&r, D5, m);
+    lose(&r, D4);
     assert_int_equal(quarantined(&r), 0);
     assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
-    assert_non_null(rig_sent(&r, D3, MSG_RESERVE));
+    assert_non_null(rig_sent(&r, D5, MSG_RESERVE));
+    rig_fini(&r);
+}
+
+/* kill -9 is nobody's fault, however often it hits the same request. */
+static void test_killed_nodes_are_no_strikes(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    aggregated(&r);
+    runs(&r);
+    for (uint32_t i = 1; i < 12; i++) {
+        kill_node(&r, D1 + i - 1);
+        assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+        assert_true(rig_has_note(&r, "lost: signal 9"));
+        assert_int_equal(router_core_node_count(r.core), 0); /* at once, not after dead_ms */
+        runs_on(&r, D1 + i, i + 1);
+    }
+    assert_int_equal(quarantined(&r), 0);
+    crash(&r, D1 + 11);
+    runs_on(&r, D1 + 12, 13);
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    crash(&r, D1 + 12); /* these two are its own */
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
+    assert_int_equal(quarantined(&r), 1);
+    rig_fini(&r);
+}
+
+static void test_losses_that_nobody_explains_count_half(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    aggregated(&r);
+    runs(&r);
+    for (uint32_t i = 1; i < QUARANTINE_GUILTY; i++) {
+        lose(&r, D1 + i - 1);
+        assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+        runs_on(&r, D1 + i, i + 1);
+    }
+    lose(&r, D1 + QUARANTINE_GUILTY - 1);
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
+    assert_int_equal(rig_nth(&r, ROUTER_FAIL, 0)->status, 500);
+    assert_non_null(strstr(rig_nth(&r, ROUTER_FAIL, 0)->text, "on 4 nodes"));
+    rig_fini(&r);
+}
+
+/* The node was silent for long before its supervisor could say why. */
+static void test_word_that_comes_late_counts(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    aggregated(&r);
+    runs(&r);
+    for (uint32_t i = 1; i < 9; i++) { /* of eight that fall silent, all were killed */
+        lose(&r, D1 + i - 1);
+        runs_on(&r, D1 + i, i + 1);
+        if (i >= 2)
+            kill_node(&r, D1 + i - 2);
+        assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    }
+    kill_node(&r, D1 + 7);
+    lose(&r, D1 + 8);
+    runs_on(&r, D1 + 9, 10);
+    crash(&r, D1 + 8); /* the word for the loss before */
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    crash(&r, D1 + 9);
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
+    assert_int_equal(quarantined(&r), 1);
+    rig_fini(&r);
+}
+
+static void test_word_of_another_process_is_not_believed(void **state)
+{
+    struct rig r;
+    struct msg m = ended(D1, true);
+
+    (void)state;
+    aggregated(&r);
+    runs(&r);
+    snprintf(m.u.ended.cluster, sizeof(m.u.ended.cluster), "other");
+    rig_msg(&r, SUPERVISOR, m);
+    assert_true(rig_has_note(&r, "of cluster other is none of ours"));
+    m = ended(D1, true);
+    m.u.ended.pid++;
+    rig_msg(&r, SUPERVISOR, m);
+    m = ended(D1, true);
+    snprintf(m.u.ended.host, sizeof(m.u.ended.host), "elsewhere");
+    rig_msg(&r, SUPERVISOR, m);
+    assert_non_null(rig_nth(&r, ROUTER_DISCONNECT, 0));
+    assert_int_equal(rig_nth(&r, ROUTER_DISCONNECT, 0)->node, SUPERVISOR);
+    assert_int_equal(router_core_node_count(r.core), 1);
+    rig_msg(&r, D1, ended(D1, true)); /* nodes do not say that of themselves */
+    assert_int_equal(router_core_counters(r.core)->protocol_faults, 1);
+    assert_int_equal(router_core_node_count(r.core), 1);
     rig_fini(&r);
 }
 
@@ -200,6 +335,10 @@ int main(void)
         cmocka_unit_test(test_clean_ends_and_progress_are_no_strikes),
         cmocka_unit_test(test_many_on_both_nodes_are_tried_alone),
         cmocka_unit_test(test_node_that_was_only_stopped_takes_its_strike_back),
+        cmocka_unit_test(test_killed_nodes_are_no_strikes),
+        cmocka_unit_test(test_losses_that_nobody_explains_count_half),
+        cmocka_unit_test(test_word_that_comes_late_counts),
+        cmocka_unit_test(test_word_of_another_process_is_not_believed),
         cmocka_unit_test(test_targets_refuse_early),
     };
 
