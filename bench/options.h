@@ -24,7 +24,8 @@ enum bench_progress { PROGRESS_AUTO, PROGRESS_ON, PROGRESS_OFF };
 
 struct bench_options {
     /* the server */
-    char *base_url, *native, *endpoint, *header, *extra_body;
+    char *base_url, *native, *keys, *endpoint, *header, *extra_body;
+    bool insecure;
     int backend; /* enum bench_backend */
     char *model; /* name in requests, or FILE.gguf: then a tokenizer */
     char *served_model_name, *tokenizer;

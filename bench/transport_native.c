@@ -249,6 +249,9 @@ static int connect_wait(struct native *t, struct err *e)
         msg_fini(&m);
         if (rc != ERR_BUSY)
             return rc;
+        sock_broke(t->sock);
+        if (sock_refusal(t->sock))
+            return err_set(e, ERR_PEER, "%s does not let us in: %s", t->url, sock_refusal(t->sock));
         t->down = clock_s(clock_now() - start) > limit;
         if (t->down)
             return ERR_OK;
@@ -263,6 +266,7 @@ int transport_native_open(struct transport **out, struct loop *loop,
     struct native *t = mem_zalloc(sizeof(*t));
     char identity[PEER_ID_MAX];
     struct sock_options options = {.kind = SOCK_DEALER, .lane = SOCK_CONTROL, .identity = identity};
+    const struct sock_security security = {s->options->keys, KEYS_CLIENT, s->options->insecure};
     struct sock *sock = NULL;
     int rc;
 
@@ -276,7 +280,9 @@ int transport_native_open(struct transport **out, struct loop *loop,
     t->next_tag = 1; /* 0 is connect_wait's */
     snprintf(identity, sizeof(identity), "bench-%d#%016" PRIx64, (int)getpid(), rng_entropy());
     t->ctx = sock_ctx_new();
-    rc = sock_open(&sock, t->ctx, &options, e);
+    rc = sock_ctx_secure(t->ctx, &security, e);
+    if (rc == ERR_OK)
+        rc = sock_open(&sock, t->ctx, &options, e);
     if (rc != ERR_OK)
         goto fail;
     t->sock = sock;

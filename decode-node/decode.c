@@ -415,7 +415,9 @@ static int decode_core_open(struct decode *d, struct err *e)
 /* The KV socket is bound before the router hears of the node. */
 static int decode_net_open(struct decode *d, struct err *e)
 {
-    const struct sock_options kv = {.kind = SOCK_ROUTER, .lane = SOCK_DATA};
+    const struct sock_options kv = {.kind = SOCK_ROUTER, .lane = SOCK_DATA, .admits = KEYS_NODES};
+    const struct sock_security security = {d->options->common.keys, KEYS_NODE,
+                                           d->options->common.insecure};
     const struct member_events events = {d, decode_on_router, decode_on_joined, decode_on_lost,
                                          decode_on_refused, decode_on_beat};
     struct msg_register reg = {.role = ROLE_DECODE, .slots = d->options->slots,
@@ -425,7 +427,7 @@ static int decode_net_open(struct decode *d, struct err *e)
     node_register(d->node, d->options, &reg);
     d->loop = loop_new();
     d->ctx = sock_ctx_new();
-    if ((rc = sock_open(&d->kv, d->ctx, &kv, e)) || (rc = sock_bind(d->kv, d->options->kv, e)))
+    if ((rc = sock_ctx_secure(d->ctx, &security, e)) || (rc = sock_open(&d->kv, d->ctx, &kv, e)) || (rc = sock_bind(d->kv, d->options->kv, e)))
         return rc;
     snprintf(reg.kv_endpoint, sizeof(reg.kv_endpoint), "%s", sock_endpoint(d->kv));
     loop_add_sock(d->loop, d->kv, decode_on_kv, d);

@@ -26,6 +26,7 @@ static const struct subcommand {
     {"role", cmd_role, "[FILE|CLUSTER] NODE ROLE", "have a node prefill or decode from now on"},
     {"plan", cmd_plan, "FILE", "show what `up` would start, and where"},
     {"doctor", cmd_doctor, "[FILE]", "show what is wrong on the hosts, and what mends it"},
+    {"keys", cmd_keys, "FILE", "make the keys of a cluster's tcp, or with --client a client's"},
     {"tokenize", cmd_tokenize, "TEXT", "show the tokens of a text"},
     {"detokenize", cmd_detokenize, "ID...", "show the text of tokens"},
     {"inspect", cmd_inspect, "MODEL.gguf", "show what a model file holds"},

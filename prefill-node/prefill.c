@@ -402,7 +402,10 @@ static int prefill_net_open(struct prefill *p, struct err *e)
 {
     const struct member_events events = {p, prefill_on_router, prefill_on_joined, prefill_on_lost,
                                          prefill_on_refused, prefill_on_beat};
+    const struct sock_security security = {p->options->common.keys, KEYS_NODE,
+                                           p->options->common.insecure};
     struct msg_register reg = {.role = ROLE_PREFILL, .slots = p->options->queue_max};
+    int rc;
 
     p->boot = reg.boot = rng_entropy();
     node_register(p->node, p->options, &reg);
@@ -413,6 +416,9 @@ static int prefill_net_open(struct prefill *p, struct err *e)
     p->interrupt = loop_add_signal(p->loop, SIGINT, prefill_on_signal, p);
     p->computed = loop_add_fd(p->loop, compute_fd(p->node->compute), prefill_on_computed, p);
     p->woken = loop_add_fd(p->loop, sendbufs_fd(p->sendbufs), prefill_on_woken, p);
+    rc = sock_ctx_secure(p->ctx, &security, e);
+    if (rc)
+        return rc;
     return member_open(&p->member, p->loop, p->ctx, p->options->router, &reg, &events, e);
 }
 

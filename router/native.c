@@ -180,7 +180,8 @@ static void native_on_message(void *ctx, const struct peer *from, struct msg *m)
 
 int native_open(struct native **out, struct router *r, const char *endpoint, struct err *e)
 {
-    const struct sock_options options = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL};
+    const struct sock_options options = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL,
+                                         .admits = KEYS_CLIENTS};
     struct native *n = mem_zalloc(sizeof(*n));
     int rc;
 

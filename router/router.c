@@ -263,14 +263,16 @@ static void router_core_open(struct router *r)
 static int router_net_open(struct router *r, struct err *e)
 {
     const struct router_options *o = r->options;
-    const struct sock_options nodes = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL};
+    const struct sock_options nodes = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL,
+                                       .admits = KEYS_NODES};
+    const struct sock_security security = {o->common.keys, KEYS_ROUTER, o->common.insecure};
     struct http_service service = serve_service(r);
     int rc;
 
     r->loop = loop_new();
     r->ctx = sock_ctx_new();
     if ((rc = http_server_open(&r->http, loop_base(r->loop), o->http, &service, e)) ||
-        (rc = sock_open(&r->nodes, r->ctx, &nodes, e)) || (rc = sock_bind(r->nodes, o->nodes, e)) ||
+        (rc = sock_ctx_secure(r->ctx, &security, e)) || (rc = sock_open(&r->nodes, r->ctx, &nodes, e)) || (rc = sock_bind(r->nodes, o->nodes, e)) ||
         (rc = native_open(&r->native, r, o->clients, e)))
         return rc;
     loop_add_sock(r->loop, r->nodes, router_on_node, r);

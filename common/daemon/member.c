@@ -29,6 +29,7 @@ struct member {
     struct link link;
     uint32_t attempt;     /* sockets opened */
     uint32_t registers;   /* sent on this socket */
+    const char *refusal;  /* of the connection, the last that was said; static text */
     int64_t register_due;
 };
 
@@ -127,6 +128,16 @@ static void member_message(void *ctx, const struct peer *from, struct msg *msg)
         m->events.message(m->events.ctx, msg);
 }
 
+/* Says once why no connection comes about, so far as the other end gave a reason. */
+static void member_explain(struct member *m)
+{
+    const char *refusal = sock_refusal(m->sock);
+
+    if (refusal && refusal != m->refusal)
+        log_warn("member", "router=%s does not let us in: %s", m->endpoint, refusal);
+    m->refusal = refusal;
+}
+
 static void member_register(struct member *m, int64_t now)
 {
     struct msg msg = {.type = MSG_REGISTER, .u.reg = m->reg};
@@ -170,6 +181,8 @@ static void member_tick(void *ctx)
         else
             member_rejoin(m);
     } else if (m->state == MEMBER_JOINING) {
+        if (m->sock)
+            member_explain(m);
         member_register(m, now);
     } else if (m->state == MEMBER_UP) {
         outbox_flush(&m->outbox, m->sock);

@@ -7,6 +7,7 @@
 #ifndef TANDEM_DAEMON_OPTIONS_H
 #define TANDEM_DAEMON_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,8 @@ struct daemon_options {
     char *name;    /* unique in the cluster */
     char *model;   /* GGUF file */
     char *cpu;     /* kernel tier, or "auto" */
+    char *keys;     /* key file (net/keys.h); "": none */
+    bool insecure;  /* without keys: tcp beyond this machine all the same */
     int log_level;  /* enum log_level */
     int log_format; /* enum log_format */
 };
@@ -95,6 +98,9 @@ const char *options_cpu_wrong(const char *value); /* also a tier that this machi
     OPTION_IN(s, common, model, STR, .unit = "FILE", .help = "the model, a GGUF file"),            \
     OPTION_IN(s, common, cpu, STR, .def = "auto", .wrong = options_cpu_wrong, .unit = "TIER",      \
               .help = "kernel tier: " OPTIONS_CPU_TIERS),                                          \
+    OPTION_IN(s, common, keys, STR, .unit = "FILE",                                                \
+              .help = "key file of encrypted tcp; `tandem keys` makes one"),                       \
+    OPTION_IN(s, common, insecure, BOOL, .help = "without keys: tcp beyond this machine, unprotected"), \
     OPTION_IN(s, common, log_level, ENUM, .def = "info", .names = options_log_levels,              \
               .help = "how much goes to stderr"),                                                  \
     OPTION_IN(s, common, log_format, ENUM, .def = "text", .names = options_log_formats,            \

@@ -1,18 +1,20 @@
 #include "net/sock.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "net/codec.h"
+#include "net/endpoint.h"
+#include "net/sock_curve.h"
 
 /* Queue lengths that credit and the limits on slots reach never: 64 Ki messages of KV are a window of
  * 64 MiB in frames of 1 KiB; a client of the control lane is 16 Ki messages behind only if it is
@@ -32,12 +34,19 @@
 
 struct sock_ctx {
     void *zmq;
+    struct sock_curve *curve; /* NULL: no keys */
+    bool insecure;
+    atomic_flag warned; /* that it is; relaxed, only to say it once */
 };
 
 struct sock {
+    struct sock_ctx *ctx;
     void *zmq;
     void *monitor; /* of a DEALER: what happens to its connection */
+    bool up;       /* of a DEALER: there is one */
+    const char *refusal;
     enum sock_kind kind;
+    unsigned admits;
     struct str scratch; /* the protobuf of the message being sent */
     char endpoint[MSG_ENDPOINT_MAX];
     struct stat file; /* of a bound ipc endpoint, as it was made; st_ino 0: none */
@@ -59,8 +68,16 @@ void sock_ctx_free(struct sock_ctx **ctx)
         return;
     while (zmq_ctx_term((*ctx)->zmq) < 0)
         ASSERT(errno == EINTR); /* a signal: go on waiting for the linger */
+    sock_curve_close(&(*ctx)->curve);
     mem_free(*ctx);
     *ctx = NULL;
+}
+
+int sock_ctx_secure(struct sock_ctx *ctx, const struct sock_security *s, struct err *e)
+{
+    ASSERT(!ctx->curve);
+    ctx->insecure = s->insecure;
+    return s->keys && *s->keys ? sock_curve_open(&ctx->curve, ctx->zmq, s->keys, s->role, e) : 0;
 }
 
 static void set_int(void *zmq, int option, int value)
@@ -93,7 +110,11 @@ static void set_options(void *zmq, const struct sock_options *o)
         set_int(zmq, ZMQ_ROUTER_MANDATORY, 1);
 }
 
-/* A PAIR over which libzmq's io thread tells of connections that end. */
+#define MONITOR_EVENTS                                                                             \
+    (ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |    \
+     ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+
+/* A PAIR over which libzmq's io thread tells of connections that begin and end. */
 static void *monitor_open(struct sock_ctx *ctx, void *zmq)
 {
     char endpoint[64];
@@ -103,7 +124,7 @@ static void *monitor_open(struct sock_ctx *ctx, void *zmq)
         return NULL;
     set_int(monitor, ZMQ_LINGER, 0);
     snprintf(endpoint, sizeof(endpoint), "inproc://monitor-%p", zmq);
-    if (zmq_socket_monitor(zmq, endpoint, ZMQ_EVENT_DISCONNECTED) < 0 ||
+    if (zmq_socket_monitor(zmq, endpoint, MONITOR_EVENTS) < 0 ||
         zmq_connect(monitor, endpoint) < 0) {
         zmq_close(monitor);
         return NULL;
@@ -118,7 +139,9 @@ int sock_open(struct sock **out, struct sock_ctx *ctx, const struct sock_options
 
     *out = NULL;
     ASSERT((o->kind == SOCK_DEALER) == (n > 0) && n <= PEER_ID_MAX);
+    s->ctx = ctx;
     s->kind = o->kind;
+    s->admits = o->admits;
     s->zmq = zmq_socket(ctx->zmq, o->kind == SOCK_ROUTER ? ZMQ_ROUTER : ZMQ_DEALER);
     if (s->zmq && o->kind == SOCK_DEALER)
         s->monitor = monitor_open(ctx, s->zmq);
@@ -167,30 +190,46 @@ void sock_close(struct sock **s)
     *s = NULL;
 }
 
-/* zmq_bind takes the path of an ipc endpoint away from a living process, silently. True: somebody
- * listens there. */
-static bool endpoint_taken(const char *endpoint)
+/* Without keys only this machine is open to us, unless that was waived. */
+static int sock_plain(struct sock_ctx *ctx, const char *endpoint, struct err *e)
 {
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    size_t n = strlen(endpoint);
-    bool taken;
-    int fd;
+    if (endpoint_is_loopback(endpoint))
+        return 0;
+    if (!ctx->insecure)
+        return err_set(e, ERR_CONFIG,
+                       "%s is beyond this machine, and there are no keys to protect it; use --keys=FILE "
+                       "(`tandem keys FILE` makes one), or --insecure",
+                       endpoint);
+    if (!atomic_flag_test_and_set_explicit(&ctx->warned, memory_order_relaxed))
+        log_warn("sock", "%s is not protected: who reaches it can read along, and join in", endpoint);
+    return 0;
+}
 
-    if (strncmp(endpoint, "ipc://", 6) != 0 || endpoint[6] == '@' || n - 6 >= sizeof(sa.sun_path))
-        return false;
-    memcpy(sa.sun_path, endpoint + 6, n - 6);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    taken = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN;
-    close(fd);
-    return taken;
+/* Adds our key to a bound endpoint. */
+static int sock_add_key(struct sock *s, struct err *e)
+{
+    size_t n = strlen(s->endpoint);
+    int rest = snprintf(s->endpoint + n, sizeof(s->endpoint) - n, "#%s", sock_curve_own(s->ctx->curve));
+
+    if ((size_t)rest < sizeof(s->endpoint) - n)
+        return 0;
+    s->endpoint[n] = '\0';
+    return err_set(e, ERR_LIMIT, "endpoint %s is longer than %zu bytes, no key fits behind it",
+                   s->endpoint, sizeof(s->endpoint) - 1 - (size_t)rest);
 }
 
 int sock_bind(struct sock *s, const char *endpoint, struct err *e)
 {
+    bool curve = s->ctx->curve && endpoint_is_tcp(endpoint);
     size_t n = sizeof(s->endpoint);
+    int rc;
 
+    if (curve) {
+        ASSERT(s->admits);
+        sock_curve_server(s->ctx->curve, s->zmq, s->admits);
+    } else if (endpoint_is_tcp(endpoint) && (rc = sock_plain(s->ctx, endpoint, e))) {
+        return rc;
+    }
     if (endpoint_taken(endpoint))
         return err_set(e, ERR_NET, "cannot bind %s: %s", endpoint, strerror(EADDRINUSE));
     if (zmq_bind(s->zmq, endpoint) < 0)
@@ -202,11 +241,29 @@ int sock_bind(struct sock *s, const char *endpoint, struct err *e)
     }
     if (!sock_path(s) || stat(sock_path(s), &s->file) != 0)
         s->file.st_ino = 0;
-    return 0;
+    return curve ? sock_add_key(s, e) : 0;
 }
 
-int sock_connect(struct sock *s, const char *endpoint, struct err *e)
+int sock_connect(struct sock *s, const char *with_key, struct err *e)
 {
+    const char *key = endpoint_is_tcp(with_key) ? strchr(with_key, '#') : NULL;
+    size_t n = key ? (size_t)(key - with_key) : strlen(with_key);
+    char endpoint[MSG_ENDPOINT_MAX];
+    int rc;
+
+    if (n >= sizeof(endpoint))
+        return err_set(e, ERR_LIMIT, "endpoint %.40s... is longer than %d bytes", with_key,
+                       MSG_ENDPOINT_MAX - 1);
+    memcpy(endpoint, with_key, n);
+    endpoint[n] = '\0';
+    if (key && !s->ctx->curve)
+        return err_set(e, ERR_CONFIG, "%s wants keys, and we have none; use --keys=FILE", endpoint);
+    if (s->ctx->curve && endpoint_is_tcp(endpoint))
+        rc = sock_curve_client(s->ctx->curve, s->zmq, key ? key + 1 : NULL, e);
+    else
+        rc = endpoint_is_tcp(endpoint) ? sock_plain(s->ctx, endpoint, e) : 0;
+    if (rc)
+        return rc;
     if (zmq_connect(s->zmq, endpoint) < 0)
         return err_set(e, ERR_NET, "cannot connect to %s: %s", endpoint, zmq_strerror(errno));
     return 0;
@@ -448,19 +505,47 @@ int sock_recv(struct sock *s, struct peer *from, struct msg *m, struct err *e)
     return rc < 0 ? rc : 1;
 }
 
+/* One event of the monitor. True: a connection that was there has ended. */
+static bool monitor_event(struct sock *s, uint16_t event, uint32_t value)
+{
+    bool broke = event == ZMQ_EVENT_DISCONNECTED && s->up;
+
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+        s->refusal = NULL;
+    else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+        s->refusal = "our key is not let in there";
+    else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL &&
+             value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
+        s->refusal = s->ctx->curve ? "there are no keys in use there, but here" :
+                                     "keys are in use there, but not here";
+    else if (event != ZMQ_EVENT_DISCONNECTED && s->ctx->curve)
+        s->refusal = "it hung up; is its public key another than in our key file?";
+    s->up = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED || (s->up && event != ZMQ_EVENT_DISCONNECTED);
+    return broke;
+}
+
 bool sock_broke(struct sock *s)
 {
-    zmq_msg_t frames[2]; /* an event is two: its number, and the endpoint */
+    zmq_msg_t frames[2]; /* an event is two: its number with a value, and the endpoint */
     bool broke = false;
 
     ASSERT(s->monitor);
     for (size_t n; (n = recv_frames(s->monitor, frames, ARRAY_LEN(frames))) > 0;) {
-        broke = true;
+        uint8_t *data = zmq_msg_data(&frames[0]);
+        uint16_t event;
+        uint32_t value;
+
+        ASSERT(zmq_msg_size(&frames[0]) == sizeof(event) + sizeof(value));
+        memcpy(&event, data, sizeof(event));
+        memcpy(&value, data + sizeof(event), sizeof(value));
+        broke |= monitor_event(s, event, value);
         for (size_t i = 0; i < size_min(n, ARRAY_LEN(frames)); i++)
             zmq_msg_close(&frames[i]);
     }
     return broke;
 }
+
+const char *sock_refusal(const struct sock *s) { return s->refusal; }
 
 bool sock_readable(struct sock *s)
 {

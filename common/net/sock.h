@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "net/keys.h"
 #include "net/msg.h"
 #include "net/peer.h"
 
@@ -37,11 +38,23 @@ struct sock_options {
     enum sock_lane lane;
     const char *identity; /* DEALER: 1 .. PEER_ID_MAX bytes; name#boot[.attempt]. ROUTER: NULL */
     uint32_t hwm;         /* messages queued per peer and direction; 0: more than credit allows */
+    unsigned admits;      /* ROUTER: KEYS_BIT of the roles it lets in, where keys are in use */
 };
 
 /* One io thread. Owned by the caller; freed after its sockets; freeing waits for their linger. */
 struct sock_ctx *sock_ctx_new(void);
 void sock_ctx_free(struct sock_ctx **ctx);
+
+struct sock_security {
+    const char *keys;    /* a key file (net/keys.h); "" or NULL: none */
+    enum keys_role role; /* which of its secrets is ours */
+    bool insecure;       /* without keys: tcp beyond this machine all the same, with a warning */
+};
+
+/* From now on every tcp endpoint of the context's sockets is CURVE under these keys, both ways; ipc is
+ * guarded by its folder. Before its first socket; without this call: no keys, not insecure. Any failure
+ * of sock_curve_open. */
+int sock_ctx_secure(struct sock_ctx *ctx, const struct sock_security *security, struct err *e);
 
 /* ERR_NET if the system has no more sockets. */
 int sock_open(struct sock **s, struct sock_ctx *ctx, const struct sock_options *o, struct err *e);
@@ -49,11 +62,14 @@ void sock_close(struct sock **s);
 
 /* endpoint: tcp://host:port or ipc://path, at most MSG_ENDPOINT_MAX - 1 bytes; port * takes a free
  * one. The directory of an ipc path exists (mode 0700 is the caller's business); a stale socket file
- * is replaced. ERR_NET: in use, no such address. Connecting succeeds at once and goes on trying. */
+ * is replaced. "#KEY" behind a tcp endpoint to connect to: the key of who is there; else the router's.
+ * ERR_NET: in use, no such address. ERR_CONFIG: tcp beyond this machine without keys. Connecting
+ * succeeds at once and goes on trying. */
 int sock_bind(struct sock *s, const char *endpoint, struct err *e);
 int sock_connect(struct sock *s, const char *endpoint, struct err *e);
 
-/* Where the last bind ended up ("tcp://127.0.0.1:40123"); "" before. Borrowed. */
+/* Where the last bind ended up ("tcp://127.0.0.1:40123", with keys "...#KEY": ours); "" before.
+ * Borrowed. */
 const char *sock_endpoint(const struct sock *s);
 
 /* Sends m; `to` is NULL on a DEALER. On success m is taken and left empty; on failure it is as
@@ -72,6 +88,10 @@ int sock_recv(struct sock *s, struct peer *from, struct msg *m, struct err *e);
 /* Of a DEALER: true if its connection broke since the last call. ZeroMQ makes a new one by itself, but
  * what was under way either way is lost. Ask on a timer. */
 bool sock_broke(struct sock *s);
+
+/* Of a DEALER: why the other end did not let it in when it last tried, NULL if it did or could not be
+ * reached. As sock_broke last saw it. Static text. */
+const char *sock_refusal(const struct sock *s);
 
 /* True if sock_recv would not return 0. Also lets ZeroMQ catch up with its io thread. */
 bool sock_readable(struct sock *s);
