@@ -16,7 +16,7 @@
 #include "deploy/command.h"
 #include "deploy/commands.h"
 #include "deploy/control.h"
-#include "host/place.h"
+#include "host/place_add.h"
 #include "host/topo.h"
 
 #define SCALE_POLL (100 * CLOCK_MS)
@@ -290,8 +290,12 @@ static int scale_more(struct scale *s, enum place_kind kind, struct err *e)
     bool up = false;
     int rc = scale_memory(s, e);
 
-    if (!rc)
-        rc = place_add(&node, s->topo, s->nodes, s->n, kind, e);
+    if (!rc) {
+        const struct topo *here[] = {s->topo};
+
+        rc = place_add(&node, &(struct place_more){.kind = kind, .host = 0, .hosts = here, .n_hosts = 1,
+                                                   .running = s->nodes, .n_running = s->n}, e);
+    }
     if (rc)
         return rc;
     rc = control_ask(&reply, &s->target.dir,

@@ -75,14 +75,6 @@ struct place_memory {
 int place_check_memory(const struct placement *p, const struct topo *const *hosts, size_t n_hosts,
                        const struct place_memory *memory, struct err *e);
 
-/* One more node of a kind for a host where running[n] are (their host is not looked at; the router's
- * cores count as free). Those stay where they are; the new one gets the cores that nobody has, in
- * the domain with most of them. Where all are taken it shares: the cores of its own kind, else all,
- * in the domain with the fewest nodes a core. Its name is the first that is free. out->pus is owned
- * by the caller. ERR_LIMIT: PLACE_NODES_MAX. */
-int place_add(struct place_node *out, const struct topo *t, const struct place_node *running,
-              size_t n, enum place_kind kind, struct err *e);
-
 void placement_fini(struct placement *p); /* also of a zeroed struct; leaves it zeroed */
 
 const char *place_kind_name(enum place_kind kind); /* "router", "prefill", "decode" */

@@ -346,48 +346,6 @@ static void policies_that_mean_nothing_are_refused(void **state)
     topo_free(&t);
 }
 
-/* Two domains of four cores; prefill-1 has all of the first, decode-1 two of the second. */
-static void one_more_takes_free_cores_then_shares_with_its_kind(void **state)
-{
-    struct topo *t = make_host("box", 2, 4, 0);
-    uint32_t all0[] = {0, 1, 2, 3}, two1[] = {4, 5}, every[] = {0, 1, 2, 3, 4, 5, 6, 7};
-    struct place_node running[4] = {
-        {.kind = PLACE_ROUTER, .name = "router", .pus = every, .n_pus = 8},
-        {.kind = PLACE_PREFILL, .name = "prefill-1", .pus = all0, .n_pus = 4},
-        {.kind = PLACE_DECODE, .name = "decode-1", .domain = 1, .pus = two1, .n_pus = 2},
-    };
-    struct place_node third, more;
-    struct err e = {0};
-
-    (void)state;
-    assert_int_equal(place_add(&third, t, running, 3, PLACE_DECODE, &e), 0);
-    assert_string_equal(third.name, "decode-2");
-    assert_int_equal(third.domain, 1);
-    assert_int_equal(third.n_pus, 2);
-    assert_int_equal(third.pus[0], 6);
-    assert_int_equal(third.pus[1], 7);
-    assert_false(third.shared);
-    running[3] = third;
-    /* Now all are taken: domain 0 has one node on four cores, domain 1 two. No decode node is in
-     * domain 0, so the new one shares all of it. */
-    assert_int_equal(place_add(&more, t, running, 4, PLACE_DECODE, &e), 0);
-    assert_string_equal(more.name, "decode-3");
-    assert_int_equal(more.domain, 0);
-    assert_int_equal(more.n_pus, 4);
-    assert_true(more.shared);
-    mem_free(more.pus);
-    /* A prefill node shares with its own kind; a gap in the names is filled. */
-    strcpy(running[1].name, "prefill-2");
-    assert_int_equal(place_add(&more, t, running, 4, PLACE_PREFILL, &e), 0);
-    assert_string_equal(more.name, "prefill-1");
-    assert_int_equal(more.domain, 0);
-    assert_int_equal(more.pus[3], 3);
-    assert_true(more.shared);
-    mem_free(more.pus);
-    mem_free(third.pus);
-    topo_free(&t);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,7 +355,6 @@ int main(void)
         cmocka_unit_test(too_little_memory_is_refused_with_the_numbers),
         cmocka_unit_test(what_a_host_names_wins_over_the_ratio),
         cmocka_unit_test(policies_that_mean_nothing_are_refused),
-        cmocka_unit_test(one_more_takes_free_cores_then_shares_with_its_kind),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
