@@ -61,7 +61,9 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -W
 # -ffp-contract=off: compilers disagree on when to fuse; fused operations are written out.
 override CFLAGS += -std=c11 -D_GNU_SOURCE -DTANDEM_VERSION='"$(VERSION)"' $(WARN) -ffp-contract=off \
 	-fno-math-errno -pthread -fstack-protector-strong -Icommon -I$(BUILD)/proto -I. $(SANFLAGS)
-LDLIBS := -lzmq -lprotobuf-c -lyaml -lhwloc -levent -ljansson -lxxhash -lm -pthread
+# --as-needed: only `tandem top` draws.
+LDLIBS := -lzmq -lprotobuf-c -lyaml -lhwloc -levent -ljansson -lxxhash -lm -pthread \
+	-Wl,--as-needed -lncursesw -ltinfo -Wl,--no-as-needed
 
 # Sanitizers at -O3 take gcc minutes and a gigabyte for an unrolled kernel; -O1 checks the same code.
 # The expensive optimizations bring vzeroupper, without which all SSE code after a kernel crawls.

@@ -8,7 +8,7 @@
 set -eu
 
 want="libc6-dev libzmq3-dev libprotobuf-c-dev libyaml-dev libhwloc-dev libevent-dev libjansson-dev
-      libxxhash-dev libcmocka-dev"
+      libxxhash-dev libncurses-dev libcmocka-dev"
 mkdir -p "$1"
 root=$(cd "$1" && pwd)
 have=$root/.packages

@@ -6,8 +6,8 @@
 set -eu
 
 build="gcc make pkg-config libc6-dev libzmq3-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
-       libhwloc-dev libevent-dev libjansson-dev libxxhash-dev"
-check="libcmocka-dev curl jq procps python3-jinja2"
+       libhwloc-dev libevent-dev libjansson-dev libxxhash-dev libncurses-dev"
+check="libcmocka-dev curl jq procps tmux python3-jinja2"
 lint="clang-tidy cppcheck"
 arm="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
