@@ -20,7 +20,7 @@
 #define WINDOW (8u << 20) /* a decode node's default credit_bytes */
 #define BUFFERS 64        /* a prefill node's send buffers */
 
-const char *const path_way_names[] = {"ipc", "tcp", "shared memory", NULL};
+const char *const path_way_names[] = {"ipc", "tcp", "tcp CURVE", "shared memory", NULL};
 
 /* One buffer on its way. */
 struct parcel {
@@ -269,18 +269,36 @@ static int receive_all(struct run *r, struct sock *s, struct err *e)
     return 0;
 }
 
-/* Binds where the sender will connect. */
-static int receiver_open(struct run *r, struct sock **s, char *dir, struct err *e)
+/* Both ends in one context: one key for both. */
+static int secure(struct run *r, const char *key_file, struct err *e)
 {
-    const struct sock_options o = {.kind = SOCK_ROUTER, .lane = SOCK_DATA};
-    char name[128] = "tcp://127.0.0.1:*";
-    int rc = sock_open(s, r->ctx, &o, e);
+    const struct sock_security security = {.keys = key_file, .role = KEYS_NODE};
+    struct keys_set set;
+    struct str text = {0};
+    int rc = keys_make(&set, e);
 
-    if (!rc && r->way == PATH_IPC) {
-        if (!mkdtemp(dir))
-            return err_set(e, ERR_IO, "cannot make %s", dir);
+    if (rc)
+        return rc;
+    keys_text(&set, KEYS_NODES, &text);
+    rc = keys_write(key_file, &text, e);
+    str_fini(&text);
+    return rc ? rc : sock_ctx_secure(r->ctx, &security, e);
+}
+
+/* Binds where the sender will connect. dir is made: of a socket, or of keys. */
+static int receiver_open(struct run *r, struct sock **s, const char *dir, struct err *e)
+{
+    const struct sock_options o = {.kind = SOCK_ROUTER, .lane = SOCK_DATA, .admits = KEYS_NODES};
+    char name[128] = "tcp://127.0.0.1:*", key_file[64];
+    int rc = 0;
+
+    snprintf(key_file, sizeof(key_file), "%s/keys", dir);
+    if (r->way == PATH_CURVE)
+        rc = secure(r, key_file, e);
+    if (r->way == PATH_IPC)
         snprintf(name, sizeof(name), "ipc://%s/s", dir);
-    }
+    if (!rc)
+        rc = sock_open(s, r->ctx, &o, e);
     if (!rc)
         rc = sock_bind(*s, name, e);
     if (!rc)
@@ -291,11 +309,14 @@ static int receiver_open(struct run *r, struct sock **s, char *dir, struct err *
 int path_run(struct path *p, enum path_way way, int64_t *ns, struct err *e)
 {
     struct run r = {.path = p, .way = way};
-    char dir[] = "/tmp/tandem-bench-XXXXXX";
+    char dir[] = "/tmp/tandem-bench-XXXXXX", key_file[64];
     struct sock *s = NULL;
     pthread_t thread;
     int rc = 0;
 
+    if (!mkdtemp(dir))
+        return err_set(e, ERR_IO, "cannot make %s", dir);
+    snprintf(key_file, sizeof(key_file), "%s/keys", dir);
     r.parcels = mem_aligned(BUFFERS * sizeof(*r.parcels), 64);
     memset(r.parcels, 0, BUFFERS * sizeof(*r.parcels)); /* resident, too */
     r.ctx = sock_ctx_new();
@@ -311,8 +332,8 @@ int path_run(struct path *p, enum path_way way, int64_t *ns, struct err *e)
     sock_close(&s);
     sock_ctx_free(&r.ctx);
     mem_free(r.parcels);
-    if (way == PATH_IPC)
-        rmdir(dir);
+    unlink(key_file);
+    rmdir(dir);
     return rc;
 }
 

@@ -1,6 +1,6 @@
 /* path: KV of a whole prompt from the pages of one pool into those of another, as a prefill and a decode
  * node do it: cut into units, made canonical, checksummed, sent under credit, checked, put into pages.
- * The way between them is the case: ZeroMQ over ipc or tcp, or memory that both ends see. Two threads;
+ * The way between them is the case: ZeroMQ over ipc or tcp or tcp with keys, or memory that both ends see. Two threads;
  * path_run is called by one of them and starts the other. */
 #ifndef TANDEM_BENCH_KV_PATH_H
 #define TANDEM_BENCH_KV_PATH_H
@@ -12,7 +12,7 @@
 #include "kv/kv_layout.h"
 #include "kv/kv_unit.h"
 
-enum path_way { PATH_IPC, PATH_TCP, PATH_SHARED, PATH_WAY_COUNT };
+enum path_way { PATH_IPC, PATH_TCP, PATH_CURVE, PATH_SHARED, PATH_WAY_COUNT };
 extern const char *const path_way_names[];
 
 /* Pages of two nodes, and what lies between. Plain data. */
