@@ -19,7 +19,7 @@ static const struct option drain_rows[] = {
 
 static const struct option_table drain_option_table = {
     .program = "tandem drain",
-    .usage = "[FILE|CLUSTER] NODE",
+    .usage = "[FILE|CLUSTER|URL] NODE",
     .summary = "Lets a node finish its streams, gives it no new ones, and has it leave",
     .options = drain_rows,
     .n = ARRAY_LEN(drain_rows),
@@ -68,7 +68,7 @@ static int drain_run(const void *options, const struct option_args *args, struct
 
     if (args->n < 1 || args->n > 2)
         return err_set(e, ERR_ARG, "one node at a time, got %d arguments", args->n);
-    rc = target_find(&t, args->n == 2 ? args->argv[0] : NULL, e);
+    rc = target_reach(&t, args->n == 2 ? args->argv[0] : NULL, e);
     if (!rc && o->wait_s && api_cluster(&reply, t.url, NULL) == 0)
         pid = drain_pid(reply, node);
     if (!rc)

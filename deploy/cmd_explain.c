@@ -17,7 +17,7 @@ static const struct option explain_rows[] = {
 
 static const struct option_table explain_option_table = {
     .program = "tandem explain",
-    .usage = "[FILE|CLUSTER] REQUEST_ID",
+    .usage = "[FILE|CLUSTER|URL] REQUEST_ID",
     .summary = "Shows the candidates for a request with their predicted times, and the one chosen",
     .options = explain_rows,
     .n = ARRAY_LEN(explain_rows),
@@ -76,7 +76,7 @@ static int explain_run(const void *options, const struct option_args *args, stru
 
     if (args->n < 1 || args->n > 2)
         return err_set(e, ERR_ARG, "one request at a time, got %d arguments", args->n);
-    rc = target_find(&t, args->n == 2 ? args->argv[0] : NULL, e);
+    rc = target_reach(&t, args->n == 2 ? args->argv[0] : NULL, e);
     if (!rc && strpbrk(args->argv[args->n - 1], " /?#%"))
         rc = err_set(e, ERR_ARG, "'%.64s' is not the id of a request", args->argv[args->n - 1]);
     str_addf(&path, "/tandem/explain/%s", args->argv[args->n - 1]);

@@ -22,7 +22,7 @@ static const struct option role_rows[] = {
 
 static const struct option_table role_option_table = {
     .program = "tandem role",
-    .usage = "[FILE|CLUSTER] NODE prefill|decode",
+    .usage = "[FILE|CLUSTER|URL] NODE prefill|decode",
     .summary = "Has a node that was started with change_role go on as a prefill or a decode node",
     .options = role_rows,
     .n = ARRAY_LEN(role_rows),
@@ -72,7 +72,7 @@ static int role_run(const void *options, const struct option_args *args, struct 
     role = args->argv[args->n - 1];
     if (strcmp(role, "prefill") != 0 && strcmp(role, "decode") != 0)
         return err_set(e, ERR_ARG, "\"%.40s\" is neither prefill nor decode", role);
-    rc = target_find(&t, args->n == 3 ? args->argv[0] : NULL, e);
+    rc = target_reach(&t, args->n == 3 ? args->argv[0] : NULL, e);
     if (!rc)
         rc = api_role(t.url, name, role, e);
     if (!rc && o->wait_s)

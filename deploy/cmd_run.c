@@ -45,7 +45,7 @@ static const struct option run_rows[] = {
 
 static const struct option_table run_option_table = {
     .program = "tandem run",
-    .usage = "[FILE|CLUSTER] PROMPT",
+    .usage = "[FILE|CLUSTER|URL] PROMPT",
     .summary = "Sends a prompt (- reads it from stdin) to a running cluster and streams the answer",
     .options = run_rows,
     .n = ARRAY_LEN(run_rows),
@@ -220,7 +220,7 @@ static int run_run(const void *options, const struct option_args *args, struct e
         cluster = args->n ? args->argv[0] : NULL;
     if (args->n == 2 || !o->interactive)
         prompt = args->argv[args->n - 1];
-    rc = target_find(&r.target, cluster, e);
+    rc = target_reach(&r.target, cluster, e);
     if (!rc)
         rc = o->interactive || !prompt ? run_chat(&r, prompt, e) : run_prompt(&r, prompt, e);
     str_fini(&r.answer);

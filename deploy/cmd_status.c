@@ -20,7 +20,7 @@ static const struct option status_rows[] = {
 
 static const struct option_table status_option_table = {
     .program = "tandem status",
-    .usage = "[FILE|CLUSTER]",
+    .usage = "[FILE|CLUSTER|URL]",
     .summary = "Shows the nodes of a cluster, or of each that runs",
     .options = status_rows,
     .n = ARRAY_LEN(status_rows),
@@ -83,7 +83,7 @@ static int status_one(const char *which, bool json, struct err *e)
 {
     struct target t = {0};
     json_t *reply = NULL;
-    int rc = target_find(&t, which, e);
+    int rc = target_reach(&t, which, e);
 
     if (!rc)
         rc = api_cluster(&reply, t.url, e);

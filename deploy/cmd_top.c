@@ -245,16 +245,14 @@ static int top_main(const void *options, const struct option_args *args, struct 
     const struct top_options *o = options;
     const char *which = args->n ? args->argv[0] : NULL;
     struct top_run r = {.options = o, .sort = (enum top_sort)o->sort};
-    bool url = which && !strncmp(which, "http://", 7);
     struct target t = {0};
-    int rc = 0;
+    int rc;
 
     if (args->n > 1)
         return err_set(e, ERR_ARG, "one cluster at a time, got %d arguments", args->n);
-    if (!url)
-        rc = target_find(&t, which, e);
+    rc = target_reach(&t, which, e);
     if (!rc) {
-        r.url = url ? which : t.url;
+        r.url = t.url;
         r.top = mem_zalloc(sizeof(*r.top));
         rc = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && !o->plain ? top_terminal(&r, e)
                                                                         : top_pages(&r, e);

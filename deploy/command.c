@@ -103,6 +103,19 @@ int target_find(struct target *t, const char *which, struct err *e)
     return rc;
 }
 
+int target_reach(struct target *t, const char *which, struct err *e)
+{
+    const char *address = which && !strncmp(which, "http://", 7) ? which + 7 : NULL;
+    size_t n = address ? strcspn(address, "/") : 0;
+
+    if (!address)
+        return target_find(t, which, e);
+    if (!n || address[n + (address[n] == '/')] || n + 8 > sizeof(t->url))
+        return err_set(e, ERR_ARG, "\"%.80s\" is not a router's URL, http://HOST:PORT", which);
+    snprintf(t->url, sizeof(t->url), "http://%.*s", (int)n, address);
+    return 0;
+}
+
 void target_fini(struct target *t) { rundir_state_fini(&t->state); }
 
 void size_text(struct str *out, uint64_t bytes)

@@ -19,7 +19,7 @@ static const struct subcommand {
     {"up", cmd_up, "FILE", "start the cluster that FILE describes"},
     {"down", cmd_down, "[FILE|CLUSTER]", "end it, leaving nothing behind"},
     {"status", cmd_status, "[FILE|CLUSTER]", "show its nodes and what they do"},
-    {"top", cmd_top, "[FILE|CLUSTER|URL]", "the same, refreshed, with rates"},
+    {"top", cmd_top, "[FILE|CLUSTER]", "the same, refreshed, with rates"},
     {"drain", cmd_drain, "[FILE|CLUSTER] NODE", "let a node finish its streams and leave"},
     {"explain", cmd_explain, "[FILE|CLUSTER] ID", "show why a request went where it went"},
     {"run", cmd_run, "[FILE|CLUSTER] PROMPT", "send one prompt and stream the answer; -i to chat"},
@@ -44,7 +44,9 @@ static void usage(FILE *out)
     for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
         fprintf(out, "  %-10s %-25s %s\n", subcommands[i].name, subcommands[i].usage,
                 subcommands[i].help);
-    fputs("\n`tandem COMMAND --help` explains a command.\n", out);
+    fputs("\nWhat only asks takes http://HOST:PORT of a router for a cluster, too.\n"
+          "`tandem COMMAND --help` explains a command.\n",
+          out);
 }
 
 static int cmd_version(int argc, char **argv)

@@ -35,7 +35,7 @@ explained() {
     id=$(curl -sS -H 'x-request-id: my-own' -d '{"prompt":"Emma","max_tokens":3}' "$URL/v1/completions" | jq -r .id)
     "$BIN/tandem" explain drain "$id" | tee "$TMP/table" || return 1
     grep -q '^\* .* decode-2 ' "$TMP/table" && grep -q '^observed' "$TMP/table" || return 1
-    [ "$("$BIN/tandem" explain --json drain my-own | jq -r '.candidates[0].decode')" = decode-2 ]
+    [ "$("$BIN/tandem" explain --json "$URL" my-own | jq -r '.candidates[0].decode')" = decode-2 ]
 }
 timed() {
     curl -sS -H 'x-tandem-timings: 1' -d '{"prompt":"Emma","max_tokens":30,"ignore_eos":true}' "$URL/v1/completions" >"$TMP/t"
