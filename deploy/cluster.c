@@ -18,6 +18,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "deploy/paths.h"
+#include "kv/kv_layout.h"
 
 #define CLUSTER_ROWS_MAX 32 /* rows of a daemon's table, and one */
 
@@ -101,7 +102,7 @@ struct cluster_role {
     size_t offset;              /* of the role's struct in struct cluster */
 };
 
-static const char *const router_decided[] = {"cluster", "name", "model", NULL};
+static const char *const router_decided[] = {"cluster", "name", "model", "keys", "insecure", NULL};
 static const char *const node_decided[] = {"cluster", "name", "model", "router",
                                            "kv",      "cores", "domain", "tell_end", NULL};
 
@@ -340,11 +341,30 @@ static int cluster_check_nodes(const struct cluster *c, struct err *e)
     return 0;
 }
 
+static bool cluster_names_nodes(const struct cluster *c)
+{
+    for (size_t i = 0; i < c->n_hosts; i++)
+        if (cluster_host_is_explicit(&c->hosts[i]))
+            return true;
+    return false;
+}
+
+/* Each host would choose a type for itself, and KV does not travel between all of them. */
+static void cluster_settle_kv(struct cluster *c)
+{
+    int *const types[] = {&c->prefill.options.kv_type, &c->decode.options.kv_type};
+
+    for (size_t i = 0; i < ARRAY_LEN(types) && cluster_is_remote(c); i++)
+        if (*types[i] == KV_AUTO)
+            *types[i] = KV_F16;
+}
+
 static int cluster_finish(struct cluster *c, const char *path, const char *dir, struct err *e)
 {
     if (strcmp(c->ratio, "auto") != 0)
         ASSERT(cluster_split_ratio(&c->ratio_prefill, &c->ratio_decode, c->ratio));
-    else if (!c->prefill.nodes && !c->decode.nodes) /* nobody said which nodes do what */
+    else if (!c->prefill.nodes && !c->decode.nodes && !cluster_names_nodes(c))
+        /* nobody said which nodes do what */
         c->router.move_roles = c->prefill.options.change_role = c->decode.options.change_role = 1;
     if (!strcmp(strrchr(c->router.http, ':'), ":0"))
         return err_set(e, ERR_CONFIG, "%s: http: %s: a cluster needs a port that is known, not 0",
@@ -361,6 +381,7 @@ static int cluster_finish(struct cluster *c, const char *path, const char *dir, 
     cluster_anchor(&c->model, ".");
     cluster_anchor_template(&c->router.chat_template, ".");
     cluster_hosts_finish(c->hosts, c->n_hosts, c->model, paths_program_dir());
+    cluster_settle_kv(c);
     return cluster_check_nodes(c, e);
 }
 
@@ -426,6 +447,11 @@ bool cluster_is_remote(const struct cluster *c)
         if (!cluster_host_is_local(&c->hosts[i]))
             return true;
     return false;
+}
+
+bool cluster_needs_keys(const struct cluster *c)
+{
+    return !c->insecure && (cluster_is_remote(c) || !strncmp(c->router.nodes, "tcp://", 6));
 }
 
 int cluster_fail(const struct cluster *c, struct yaml_mark at, struct err *e, const char *fmt, ...)

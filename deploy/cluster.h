@@ -80,6 +80,9 @@ void cluster_fini(struct cluster *c);
 /* Whether any of its hosts is not this machine: then its processes meet over TCP. */
 bool cluster_is_remote(const struct cluster *c);
 
+/* Whether its processes need key files: they meet over TCP, and not `insecure`. */
+bool cluster_needs_keys(const struct cluster *c);
+
 /* Records ERR_CONFIG with `file:line:column: `, as yaml_fail does, for what is found out about a host
  * after the file was read. Returns ERR_CONFIG. */
 int cluster_fail(const struct cluster *c, struct yaml_mark at, struct err *e, const char *fmt, ...)

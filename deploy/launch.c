@@ -8,13 +8,15 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "config/ranges.h"
+#include "deploy/address.h"
 
-#define LAUNCH_ENDPOINT_MAX 160 /* tcp:// with an address of CLUSTER, ipc:// with OPTIONS_IPC_MAX */
+#define LAUNCH_ENDPOINT_MAX 160 /* tcp:// with ADDRESS_MAX and a port, ipc:// with OPTIONS_IPC_MAX */
 
 /* Where things are while the command lines are written. */
 struct launch_context {
     const struct cluster *cluster;
     const struct launch_place *places;
+    char (*addresses)[ADDRESS_MAX];   /* [cluster->n_hosts], numeric; "" where there is one host */
     char nodes[LAUNCH_ENDPOINT_MAX];  /* the router's endpoint for nodes, as it binds it */
     char router[LAUNCH_ENDPOINT_MAX]; /* the same as nodes connect to it */
 };
@@ -32,13 +34,26 @@ static int launch_ipc(char out[LAUNCH_ENDPOINT_MAX], const char *run_dir, const 
     return 0;
 }
 
-/* "tcp://ADDRESS:PORT", an IPv6 address in brackets. */
+/* "tcp://ADDRESS:PORT", of a numeric address; that of IPv6 in brackets. */
 static void launch_tcp(char out[LAUNCH_ENDPOINT_MAX], const char *address, const char *port)
 {
-    bool bare = strchr(address, ':') && *address != '[';
-    int n = snprintf(out, LAUNCH_ENDPOINT_MAX, bare ? "tcp://[%s]:%s" : "tcp://%s:%s", address, port);
+    int n = snprintf(out, LAUNCH_ENDPOINT_MAX,
+                     strchr(address, ':') ? "tcp://[%s]:%s" : "tcp://%s:%s", address, port);
 
-    ASSERT(n > 0 && n < LAUNCH_ENDPOINT_MAX); /* an address has at most 120 bytes */
+    ASSERT(n > 0 && n < LAUNCH_ENDPOINT_MAX);
+}
+
+static int launch_addresses(struct launch_context *x, struct err *e)
+{
+    const struct cluster *c = x->cluster;
+    struct err why = {0};
+
+    x->addresses = mem_calloc(c->n_hosts, sizeof(*x->addresses));
+    for (size_t i = 0; i < c->n_hosts; i++)
+        if (*c->hosts[i].address && address_resolve(x->addresses[i], c->hosts[i].address, &why))
+            return cluster_fail(c, c->hosts[i].mark, e, "host %s: %s; say its `address:`",
+                                c->hosts[i].host, why.text);
+    return 0;
 }
 
 /* The router's endpoint: as the file says, else a port on several hosts and a socket file on one. Nodes
@@ -46,7 +61,7 @@ static void launch_tcp(char out[LAUNCH_ENDPOINT_MAX], const char *address, const
 static int launch_endpoints(struct launch_context *x, struct err *e)
 {
     const struct cluster *c = x->cluster;
-    const char *given = c->router.nodes, *address = c->hosts[0].address;
+    const char *given = c->router.nodes, *address = x->addresses[0];
     char port[16];
     int rc = 0;
 
@@ -81,12 +96,16 @@ static char **launch_argv(const char *program_dir, const struct option_table *t,
 }
 
 /* The copies below borrow their strings from the cluster, the plan and the stack. */
-static void launch_common(struct daemon_options *o, const struct cluster *c,
+static void launch_common(struct daemon_options *o, const struct launch_context *x,
                           const struct plan_node *node)
 {
-    o->cluster = c->cluster;
-    o->model = c->hosts[node->host].model;
+    const char *keys = x->places[node->host].keys;
+
+    o->cluster = x->cluster->cluster;
+    o->model = x->cluster->hosts[node->host].model;
     o->name = (char *)node->place->name;
+    o->keys = (char *)(keys ? keys : "");
+    o->insecure = x->cluster->insecure;
 }
 
 static int launch_router(char ***argv, const struct launch_context *x, const struct plan_node *node,
@@ -97,7 +116,7 @@ static int launch_router(char ***argv, const struct launch_context *x, const str
     char nodes[LAUNCH_ENDPOINT_MAX], clients[LAUNCH_ENDPOINT_MAX];
     int rc = launch_ipc(clients, place->run_dir, "clients", e);
 
-    launch_common(&o.common, x->cluster, node);
+    launch_common(&o.common, x, node);
     memcpy(nodes, x->nodes, sizeof(nodes));
     o.nodes = nodes;
     if (!*o.clients)
@@ -116,10 +135,10 @@ static int launch_node(char ***argv, const struct launch_context *x, const struc
     struct str cores = {0};
     int rc = 0;
 
-    launch_common(&o.common, x->cluster, node);
+    launch_common(&o.common, x, node);
     memcpy(router, x->router, sizeof(router));
     if (cluster_is_remote(x->cluster))
-        launch_tcp(kv, x->cluster->hosts[node->host].address, "0"); /* any port: it tells the router */
+        launch_tcp(kv, x->addresses[node->host], "0"); /* any port: it tells the router */
     else
         rc = launch_ipc(kv, place->run_dir, node->place->name, e);
     ranges_format(&cores, node->place->pus, node->place->n_pus);
@@ -134,26 +153,57 @@ static int launch_node(char ***argv, const struct launch_context *x, const struc
     return rc;
 }
 
+static int launch_context_init(struct launch_context *x, struct err *e)
+{
+    int rc = launch_addresses(x, e);
+
+    return rc ? rc : launch_endpoints(x, e);
+}
+
+static int launch_one(struct launch_process *out, const struct launch_context *x,
+                      const struct plan_node *node, struct err *e)
+{
+    bool router = node->place->kind == PLACE_ROUTER;
+
+    out->name = mem_strdup(node->place->name);
+    out->host = node->host;
+    return router ? launch_router(&out->argv, x, node, e) : launch_node(&out->argv, x, node, e);
+}
+
+/* Of this machine's programs only: others are looked at on their hosts. */
+static int launch_check(const struct launch_process *p, const struct cluster *c, struct err *e)
+{
+    if (cluster_host_is_local(&c->hosts[p->host]) && access(p->argv[0], X_OK))
+        return err_set(e, ERR_NOT_FOUND, "%s: %s", p->argv[0], strerror(errno));
+    return 0;
+}
+
 int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
                 const struct launch_place *places, struct err *e)
 {
     struct launch_context x = {.cluster = c, .places = places};
-    int rc = launch_endpoints(&x, e);
+    int rc = launch_context_init(&x, e);
 
     l->processes = mem_calloc(p->n, sizeof(*l->processes));
-    for (size_t i = 0; i < p->n && !rc; i++) {
-        const struct plan_node *node = &p->nodes[i];
-        struct launch_process *process = &l->processes[l->n++];
-
-        process->name = mem_strdup(node->place->name);
-        process->host = node->host;
-        rc = (node->place->kind == PLACE_ROUTER ? launch_router : launch_node)(&process->argv, &x,
-                                                                               node, e);
-    }
+    for (size_t i = 0; i < p->n && !rc; i++)
+        rc = launch_one(&l->processes[l->n++], &x, &p->nodes[i], e);
     for (size_t i = 0; i < l->n && !rc; i++)
-        if (cluster_host_is_local(&c->hosts[l->processes[i].host]) &&
-            access(l->processes[i].argv[0], X_OK))
-            rc = err_set(e, ERR_NOT_FOUND, "%s: %s", l->processes[i].argv[0], strerror(errno));
+        rc = launch_check(&l->processes[i], c, e);
+    mem_free(x.addresses);
+    return rc;
+}
+
+int launch_add(struct launch_process *out, const struct cluster *c, const struct plan_node *node,
+               const struct launch_place *places, struct err *e)
+{
+    struct launch_context x = {.cluster = c, .places = places};
+    int rc = launch_context_init(&x, e);
+
+    if (!rc)
+        rc = launch_one(out, &x, node, e);
+    if (!rc)
+        rc = launch_check(out, c, e);
+    mem_free(x.addresses);
     return rc;
 }
 

@@ -29,15 +29,21 @@ struct launch {
 struct launch_place {
     const char *program_dir; /* where tandem-router and the others are */
     const char *run_dir;     /* where their sockets go */
-    const char *router_keys, *node_keys; /* files there for the router and for nodes; "": none */
+    const char *keys;        /* the file there with the secrets of its processes; NULL: none */
 };
 
 /* Fills a zeroed l; launch_fini in any case. places[c->n_hosts]. Every option is passed, so that no
  * environment of ours decides anything. With several hosts the endpoints are TCP at the hosts'
- * addresses. ERR_NOT_FOUND: a program is missing on this machine (on others: theirs to find out);
- * ERR_LIMIT: a run_dir too long for a socket in it. */
+ * addresses; names are resolved here and now. ERR_NOT_FOUND: a program is missing on this machine (on
+ * others: theirs to find out); ERR_LIMIT: a run_dir too long for a socket in it; ERR_CONFIG: an
+ * address that is none. */
 int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
                 const struct launch_place *places, struct err *e);
+
+/* The same of one prefill or decode node that plan_add made. out is zeroed, launch_process_fini in any
+ * case. */
+int launch_add(struct launch_process *out, const struct cluster *c, const struct plan_node *node,
+               const struct launch_place *places, struct err *e);
 void launch_fini(struct launch *l);
 
 #endif

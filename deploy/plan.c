@@ -8,7 +8,6 @@
 #include "base/mem.h"
 #include "config/ranges.h"
 #include "daemon/node.h"
-#include "deploy/command.h"
 #include "kernels/kernels.h"
 #include "kv/kv_layout.h"
 #include "model/gguf.h"
@@ -51,17 +50,19 @@ static int plan_model(struct plan *p, const char *path, struct err *e)
     return rc ? err_wrap(e, "model") : 0;
 }
 
-static uint32_t plan_sharers(const struct plan *p, const struct place_node *node)
+static const struct topo *const *plan_hosts(const struct plan *p)
 {
-    uint32_t n = 0;
+    return (const struct topo *const *)p->topos;
+}
 
-    for (size_t i = 0; i < p->placement.n; i++) {
-        const struct place_node *other = &p->placement.nodes[i];
+/* Nodes of that domain among nodes[n]. */
+static uint32_t plan_sharers(const struct place_node *nodes, size_t n, uint32_t host, uint32_t domain)
+{
+    uint32_t count = 0;
 
-        n += other->kind != PLACE_ROUTER && other->host == node->host &&
-             other->domain == node->domain;
-    }
-    return n;
+    for (size_t i = 0; i < n; i++)
+        count += nodes[i].kind != PLACE_ROUTER && nodes[i].host == host && nodes[i].domain == domain;
+    return count;
 }
 
 /* Full sequences that a node's pool is for. */
@@ -90,8 +91,9 @@ static int plan_kv_type(enum kv_type *type, const struct cluster *c, bool prefil
     return node_wire(&travels, wire, *type, e);
 }
 
-static int plan_node_init(struct plan *p, const struct cluster *c, struct plan_node *out,
-                          const struct place_node *node, struct err *e)
+/* sharers: nodes of its domain, itself included. */
+static int plan_node_init(const struct plan *p, const struct cluster *c, struct plan_node *out,
+                          const struct place_node *node, uint32_t sharers, struct err *e)
 {
     bool prefill = node->kind == PLACE_PREFILL;
     uint32_t asked = prefill ? c->prefill.options.kv_pages : c->decode.options.kv_pages;
@@ -111,10 +113,19 @@ static int plan_node_init(struct plan *p, const struct cluster *c, struct plan_n
     out->kv_pages = asked ? asked
                           : plan_kv_pages(kv.page_bytes, p->hparams.n_ctx,
                                           plan_sequences(c, prefill),
-                                          out->domain->memory_bytes, plan_sharers(p, node));
+                                          out->domain->memory_bytes, sharers);
     out->kv_bytes = out->kv_pages * (uint64_t)kv.page_bytes;
     out->weight_bytes = p->weight_bytes;
     return 0;
+}
+
+/* Whether any host leaves the ratio something to decide. */
+static bool plan_has_choice(const struct plan *p)
+{
+    for (size_t h = 0; h < p->n_hosts; h++)
+        if (!p->said[h].explicit)
+            return true;
+    return false;
 }
 
 /* What the ratio divides: domains, or the cores of a single one. */
@@ -137,7 +148,8 @@ static int plan_solve(struct plan *p, const struct cluster *c, struct place_poli
     struct kv_layout kv;
     int rc;
 
-    if (c->ratio_prefill || c->prefill.nodes || c->decode.nodes || policy->decode_only)
+    if (c->ratio_prefill || c->prefill.nodes || c->decode.nodes || policy->decode_only ||
+        !plan_has_choice(p))
         return 0;
     rc = plan_kv_type(&type, c, false, e);
     if (!rc)
@@ -158,32 +170,34 @@ static int plan_solve(struct plan *p, const struct cluster *c, struct place_poli
     return 0;
 }
 
+static struct place_host *plan_said(const struct cluster *c)
+{
+    struct place_host *said = mem_calloc(c->n_hosts, sizeof(*said));
+
+    for (size_t i = 0; i < c->n_hosts; i++) {
+        const struct cluster_host *h = &c->hosts[i];
+
+        said[i].explicit = cluster_host_is_explicit(h);
+        said[i].prefill = (struct place_wish){.domains = h->prefill.domains, .n = h->prefill.n};
+        said[i].decode = (struct place_wish){.domains = h->decode.domains, .n = h->decode.n};
+        said[i].reserved_cores = h->reserve;
+    }
+    return said;
+}
+
 static int plan_place(struct plan *p, const struct cluster *c, struct err *e)
 {
-    struct place_host *hosts = mem_calloc(p->n_hosts, sizeof(*hosts));
     struct place_policy policy = {
         .prefill = c->ratio_prefill,
         .decode = c->ratio_decode,
         .n_prefill = c->prefill.nodes,
         .n_decode = c->decode.nodes,
         .decode_only = c->router.mode == ROUTER_AGGREGATED && !c->prefill.nodes,
-        .hosts = hosts,
+        .hosts = p->said = plan_said(c),
     };
-    int rc;
+    int rc = plan_solve(p, c, &policy, e);
 
-    for (size_t h = 0; h < p->n_hosts; h++) {
-        const struct cluster_host *host = &c->hosts[h];
-
-        hosts[h].explicit = cluster_host_is_explicit(host);
-        hosts[h].prefill = (struct place_wish){.domains = host->prefill.domains, .n = host->prefill.n};
-        hosts[h].decode = (struct place_wish){.domains = host->decode.domains, .n = host->decode.n};
-        hosts[h].reserved_cores = host->reserve;
-    }
-    rc = plan_solve(p, c, &policy, e);
-    if (!rc)
-        rc = place(&p->placement, (const struct topo *const *)p->topos, p->n_hosts, &policy, e);
-    mem_free(hosts);
-    return rc;
+    return rc ? rc : place(&p->placement, plan_hosts(p), p->n_hosts, &policy, e);
 }
 
 /* Nodes are placed, then sized by their domain and their neighbours there, then weighed. */
@@ -198,13 +212,15 @@ static int plan_nodes(struct plan *p, const struct cluster *c, struct err *e)
     p->nodes = mem_calloc(p->n, sizeof(*p->nodes));
     memory = mem_calloc(p->n, sizeof(*memory));
     for (size_t i = 0; i < p->n && !rc; i++) {
-        rc = plan_node_init(p, c, &p->nodes[i], &p->placement.nodes[i], e);
+        const struct place_node *node = &p->placement.nodes[i];
+
+        rc = plan_node_init(p, c, &p->nodes[i], node,
+                            plan_sharers(p->placement.nodes, p->n, node->host, node->domain), e);
         memory[i].weight_bytes = p->nodes[i].weight_bytes;
         memory[i].kv_bytes = p->nodes[i].kv_bytes;
     }
     if (!rc)
-        rc = place_check_memory(&p->placement, (const struct topo *const *)p->topos, p->n_hosts,
-                                memory, e);
+        rc = place_check_memory(&p->placement, plan_hosts(p), p->n_hosts, memory, e);
     mem_free(memory);
     return rc;
 }
@@ -288,92 +304,57 @@ void plan_fini(struct plan *p)
     for (size_t h = 0; h < p->n_hosts; h++)
         topo_free(&p->topos[h]);
     mem_free(p->topos);
+    mem_free(p->said);
     placement_fini(&p->placement);
     mem_free(p->nodes);
     *p = (struct plan){0};
 }
 
-/* A size, right-aligned in width. */
-static void plan_size(struct str *out, uint64_t bytes, int width)
+/* What runs and the new node last, weighed as if those were started as the plan would size them. */
+static int plan_add_fits(const struct plan *p, const struct cluster *c, const struct plan_node *more,
+                         const struct place_node *running, size_t n, struct err *e)
 {
-    struct str text = {0};
+    struct placement all = {.nodes = mem_calloc(n + 1, sizeof(*all.nodes)), .n = n + 1};
+    struct place_memory *memory = mem_calloc(n + 1, sizeof(*memory));
+    int rc = 0;
 
-    size_text(&text, bytes);
-    str_addf(out, "%*s", width, str_text(&text));
-    str_fini(&text);
+    for (size_t i = 0; i < n && !rc; i++) {
+        uint32_t sharers = plan_sharers(running, n, running[i].host, running[i].domain);
+        struct plan_node node = {0};
+
+        all.nodes[i] = running[i];
+        rc = plan_node_init(p, c, &node, &running[i], sharers, e);
+        memory[i] = (struct place_memory){node.weight_bytes, node.kv_bytes};
+    }
+    all.nodes[n] = *more->place;
+    memory[n] = (struct place_memory){more->weight_bytes, more->kv_bytes};
+    if (!rc)
+        rc = place_check_memory(&all, plan_hosts(p), p->n_hosts, memory, e);
+    mem_free(all.nodes); /* their processors are borrowed */
+    mem_free(memory);
+    return rc;
 }
 
-static void plan_print_model(const struct plan *p, const struct cluster *c, struct str *out)
+int plan_add(struct plan_node *out, struct place_node *node, const struct plan *p,
+             const struct cluster *c, const struct plan_more *more, struct err *e)
 {
-    const char *file = strrchr(c->model, '/');
+    const struct place_more where = {
+        .kind = more->kind,
+        .host = more->host,
+        .hosts = plan_hosts(p),
+        .n_hosts = p->n_hosts,
+        .said = p->said,
+        .running = more->running,
+        .n_running = more->n_running,
+    };
+    int rc = place_add(node, &where, e);
 
-    str_addf(out, "cluster %s: ", c->cluster);
-    str_adds(out, file ? file + 1 : c->model);
-    str_addf(out, ", %s, %" PRIu32 " layers, context %" PRIu32 ", weights ", p->hparams.arch,
-             p->hparams.n_layer, p->hparams.n_ctx);
-    plan_size(out, p->weight_bytes, 0);
-    str_addf(out, "\n");
-}
-
-static void plan_print_topo(const struct topo *t, struct str *out)
-{
-    str_addf(out, "host %s: %" PRIu32 " cores in %" PRIu32 " NUMA domain%s\n", t->host,
-             topo_core_count(t), t->n_domains, t->n_domains == 1 ? "" : "s");
-    for (uint32_t i = 0; i < t->n_domains; i++) {
-        const struct topo_domain *d = &t->domains[i];
-
-        str_addf(out, "  domain %" PRIu32 ": socket %" PRIu32 ", %" PRIu32 " core%s, memory ",
-                 d->os_index, d->package, d->n_cores, d->n_cores == 1 ? "" : "s");
-        if (d->memory_bytes)
-            plan_size(out, d->memory_bytes, 0);
-        else
-            str_adds(out, "unknown");
-        str_addc(out, '\n');
-    }
-}
-
-/* "prefill-1    prefill         0  0-3       5.4 MiB   12.0 MiB". */
-static void plan_print_node(const struct plan_node *node, const char *host, uint32_t width,
-                            struct str *out)
-{
-    struct str cores = {0};
-
-    ranges_format(&cores, node->place->pus, node->place->n_pus);
-    if (node->place->shared)
-        str_addc(&cores, '*');
-    str_addf(out, "%-12s %-8s %-*s%6" PRIu32 "  %-12s", node->place->name,
-             place_kind_name(node->place->kind), (int)width, host, node->domain->os_index,
-             str_text(&cores));
-    str_fini(&cores);
-    if (!node->kv_pages) {
-        str_addf(out, "%11s %11s\n", "-", "-");
-        return;
-    }
-    plan_size(out, node->weight_bytes, 11);
-    plan_size(out, node->kv_bytes, 12);
-    str_addf(out, "  (%" PRIu32 " tokens)\n", node->kv_pages * KV_PAGE_TOKENS);
-}
-
-void plan_print(const struct plan *p, const struct cluster *c, struct str *out)
-{
-    bool shared = false;
-    uint32_t width = 0;
-
-    plan_print_model(p, c, out);
-    for (size_t h = 0; h < p->n_hosts; h++) {
-        plan_print_topo(p->topos[h], out);
-        width = u32_max(width, (uint32_t)strlen(p->topos[h]->host));
-    }
-    width = p->n_hosts > 1 ? width + 1 : 0; /* of one host the column would say nothing */
-    str_addf(out, "%-12s %-8s %-*s%6s  %-12s%11s%12s\n", "process", "role", (int)width,
-             width ? "host" : "", "domain", "cores", "weights", "KV");
-    for (size_t i = 0; i < p->n; i++) {
-        plan_print_node(&p->nodes[i], width ? p->topos[p->nodes[i].host]->host : "", width, out);
-        shared |= p->nodes[i].place->shared;
-    }
-    if (shared)
-        str_adds(out, "* shared with another process\n");
-    if (p->solve.prefill)
-        solve_print(&p->solve, out);
-    str_addf(out, "http://%s\n", c->router.http);
+    *out = (struct plan_node){0};
+    if (!rc)
+        rc = plan_node_init(p, c, out, node,
+                            1 + plan_sharers(more->running, more->n_running, node->host, node->domain),
+                            e);
+    if (!rc)
+        rc = plan_add_fits(p, c, out, more->running, more->n_running, e);
+    return rc;
 }

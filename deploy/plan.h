@@ -11,7 +11,7 @@
 #include "base/str.h"
 #include "deploy/cluster.h"
 #include "deploy/solve.h"
-#include "host/place.h"
+#include "host/place_add.h"
 #include "host/topo.h"
 #include "model/hparams.h"
 
@@ -24,7 +24,8 @@ struct plan_node {
 };
 
 struct plan {
-    struct topo **topos; /* [n_hosts], of the cores that the cluster may use */
+    struct topo **topos;     /* [n_hosts], of the cores that the cluster may use */
+    struct place_host *said; /* [n_hosts], what place() was told; its lists are the cluster's */
     size_t n_hosts;
     struct hparams hparams;
     uint64_t weight_bytes; /* of one copy */
@@ -34,14 +35,27 @@ struct plan {
     size_t n;
 };
 
-/* topo_xml[c->n_hosts]: each host's topology as topo_load takes it, a file or the text of one, NULL
+/* c is borrowed until plan_fini. topo_xml[c->n_hosts]: each host's topology as topo_load takes it, a file or the text of one, NULL
  * for this machine; NULL alone: all are this machine. plan_fini in any case. The model c->model is
  * opened and checked. ERR_CONFIG with file:line:column where a host has not what its entry names;
  * ERR_LIMIT where weights and KV exceed a domain's memory. */
 int plan_init(struct plan *p, const struct cluster *c, const char *const *topo_xml, struct err *e);
 void plan_fini(struct plan *p);
 
-/* Appends the table that people read. */
+/* One more node for a cluster that runs. */
+struct plan_more {
+    enum place_kind kind;             /* not the router */
+    uint32_t host;                    /* index into the cluster's hosts, or PLACE_ANY_HOST */
+    const struct place_node *running; /* all of the cluster's; host and domain by p's indices */
+    size_t n_running;
+};
+
+/* Places and sizes it into *node, whose pus the caller frees in any case, and *out, which refers to
+ * it. As place_add, and ERR_LIMIT where its domain has not the memory. */
+int plan_add(struct plan_node *out, struct place_node *node, const struct plan *p,
+             const struct cluster *c, const struct plan_more *more, struct err *e);
+
+/* Appends the table that people read. In plan_print.c. */
 void plan_print(const struct plan *p, const struct cluster *c, struct str *out);
 
 /* KV pages of a node: `wanted` sequences of the model's full context, as far as they fit into a

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "deploy/cluster.h"
 #include "deploy/paths.h"
+#include "kv/kv_layout.h"
 
 #define MODEL "model: /m.gguf\n" /* the default one is looked for on disk */
 
@@ -81,6 +82,36 @@ static void entries_are_read_with_their_defaults(void **state)
     cluster_fini(&c);
 }
 
+/* What the entries mean for the cluster. */
+static void hosts_decide_about_keys_roles_and_kv(void **state)
+{
+    static const struct {
+        const char *text;
+        bool remote, keys, moves;
+        int kv_type;
+    } cases[] = {
+        {MODEL, false, false, true, KV_AUTO},
+        {MODEL "router: {nodes: 'tcp://127.0.0.1:7'}\n", false, true, true, KV_AUTO},
+        {MODEL "hosts: [{host: local, decode: 2}]\n", false, false, false, KV_AUTO},
+        {MODEL "hosts: [{host: a}]\n", true, true, true, KV_F16},
+        {MODEL "hosts: [{host: a}]\ninsecure: true\nkv_type: q8\n", true, false, true, KV_Q8},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct cluster c;
+        struct err e;
+
+        assert_int_equal(load(&c, cases[i].text, &e), 0);
+        assert_int_equal(cluster_is_remote(&c), cases[i].remote);
+        assert_int_equal(cluster_needs_keys(&c), cases[i].keys);
+        assert_int_equal(c.router.move_roles, cases[i].moves);
+        assert_int_equal(c.decode.options.kv_type, cases[i].kv_type);
+        assert_int_equal(c.prefill.options.kv_type, cases[i].kv_type);
+        cluster_fini(&c);
+    }
+}
+
 static void bad_entries_are_refused_with_their_place(void **state)
 {
     static const struct {
@@ -149,6 +180,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(this_machine_alone_is_the_default),
         cmocka_unit_test(entries_are_read_with_their_defaults),
+        cmocka_unit_test(hosts_decide_about_keys_roles_and_kv),
         cmocka_unit_test(bad_entries_are_refused_with_their_place),
     };
 
