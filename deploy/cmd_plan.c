@@ -46,7 +46,7 @@ static int topology_split(const char **xml, const struct cluster *c, char *list,
         char *equals = strchr(item, '=');
         int h = equals ? topology_host(c, item, (size_t)(equals - item)) : 0;
 
-        if (h < 0)
+        if (equals && h < 0)
             return err_set(e, ERR_ARG, "--topology: %s has no host \"%.*s\"", c->file,
                            (int)(equals - item), item);
         if (xml[h])

@@ -54,6 +54,7 @@ static void place_charge(struct router_core *c, struct session *s,
                          const struct schedule_choice *choice, uint32_t pages)
 {
     const struct schedule_score *best = &choice->best[0];
+    struct node *computes; /* the prompt */
 
     s->local = best->prefill == SCHEDULE_LOCAL;
     s->prefill = s->local ? NULL : c->nodes.snapshot_of[best->prefill];
@@ -71,9 +72,10 @@ static void place_charge(struct router_core *c, struct session *s,
         s->prefill->running++;
         s->prefill->last_used = c->next_use;
     }
-    (s->local ? s->decode : s->prefill)->queued_tokens += s->queued_tokens;
+    computes = s->prefill ? s->prefill : s->decode;
+    computes->queued_tokens += s->queued_tokens;
     s->stats.local = s->local;
-    memcpy(s->stats.prefill, (s->local ? s->decode : s->prefill)->reg.name, MSG_NAME_MAX);
+    memcpy(s->stats.prefill, computes->reg.name, MSG_NAME_MAX);
     memcpy(s->stats.decode, s->decode->reg.name, MSG_NAME_MAX);
     c->counters.placed[choice->rung]++;
     place_count_hits(c, best);
