@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -67,7 +66,7 @@ static void decode_submit(struct decode *d, const struct decode_row *rows, uint3
                                                 .index = rows[i].index};
     }
     d->job = (struct compute_job){.rows = d->rows, .samples = d->samples, .n = n};
-    ASSERT(compute_submit(d->node->compute, &d->job)); /* one step at a time */
+    node_run(d->node, &d->job); /* one step at a time */
 }
 
 /* False: the peer is gone. */
@@ -274,6 +273,8 @@ static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
         .hit_tokens = s.hit_tokens,
         .preempted = s.preempted,
         .pages_cached = cached,
+        .flops = (uint64_t)d->node->spent.flops,
+        .read_bytes = (uint64_t)d->node->spent.bytes,
     };
 }
 

@@ -105,6 +105,7 @@ static void slot_fill(struct slots *s, struct slot *slot, const struct msg_reser
     memcpy(slot->stop_tokens, r->stop_tokens, sizeof(slot->stop_tokens));
     memcpy(slot->tokens, r->tokens, r->n_tokens * sizeof(*r->tokens));
     slot->salt = r->salt;
+    slot->trace = r->trace;
     slot->pos = slot->held;
     slot->started_at = 0;
     slot_bytes(s, slot);

@@ -41,6 +41,7 @@ struct slot {
     struct stream_id id;
     uint32_t priority; /* band, 0 first; within it by arrival */
     uint64_t salt;     /* of the prefix cache */
+    struct traceparent trace; /* the router's span */
     uint32_t peer; /* whose KV fills it; SLOT_NO_PEER before the first page, or while cut off */
     bool fed;      /* a peer has been here: only `source` may go on */
     struct peer_source source;

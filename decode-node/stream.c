@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "decode-node/intake.h"
 #include "decode-node/room.h"
@@ -50,16 +51,28 @@ void stream_run_next(struct decode_core *d, int64_t now, struct decode_actions *
     a->n_rows = d->n_rows;
 }
 
+/* With this node's span of the stream; on a restart another one, and never the prefill node's. */
+static void stream_log_end(const struct slot *slot, const struct msg_tokens *t, int64_t now)
+{
+    struct traceparent own = traceparent_child(&slot->trace, slot->id.epoch | (uint64_t)1 << 32);
+    int64_t started = slot->started_at ? slot->started_at : now;
+
+    log_info("decode",
+             "request=%" PRIu64 " epoch=%u prompt=%u tokens=%u kv_bytes=%" PRIu64
+             " finish=%s queue_ms=%.1f decode_ms=%.1f " TRACE_FMT,
+             slot->id.request, slot->id.epoch, slot->n_tokens,
+             t->index + t->n_tokens - slot->first_index, slot->kv_bytes, finish_names[t->finish],
+             clock_ms(started - slot->ready_at), clock_ms(now - started),
+             TRACE_ARGS(&own, &slot->trace));
+}
+
 static void stream_send_tokens(struct decode_core *d, const struct slot *slot,
-                               const struct msg_tokens *t, struct decode_actions *out)
+                               const struct msg_tokens *t, int64_t now, struct decode_actions *out)
 {
     actions_send_router(out, MSG_TOKENS)->u.tokens = *t;
     d->stats.tokens += t->n_tokens;
     if (t->finish != FINISH_NONE)
-        log_info("decode", "request=%" PRIu64 " epoch=%u prompt=%u tokens=%u kv_bytes=%" PRIu64
-                 " finish=%s", slot->id.request, slot->id.epoch, slot->n_tokens,
-                 t->index + t->n_tokens - slot->first_index, slot->kv_bytes,
-                 finish_names[t->finish]);
+        stream_log_end(slot, t, now);
 }
 
 /* A row of the step gave `token`. */
@@ -78,7 +91,7 @@ static void stream_token(struct decode_core *d, struct slot *slot, uint32_t toke
         t.compute_ns = slot->local ? now - slot->started_at : 0;
         t.step_ns = now - d->step_at;
     }
-    stream_send_tokens(d, slot, &t, out);
+    stream_send_tokens(d, slot, &t, now, out);
     if (t.finish == FINISH_NONE)
         return;
     slot->in_step = false;
@@ -179,7 +192,7 @@ void stream_start(struct decode_core *d, struct slot *slot, uint32_t token, int6
         struct msg_tokens t = {.id = slot->id, .index = slot->index, .finish = FINISH_LENGTH,
                                .kv_bytes = slot->kv_bytes, .hit_tokens = slot->held};
 
-        stream_send_tokens(d, slot, &t, out);
+        stream_send_tokens(d, slot, &t, now, out);
         slots_drop(&d->slots, slot);
     }
 }

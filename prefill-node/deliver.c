@@ -209,7 +209,7 @@ void deliver_message(struct prefill_core *p, uint32_t link, struct msg *m, int64
     case MSG_KV_DONE:
         job = jobs_find(&p->jobs, m->u.cancel.id);
         if (job && job->link == link && job->state == JOB_HELD)
-            work_drop(p, job);
+            work_shipped(p, job, now);
         break;
     case MSG_KV_ABORT:
         on_abort(p, link, &m->u.failed, out);

@@ -68,6 +68,7 @@ struct job *jobs_add(struct jobs *j, struct msg_prefill_job *m, int64_t now)
         .skip_tokens = m->skip_tokens,
         .priority = m->priority,
         .salt = m->salt,
+        .trace = m->trace,
         .sampling = m->sampling,
         .n_stop_tokens = m->n_stop_tokens,
         .page_ids = job->page_ids,

@@ -41,6 +41,7 @@ struct job {
     uint32_t *tokens, n_tokens; /* owned */
     uint32_t first_index, max_new, skip_tokens, priority;
     uint64_t salt;  /* of the prefix cache */
+    struct traceparent trace; /* the router's span */
     struct sampling sampling;
     uint32_t n_stop_tokens;
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
@@ -56,7 +57,7 @@ struct job {
     struct ship ship;
     uint32_t first_token;  /* sampled; from SHIPPING on */
 
-    int64_t queued_at, started_at;
+    int64_t queued_at, started_at, sampled_at;
     int64_t deadline;      /* SHIPPING, HELD: the lease; progress renews it */
 };
 

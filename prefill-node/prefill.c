@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -86,7 +85,7 @@ static void prefill_submit(struct prefill *p, const struct span *spans, uint32_t
     p->n_spans = n;
     p->job = (struct compute_job){.rows = p->rows, .samples = p->samples, .n = row,
                                   .layer_events = true};
-    ASSERT(compute_submit(p->node->compute, &p->job)); /* one chunk at a time */
+    node_run(p->node, &p->job); /* one chunk at a time */
 }
 
 /* True: the connection of the link broke, and the core has dealt with that. */
@@ -311,6 +310,8 @@ static void prefill_on_beat(void *ctx, struct msg_heartbeat *h)
         .busy_ns = (uint64_t)p->busy_ns,
         .hit_tokens = s.hit_tokens,
         .pages_cached = cached,
+        .flops = (uint64_t)p->node->spent.flops,
+        .read_bytes = (uint64_t)p->node->spent.bytes,
     };
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "prefill-node/deliver.h"
 
@@ -115,6 +116,32 @@ void work_take(struct prefill_core *p, struct msg_prefill_job *m, int64_t now,
     work_next(p, now, out);
 }
 
+/* This node's span of the job; on a restart another one. */
+static struct traceparent work_trace(const struct job *job)
+{
+    return traceparent_child(&job->trace, job->id.epoch);
+}
+
+static void work_log_computed(const struct job *job, const struct msg_prefill_token *first)
+{
+    struct traceparent own = work_trace(job);
+
+    log_info("prefill",
+             "request=%" PRIu64 " epoch=%u prompt=%u hit=%u queue_ms=%.1f compute_ms=%.1f " TRACE_FMT,
+             job->id.request, job->id.epoch, job->n_tokens, job->hit_tokens,
+             clock_ms(first->queue_ns), clock_ms(first->compute_ns), TRACE_ARGS(&own, &job->trace));
+}
+
+void work_shipped(struct prefill_core *p, struct job *job, int64_t now)
+{
+    struct traceparent own = work_trace(job);
+
+    log_info("prefill", "request=%" PRIu64 " epoch=%u shipped=%u ship_ms=%.1f " TRACE_FMT,
+             job->id.request, job->id.epoch, job->n_tokens - job->skip_tokens,
+             clock_ms(now - job->sampled_at), TRACE_ARGS(&own, &job->trace));
+    work_drop(p, job);
+}
+
 /* The prompt is computed: COMPUTING -> SHIPPING, or FREE if the first token is the last. */
 static void job_first_token(struct prefill_core *p, struct job *job, uint32_t token, int64_t now,
                             struct prefill_actions *out)
@@ -132,9 +159,8 @@ static void job_first_token(struct prefill_core *p, struct job *job, uint32_t to
     for (uint32_t i = 0; i < job->n_stop_tokens; i++)
         if (job->stop_tokens[i] == token)
             first->finish = FINISH_STOP;
-    log_info("prefill", "request=%" PRIu64 " epoch=%u prompt=%u hit=%u queue_ms=%.1f "
-             "compute_ms=%.1f", job->id.request, job->id.epoch, job->n_tokens, job->hit_tokens,
-             (double)first->queue_ns / 1e6, (double)first->compute_ns / 1e6);
+    job->sampled_at = now;
+    work_log_computed(job, first);
     if (first->finish != FINISH_NONE) {
         work_abort(p, job, "the first token ended the stream", out);
         return;

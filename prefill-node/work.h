@@ -13,6 +13,8 @@ void work_cancel(struct prefill_core *p, struct stream_id id);
 
 /* Any -> FREE (or ENDING), without a word. */
 void work_drop(struct prefill_core *p, struct job *job);
+/* The decode node has all of it. */
+void work_shipped(struct prefill_core *p, struct job *job, int64_t now);
 /* As work_drop; the decode node hears that no more will come. */
 void work_abort(struct prefill_core *p, struct job *job, const char *why,
                   struct prefill_actions *out);

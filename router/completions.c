@@ -227,6 +227,8 @@ static struct completion *completion_new(struct router *r, struct http_conn *con
                                          const struct api_request *req)
 {
     struct completion *c = mem_zalloc(sizeof(*c));
+    struct http_text given = http_head_get(http_conn_head(conn), "traceparent");
+    char traceparent[TRACEPARENT_MAX];
     int64_t now = clock_now();
 
     generation_init(&c->gen, &completion_ops,
@@ -244,6 +246,9 @@ static struct completion *completion_new(struct router *r, struct http_conn *con
     c->timings = http_text_is(http_head_get(http_conn_head(conn), "x-tandem-timings"), "1");
     c->written_at = now;
     serve_fields(r, conn, c->id, &c->fields);
+    router_trace(r, &c->gen, given.s, given.n);
+    traceparent_text(traceparent, &c->gen.trace);
+    str_addf(&c->fields, "traceparent: %s\r\n", traceparent);
     return c;
 }
 

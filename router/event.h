@@ -19,6 +19,7 @@ struct router_submit {
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
     char tenant[MSG_NAME_MAX]; /* "": nobody's */
     uint32_t priority;         /* 0 first, at most MSG_PRIORITY_MAX */
+    struct traceparent trace;  /* our span of it; none: all 0 */
     uint64_t ids[2];           /* by which the client may ask about it; 0: none */
 };
 

@@ -113,10 +113,14 @@ void generation_end(struct generation *g, struct metrics *m, struct generation_e
     }
     log_info("request",
              "request=%" PRIu64 " endpoint=%s status=%d finish=%s prompt=%u output=%u ttft_ms=%.1f "
-             "tpot_ms=%.2f total_ms=%.1f restarts=%u prefill=%s decode=%s",
+             "tpot_ms=%.2f total_ms=%.1f wait_ms=%.1f queue_ms=%.1f prefill_ms=%.1f handoff_ms=%.1f "
+             "decode_queue_ms=%.1f decode_ms=%.1f restarts=%u prefill=%s decode=%s " TRACE_FMT,
              s->request, endpoint_names[g->endpoint], end->status,
              finish_text(end->finish), g->n_prompt, g->n_tokens, generation_ttft_ms(g),
-             generation_tpot_ms(g), clock_ms(now - g->started_at), s->restarts,
-             *s->prefill ? s->prefill : "-", *s->decode ? s->decode : "-");
+             generation_tpot_ms(g), clock_ms(now - g->started_at), clock_ms(s->wait_ns),
+             clock_ms(s->queue_ns), clock_ms(s->prefill_ns), clock_ms(s->handoff_ns),
+             clock_ms(s->decode_queue_ns), clock_ms(s->decode_ns), s->restarts,
+             *s->prefill ? s->prefill : "-", *s->decode ? s->decode : "-",
+             TRACE_ARGS(&g->trace, &g->parent));
     g->ops->end(g, end);
 }

@@ -36,6 +36,7 @@ struct generation {
     bool ignore_eos;
     bool gone;    /* its client: nothing more is shown */
     bool stopped; /* a stop string was found: the rest is being cancelled */
+    struct traceparent trace, parent; /* our span, and that of the client: none if it said nothing */
     struct detok detok;
     struct stops stops;
     uint32_t n_prompt, n_tokens; /* n_tokens: those delivered, up to the stop string */

@@ -23,6 +23,7 @@ static void place_send_reserve(struct router_core *c, struct session *s)
     r->salt = s->salt;
     r->priority = s->priority;
     r->local = s->local;
+    r->trace = s->trace;
     action_send(c, s->decode, &m);
 }
 

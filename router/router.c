@@ -17,6 +17,7 @@
 #define ROUTER_GRACE_MS 3000 /* for running requests at SIGTERM; then they fail with 503 */
 #define ROUTER_FLUSH_MS 500  /* for clients to read their last bytes after that */
 #define ROUTER_SECOND_MS 1000
+#define ROUTER_TRACE_KEY 0x7472616365 /* so that nothing of seeds and ids is told */
 
 static void router_later(struct router *r, enum router_event_type type, uint64_t handle)
 {
@@ -114,12 +115,27 @@ static uint32_t router_room(uint32_t ctx, const struct router_job *job)
     return job->default_new ? u32_min(room, job->default_new) : room;
 }
 
+void router_trace(struct router *r, struct generation *g, const char *traceparent, size_t n)
+{
+    const uint64_t key = r->boot ^ ROUTER_TRACE_KEY;
+    uint64_t i = 3 * r->next_trace++;
+
+    if (traceparent_parse(&g->parent, traceparent, n))
+        g->trace = g->parent;
+    else
+        g->trace = (struct traceparent){.id = {rng_u64(key, i), rng_u64(key, i + 1) | 1}};
+    g->trace.span = rng_u64(key, i + 2) | 1; /* 0 is none */
+}
+
 void router_submit(struct router *r, struct generation *g, const struct router_job *job)
 {
     struct router_event event = {.type = ROUTER_SUBMIT};
     struct router_submit *s = &event.submit;
     uint32_t ctx = router_core_ctx(r->core);
 
+    if (!traceparent_is(&g->trace))
+        router_trace(r, g, "", 0);
+    s->trace = g->trace;
     g->client = ++r->next_client;
     g->n_prompt = job->n_tokens;
     map_put(&r->generations, g->client, g);

@@ -36,7 +36,7 @@ struct router {
     struct router_pending *pending;
     size_t n_pending, cap_pending;
     bool stepping;
-    uint64_t boot, next_client;
+    uint64_t boot, next_client, next_trace;
     int64_t started_at;
     int64_t stop_at; /* 0: serving; else when the rest is cut off */
 };
@@ -55,6 +55,9 @@ struct router_job {
     uint32_t priority;
     uint64_t ids[2]; /* as in router_submit */
 };
+
+/* Gives g its span: in the client's trace if traceparent[n] is one, else in a new one. */
+void router_trace(struct router *r, struct generation *g, const char *traceparent, size_t n);
 
 /* Submits a generation that was initialised. Sets g->client and g->n_prompt. g->ops->end may be
  * called before it returns. */

@@ -352,7 +352,7 @@ static void serve_options(struct router *r, struct http_conn *c, const char *met
     serve_fields(r, c, NULL, &fields);
     str_addf(&fields,
              "Allow: %s, OPTIONS\r\nAccess-Control-Allow-Methods: %s, OPTIONS\r\n"
-             "Access-Control-Allow-Headers: content-type, authorization, x-request-id, "
+             "Access-Control-Allow-Headers: content-type, authorization, x-request-id, traceparent, "
              "x-tandem-timings\r\nAccess-Control-Max-Age: 600\r\n",
              method, method);
     http_reply(c, 204, NULL, str_text(&fields), "", 0);

@@ -28,6 +28,7 @@ struct session *session_new(const struct router_submit *submit, uint64_t request
     s->stats.prompt_tokens = submit->n_tokens;
     memcpy(s->tenant, submit->tenant, sizeof(s->tenant));
     s->priority = u32_min(submit->priority, MSG_PRIORITY_MAX);
+    s->trace = submit->trace;
     s->tenant_id = hash64(s->tenant, strlen(s->tenant), 0);
     s->salt = s->last_name = hash64(s->tenant, strlen(s->tenant), salt);
     s->explain = mem_zalloc(sizeof(*s->explain));

@@ -37,6 +37,7 @@ struct session {
 
     char tenant[MSG_NAME_MAX];
     uint32_t priority;
+    struct traceparent trace;  /* its span of ours */
     uint64_t salt;     /* of the prefix cache */
     uint32_t *names;   /* of the full blocks of prompt and journal, as prefix_index.h has them */
     uint32_t n_names;

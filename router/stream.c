@@ -206,6 +206,7 @@ void stream_reserved(struct router_core *c, struct session *s, uint32_t held_tok
     j->skip_tokens = held_tokens;
     j->salt = s->salt;
     j->priority = s->priority;
+    j->trace = s->trace;
     j->sampling = s->sampling;
     j->n_stop_tokens = s->n_stop_tokens;
     memcpy(j->stop_tokens, s->stop_tokens, sizeof(j->stop_tokens));

@@ -9,7 +9,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/ranges.h"
-#include "engine/cost.h"
 #include "host/topo.h"
 #include "kv/kv_wire.h"
 
@@ -214,6 +213,14 @@ bool node_prefix_report(struct node *n, struct msg *report)
     }
     n->prefix_reset = false;
     return true;
+}
+
+void node_run(struct node *n, struct compute_job *job)
+{
+    const struct batch b = {.rows = job->rows, .n = job->n};
+
+    ASSERT(compute_submit(n->compute, job));
+    cost_add(&n->spent, compute_engine(n->compute), &b); /* rows are only read, there and here */
 }
 
 struct sample_params node_sampling(const struct sampling *s)

@@ -9,11 +9,12 @@
 #include "base/err.h"
 #include "daemon/compute.h"
 #include "daemon/options.h"
+#include "engine/cost.h"
 #include "kv/kv_pool.h"
 #include "kv/prefix.h"
 #include "net/msg.h"
 
-/* Plain data, constant after node_open but for what the pool and the thread do. */
+/* Plain data, constant after node_open but for what the pool and the thread do, and spent. */
 struct node {
     struct compute *compute;
     struct kv_pool *pool;
@@ -24,6 +25,7 @@ struct node {
     uint32_t n_vocab, ctx_max, n_threads;
     uint64_t model_hash;
     enum cpu_tier tier;
+    struct cost spent; /* by all passes, at least */
 };
 
 /* The type that KV of a pool travels as, where `asked` is KV_AUTO or a type. ERR_CONFIG if that would
@@ -44,6 +46,9 @@ void node_register(const struct node *n, const struct node_options *o, struct ms
  * cache's news from crowding out anything else. The first after node_joined tells all anew. */
 bool node_prefix_report(struct node *n, struct msg *report);
 void node_joined(struct node *n);
+
+/* Has the compute thread run the job, and counts what it costs. Bug: COMPUTE_JOBS_MAX are waiting. */
+void node_run(struct node *n, struct compute_job *job);
 
 struct sample_params node_sampling(const struct sampling *s);
 

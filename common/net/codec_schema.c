@@ -61,6 +61,9 @@
 #define SAMPLING(m)                                                                                \
     F32(temperature, m.temperature, 0, 100), F32(top_p, m.top_p, FLT_MIN, 1),                      \
         U32_ANY(top_k, m.top_k), U64(seed, m.seed)
+#define TRACE(m)                                                                                   \
+    U64(trace_hi, m.id[0]), U64(trace_lo, m.id[1]), U64(span, m.span),                             \
+        U32(trace_flags, m.flags, 0, 255)
 #define GEOMETRY(m)                                                                                \
     U32(n_layer, m.n_layer, 1, CODEC_LAYERS_MAX), U32(n_kv_head, m.n_kv_head, 1, CODEC_HEADS_MAX), \
         U32(head_dim, m.head_dim, 1, CODEC_HEAD_DIM_MAX),                                          \
@@ -128,6 +131,7 @@ static const struct codec_field reg[] = {
     U64(read_bytes_s, reg.read_bytes_s),
     U64(flops_s, reg.flops_s),
     BOOL(change_role, reg.change_role),
+    NAME_OR_NONE(metrics, reg.metrics),
 };
 #undef T
 #define T Tandem__Registered
@@ -162,6 +166,8 @@ static const struct codec_field heartbeat[] = {
     U64(local_tokens, heartbeat.local_tokens),
     U64(preempted, heartbeat.preempted),
     U32_ANY(pages_cached, heartbeat.pages_cached),
+    U64(flops, heartbeat.flops),
+    U64(read_bytes, heartbeat.read_bytes),
 };
 #undef T
 #define T Tandem__Role
@@ -198,6 +204,7 @@ static const struct codec_field job[] = {
     NAME(kv_endpoint, job.kv_endpoint),
     U64(salt, job.salt),
     U32(priority, job.priority, 0, MSG_PRIORITY_MAX),
+    TRACE(job.trace),
 };
 #undef T
 #define T Tandem__PrefillToken
@@ -236,6 +243,7 @@ static const struct codec_field reserve[] = {
     U64(salt, reserve.salt),
     U32(priority, reserve.priority, 0, MSG_PRIORITY_MAX),
     BOOL(local, reserve.local),
+    TRACE(reserve.trace),
 };
 #undef T
 #define T Tandem__Reserved
@@ -327,6 +335,14 @@ static int check_registered(const struct msg *m, struct err *e)
     return 0;
 }
 
+/* A trace has a span, and a span a trace. */
+static int check_trace(const struct traceparent *t, const char *message, struct err *e)
+{
+    if (traceparent_is(t) == (t->span != 0))
+        return 0;
+    return err_set(e, ERR_FORMAT, "%s.span is without a trace, or the trace without a span", message);
+}
+
 static int check_job(const struct msg *m, struct err *e)
 {
     const struct msg_prefill_job *j = &m->u.job;
@@ -334,7 +350,12 @@ static int check_job(const struct msg *m, struct err *e)
     if (j->skip_tokens >= j->n_tokens)
         return err_set(e, ERR_FORMAT, "PREFILL_JOB.skip_tokens is %u of %u, nothing left to compute",
                        j->skip_tokens, j->n_tokens);
-    return 0;
+    return check_trace(&j->trace, "PREFILL_JOB", e);
+}
+
+static int check_reserve(const struct msg *m, struct err *e)
+{
+    return check_trace(&m->u.reserve.trace, "RESERVE", e);
 }
 
 static int check_tokens(const struct msg *m, struct err *e)
@@ -376,7 +397,7 @@ const struct codec_message codec_messages[] = {
     MESSAGE(PREFILL_JOB, prefill_job, job, check_job),
     MESSAGE(PREFILL_TOKEN, prefill_token, prefill_token, NULL),
     MESSAGE(PREFILL_FAILED, prefill_failed, prefill_failed, NULL),
-    MESSAGE(RESERVE, reserve, reserve, NULL),
+    MESSAGE(RESERVE, reserve, reserve, check_reserve),
     MESSAGE(RESERVED, reserved, reserved, NULL),
     MESSAGE(RESERVE_REFUSED, reserve_refused, reserve_refused, NULL),
     MESSAGE(TOKENS, tokens, tokens, check_tokens),

@@ -11,11 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/traceparent.h"
+
 #define MSG_PROTOCOL 3 /* refused at the handshake if it differs */
 
 /* Limits: a peer that sends more is refused, so that no message decides how much memory we take. */
 #define MSG_NAME_MAX 64          /* bytes, NUL included: node, cluster, model names */
-#define MSG_ENDPOINT_MAX 160     /* a ZeroMQ endpoint */
+#define MSG_ENDPOINT_MAX 160     /* a ZeroMQ endpoint, or host:port */
 #define MSG_TEXT_MAX 512         /* a sentence about an error */
 #define MSG_TOKENS_MAX (1u << 20) /* tokens of one prompt */
 #define MSG_PROMPT_MAX (8u << 20) /* bytes of a prompt or a piece of text */
@@ -154,6 +156,7 @@ struct msg_register {
     uint64_t flops_token;     /* of one row, without attention */
     uint64_t read_bytes_s;    /* measured read bandwidth of the node's cores */
     uint64_t flops_s;         /* measured matmul rate at a full chunk */
+    char metrics[MSG_ENDPOINT_MAX]; /* host:port of its /metrics; "": it has none */
 };
 struct msg_registered {
     uint32_t heartbeat_ms; /* how often to beat */
@@ -173,6 +176,7 @@ struct msg_heartbeat { /* router -> node: all zero */
     uint64_t local_tokens;   /* decode: prompt tokens computed here, since start */
     uint64_t preempted;      /* decode: sequences set aside for want of pages, since start */
     uint32_t pages_cached;   /* of pages_free: held by the prefix cache alone, given up if needed */
+    uint64_t flops, read_bytes; /* that the passes cost since start, at least: engine/cost.h */
 };
 /* The router keeps an approximate index of who holds which prefix: a block is named by the low 32 bits
  * of its chain hash (kv/prefix.h). */
@@ -207,6 +211,7 @@ struct msg_prefill_job {
     char kv_endpoint[MSG_ENDPOINT_MAX];
     uint64_t salt;     /* of the prefix cache: the tenant's */
     uint32_t priority; /* band, 0 first */
+    struct traceparent trace; /* the router's span; RESERVE likewise */
 };
 struct msg_prefill_token { /* the first token, before its KV has been shipped */
     struct stream_id id;
@@ -233,6 +238,7 @@ struct msg_reserve {
     uint64_t salt;     /* of the prefix cache: the tenant's */
     uint32_t priority; /* band, 0 first */
     bool local;        /* no prefill node: compute the prompt here; TOKENS start at first_index */
+    struct traceparent trace;
 };
 struct msg_reserved {
     struct stream_id id;

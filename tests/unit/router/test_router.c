@@ -210,8 +210,10 @@ static void pair_start(struct rig *r)
     r->d = node_start(r, ROLE_DECODE, "decode-1");
 }
 
-/* Sends a request; the connection is the caller's. The router may still be starting. */
-static int http_send(const struct rig *r, const char *method, const char *path, const char *body)
+/* Sends a request; the connection is the caller's. The router may still be starting. fields: further
+ * header lines. */
+static int http_send_with(const struct rig *r, const char *method, const char *path,
+                          const char *fields, const char *body)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(r->port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -225,11 +227,17 @@ static int http_send(const struct rig *r, const char *method, const char *path, 
         pause_ms(5);
     }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    str_addf(&s, "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
-             method, path, strlen(body), body);
+    str_addf(&s,
+             "%s %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%s",
+             method, path, fields, strlen(body), body);
     assert_int_equal(send(fd, s.data, s.len, MSG_NOSIGNAL), s.len);
     str_fini(&s);
     return fd;
+}
+
+static int http_send(const struct rig *r, const char *method, const char *path, const char *body)
+{
+    return http_send_with(r, method, path, "", body);
 }
 
 /* Reads on until `until` is in what came, or the end (NULL). */
@@ -350,6 +358,44 @@ static void test_stream_from_end_to_end(void **state)
     assert_non_null(strstr(got.data, "data: [DONE]\n\n"));
     str_fini(&got);
     close(fd);
+}
+
+/* The client's trace goes to both nodes and back under one span of the router's; what is none begins
+ * another. */
+static void test_trace_is_carried(void **state)
+{
+    static const char *const fields[] = {
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n",
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319-b7ad6b7169203331-01\r\n"};
+    struct rig *r = *state;
+
+    pair_start(r);
+    for (size_t i = 0; i < 2; i++) {
+        int fd = http_send_with(r, "POST", "/v1/completions", fields[i], STREAM);
+        struct msg reserve = hear(r->d, MSG_RESERVE), job;
+        struct stream_id id = reserve.u.reserve.id;
+        struct traceparent t = reserve.u.reserve.trace;
+        struct str got = {0};
+        char header[TRACEPARENT_MAX + 20], text[TRACEPARENT_MAX];
+
+        assert_true(traceparent_is(&t) && t.span && t.span != 0xb7ad6b7169203331);
+        assert_true((t.id[0] == 0x0af7651916cd43dd) == (i == 0) && t.flags == (i == 0));
+        tell(r->d, (struct msg){.type = MSG_RESERVED, .u.reserved.id = id});
+        job = hear(r->p, MSG_PREFILL_JOB);
+        assert_memory_equal(&job.u.job.trace.id, &t.id, sizeof(t.id));
+        assert_true(job.u.job.trace.span == t.span && job.u.job.trace.flags == t.flags);
+        first(r->p, id, 0, 400);
+        tokens(r->d, id, 1, 3, FINISH_LENGTH);
+        http_read(fd, &got, NULL);
+        traceparent_text(text, &t);
+        snprintf(header, sizeof(header), "\r\ntraceparent: %s\r\n", text);
+        if (!strstr(str_text(&got), header))
+            fail_msg("no \"%s\" in: %s", header, str_text(&got));
+        msg_fini(&reserve);
+        msg_fini(&job);
+        str_fini(&got);
+        close(fd);
+    }
 }
 
 static void test_client_that_leaves_frees_both_nodes_at_each_stage(void **state)
@@ -699,6 +745,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, rig_setup, rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_stream_from_end_to_end),
+        TEST(test_trace_is_carried),
         TEST(test_client_that_leaves_frees_both_nodes_at_each_stage),
         TEST(test_client_that_leaves_the_queue_disturbs_nobody),
         TEST(test_stop_string_ends_the_stream_and_frees_the_nodes),

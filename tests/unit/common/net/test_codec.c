@@ -284,6 +284,39 @@ static void test_members_are_the_right_ones(void **state)
     str_fini(&w);
 }
 
+/* A trace has a span and a span a trace, coming and going. */
+static void test_traces_are_whole(void **state)
+{
+    static const struct traceparent some[] = {{{0, 0}, 0, 0}, {{1, 0}, 2, 255}, {{0, 1}, 2, 0},
+                                              {{1, 1}, 0, 0}, {{0, 0}, 2, 0},   {{0, 1}, 2, 256}};
+    uint32_t prompt = 7;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(some); i++) {
+        struct msg job = {.type = MSG_PREFILL_JOB,
+                          .u.job = {.tokens = &prompt, .n_tokens = 1, .max_new = 1,
+                                    .sampling.top_p = 1, .decode_name = "d", .kv_endpoint = "k",
+                                    .trace = some[i]}};
+        struct msg reserve = {.type = MSG_RESERVE,
+                              .u.reserve = {.tokens = &prompt, .n_tokens = 1, .max_new = 1,
+                                            .sampling.top_p = 1, .trace = some[i]}};
+        struct str w = {0};
+        struct err e = {0};
+
+        assert_int_equal(codec_encode(&w, &job, &e) == 0, i < 3);
+        str_clear(&w);
+        assert_int_equal(codec_encode(&w, &reserve, &e) == 0, i < 3);
+        if (i < 3) {
+            Tandem__Reserve *r = tandem__reserve__unpack(NULL, w.len, (uint8_t *)w.data);
+
+            assert_true(r->trace_hi == some[i].id[0] && r->trace_lo == some[i].id[1]);
+            assert_true(r->span == some[i].span && r->trace_flags == some[i].flags);
+            tandem__reserve__free_unpacked(r, NULL);
+        }
+        str_fini(&w);
+    }
+}
+
 static void assert_generate(struct msg *m, int want)
 {
     struct str w = {0};
@@ -573,6 +606,7 @@ int main(void)
         cmocka_unit_test(test_encode_checks_too),
         cmocka_unit_test(test_members_are_the_right_ones),
         cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_traces_are_whole),
         cmocka_unit_test(test_relations),
         cmocka_unit_test(test_bad_wire),
         cmocka_unit_test(test_no_amplification),
