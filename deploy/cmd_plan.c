@@ -44,11 +44,11 @@ static int topology_split(const char **xml, const struct cluster *c, char *list,
 
     for (char *item = strtok_r(list, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
         char *equals = strchr(item, '=');
-        int h = equals ? topology_host(c, item, (size_t)(equals - item)) : 0;
+        size_t n = equals ? (size_t)(equals - item) : 0;
+        int h = equals ? topology_host(c, item, n) : 0;
 
-        if (equals && h < 0)
-            return err_set(e, ERR_ARG, "--topology: %s has no host \"%.*s\"", c->file,
-                           (int)(equals - item), item);
+        if (h < 0)
+            return err_set(e, ERR_ARG, "--topology: %s has no host \"%.*s\"", c->file, (int)n, item);
         if (xml[h])
             return err_set(e, ERR_ARG, "--topology: host %s is given twice", c->hosts[h].host);
         xml[h] = equals ? equals + 1 : item;
@@ -65,14 +65,16 @@ static int plan_run(const void *options, const struct option_args *args, struct 
 {
     const struct plan_options *o = options;
     const char **xml = NULL;
-    char *list = mem_strdup(o->topology);
+    char *list;
     struct cluster c = {0};
     struct plan p = {0};
     struct str text = {0};
-    int rc = args->n == 1 ? cluster_load(&c, args->argv[0], &o->override, e)
-                          : err_set(e, ERR_ARG, "one cluster file is needed, got %d arguments",
-                                    args->n);
+    int rc;
 
+    if (args->n != 1)
+        return err_set(e, ERR_ARG, "one cluster file is needed, got %d arguments", args->n);
+    list = mem_strdup(o->topology);
+    rc = cluster_load(&c, args->argv[0], &o->override, e);
     if (!rc) {
         xml = mem_calloc(c.n_hosts, sizeof(*xml));
         rc = topology_split(xml, &c, list, e);
