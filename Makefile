@@ -8,6 +8,7 @@
 #   make fuzz          build the fuzzers, with clang; tests/fuzz/run.sh runs one
 #   make sim           the step machines under seeded faults, simulated: N=1000000 schedules, or SEED=7
 #   make chaos         kills and stops nodes of a real cluster under load: N=10 of each role
+#   make check-netns   several hosts for real, in network namespaces with sshd; as root
 #   make bench-router  what a token costs the router: mock nodes, 1,000 streams
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
 #   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
@@ -113,14 +114,15 @@ SIM     := $(BUILD)/tests/tandem-sim
 MOCK    := $(BUILD)/tests/tandem-mock
 CHAOS   := $(BUILD)/tests/tandem-streams
 BENCH_KV := $(BUILD)/tests/tandem-bench-kv
+WIRE    := $(BUILD)/tests/tandem-wire
 
-.PHONY: all demo check unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput bench-prefix install clean help tests
+.PHONY: all demo check check-netns unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput bench-prefix install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
-tests: $(TESTS) $(CHECKS) $(SIM) $(MOCK) $(CHAOS) $(BENCH_KV)
+tests: $(TESTS) $(CHECKS) $(SIM) $(MOCK) $(CHAOS) $(BENCH_KV) $(WIRE)
 fuzz: $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/*.c))
 demo:
 	$(Q)deploy/install-deps.sh build
@@ -129,6 +131,11 @@ demo:
 check:
 	$(Q)deploy/install-deps.sh build check
 	$(Q)tests/check.sh
+check-netns: all $(CHAOS) $(WIRE)
+	$(Q)deploy/install-deps.sh build check
+	$(Q)bad=0; for s in tests/netns/*.sh; do \
+		TANDEM_BIN=$(BUILD)/bin FULL=1 $$s | tee $(BUILD)/netns.log; \
+		grep -qE '^(ok|skip) ' $(BUILD)/netns.log && ! grep -q '^not ok ' $(BUILD)/netns.log || bad=1; done; exit $$bad
 unit: $(TESTS)
 	$(Q)EMULATOR='$(EMULATOR)' tests/run.sh $(BUILD) '$(T)'
 lint:
@@ -194,7 +201,8 @@ $(BUILD)/tests/bench_%: $(BUILD)/tests/kernels/bench_%.o $(LIBCOMMON)
 $(MOCK): $(BUILD)/bench/mock/mock_node.o $(LIBCOMMON)
 $(CHAOS): $(BUILD)/tests/chaos/streams.o $(LIBCOMMON)
 $(BENCH_KV): $(patsubst %.c,$(BUILD)/%.o,$(wildcard bench/kv/*.c)) $(LIBCOMMON)
-$(MOCK) $(CHAOS) $(BENCH_KV):
+$(WIRE): $(BUILD)/tests/netns/wire.o $(LIBCOMMON)
+$(MOCK) $(CHAOS) $(BENCH_KV) $(WIRE):
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)

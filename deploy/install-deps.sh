@@ -7,7 +7,8 @@ set -eu
 
 build="gcc make pkg-config libc6-dev libzmq3-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
        libhwloc-dev libevent-dev libjansson-dev libxxhash-dev libncurses-dev"
-check="libcmocka-dev curl jq procps tmux python3-jinja2"
+check="libcmocka-dev curl jq procps tmux python3-jinja2
+       openssh-server openssh-client iproute2 nftables util-linux"
 lint="clang-tidy cppcheck"
 arm="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
@@ -37,7 +38,15 @@ if [ -n "$missing" ]; then
     [ "$(id -u)" = 0 ] || sudo=sudo
     echo "installing with apt:$missing"
     $sudo apt-get update -qq
+    # Only programs are wanted: no package is to start a daemon, now or (sshd) at the next boot.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap '$sudo rm -f $policy' EXIT
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null
+        $sudo chmod 755 $policy
+    fi
     # shellcheck disable=SC2086 # a list of words on purpose
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    case $missing in *openssh-server*) $sudo systemctl disable ssh.service >/dev/null 2>&1 || : ;; esac
 fi
 [ -z "$sysroot" ] || "$here/arm-sysroot.sh" "$sysroot"

@@ -64,6 +64,9 @@ clusters build/san/bin
 echo "== 64-bit Arm in qemu, alone and in a cluster with this machine"
 clusters build/bin arm
 
+echo "== several hosts, in network namespaces (make check-netns: all of it)"
+clusters build/bin netns
+
 echo "== simulated faults, plain and sanitized"
 one build/tests/tandem-sim --schedules=10000
 one build/san/tests/tandem-sim --schedules=300

@@ -29,12 +29,13 @@
 #define RETRY_MS 5
 
 struct options {
-    char *endpoint;
+    char *endpoint, *keys;
     uint32_t streams, vocab;
 };
 
 static const struct option rows[] = {
     OPTION(options, endpoint, STR, .unit = "ENDPOINT", .help = "the router's --clients"),
+    OPTION(options, keys, STR, .unit = "FILE", .help = "key file of a client"),
     OPTION(options, streams, U32, .def = "8", .min = 1, .max = 10000, .help = "at once"),
     OPTION(options, vocab, U32, .def = "2048", .min = 16, .max = 1 << 21, .help = "token ids below"),
 };
@@ -197,6 +198,7 @@ static int load_run(struct load *l, struct err *e)
 {
     char identity[64];
     struct sock_options o = {.kind = SOCK_DEALER, .lane = SOCK_CONTROL, .identity = identity};
+    const struct sock_security security = {.keys = l->options->keys, .role = KEYS_CLIENT};
     struct loop_event *retry, *term;
     int rc;
 
@@ -208,7 +210,9 @@ static int load_run(struct load *l, struct err *e)
         kind_init(&l->kinds[i], i);
     retry = loop_add_timer(l->loop, RETRY_MS, on_retry, l);
     term = loop_add_signal(l->loop, SIGTERM, on_term, l);
-    rc = sock_open(&l->sock, l->ctx, &o, e);
+    rc = sock_ctx_secure(l->ctx, &security, e);
+    if (!rc)
+        rc = sock_open(&l->sock, l->ctx, &o, e);
     if (!rc)
         rc = sock_connect(l->sock, l->options->endpoint, e);
     if (!rc) {

@@ -1,0 +1,79 @@
+#!/bin/bash
+# Nodes started by hand on several hosts, their sockets under keys: they join by the router's address,
+# under load too; one that vanishes, with its processes or with its link, leaves within 2 s; no stream
+# fails and no token changes. Who has not the right key does not get in.
+. tests/lib/cluster.sh
+. tests/lib/netns.sh
+STREAMS=$PWD/$(dirname "$TANDEM_BIN")/tests/tandem-streams
+missing=$(net_missing)
+[ -z "$missing" ] || { echo "skip several hosts, nodes by hand: $missing"; exit 0; }
+URL=http://127.0.0.1:8000
+curl() { on h1 curl "$@"; }
+
+ROUTER=tcp://10.77.0.1:5555
+# node hN KIND NAME [OPTION...]
+node() {
+    local h=$1 kind=$2 name=$3
+    shift 3
+    [ "$kind" = prefill ] || set -- --kv="tcp://10.77.0.${h#h}:0" "$@"
+    on "$h" "$BIN/tandem-$kind" --model="$DEMO" --name="$name" --router="$ROUTER" --keys="$TMP/keys.node" "$@" \
+        >"$TMP/$name.log" 2>&1 &
+}
+start() {
+    net_up 3 && on h1 "$BIN/tandem" keys "$TMP/keys" --client tester || return 1
+    on h1 "$BIN/tandem-router" --model="$DEMO" --http=127.0.0.1:8000 --nodes="$ROUTER" --mode=disaggregated \
+        --clients=tcp://10.77.0.1:5556 --keys="$TMP/keys" >"$TMP/router.log" 2>&1 &
+    node h1 prefill p1
+    node h2 decode d2
+    node h3 decode d3
+    await 20 serving 3
+}
+# Greedy, by way of h1's prefill node and another host, equals one process alone.
+equals_alone() {
+    local prompt="It is a truth universally acknowledged"
+    post /v1/completions "$(jq -nc --arg p "$prompt" \
+        '{prompt: $p, max_tokens: 40, temperature: 0, ignore_eos: true, return_token_ids: true}')" |
+        jq -r '.choices[0].token_ids | map(tostring) | join(" ")' >"$TMP/got"
+    "$BIN/tandem" tokenize --model "$DEMO" "$prompt" >"$TMP/ids"
+    "$BIN/tandem" eval --model "$DEMO" --tokens "$TMP/ids" --kv_type auto --greedy 40 >"$TMP/alone" &&
+        [ "$(wc -w <"$TMP/got")" = 40 ] && diff "$TMP/alone" "$TMP/got"
+}
+join_under_load() {
+    host_add h4 && node h4 decode d4 && await 20 serving 4
+}
+vanish() { # vanish HOW hN NAME: a stream was there to lose
+    local since
+    since=$(date +%s.%N)
+    "$1" "$2" && left "$3" "$since" "$TMP/router.log"
+}
+return_of() { link_heal "$1" && await 20 serving "$2"; }
+restarted() { [ "$(metric tandem_streams_restarted_total)" -gt 0 ]; }
+# turned_away SENTENCE-OF-NODE SENTENCE-OF-ROUTER OPTION...: a node with these does not get in.
+turned_away() {
+    local node=$1 router=$2
+    shift 2
+    on h1 timeout 5 "$BIN/tandem-prefill" --model="$DEMO" --name=stranger --router="$ROUTER" "$@" >"$TMP/stranger.log" 2>&1
+    grep -F "$node" "$TMP/stranger.log" && { [ -z "$router" ] || grep -F "$router" "$TMP/router.log"; } && gone stranger
+}
+
+t "nodes started by hand on three hosts, under keys" start
+t "nodes join by the router's address alone" await 20 serving 3
+t "a greedy stream over hosts equals one process" equals_alone
+t "load from a client with a key" load_start --endpoint=tcp://10.77.0.1:5556 --keys="$TMP/keys.tester" --streams=6
+on h1 "$BIN/tandem" keys "$TMP/foreign" >/dev/null
+sed "s|^router.*|$(grep ^router "$TMP/keys.node")|" "$TMP/foreign.node" >"$TMP/stranger" && chmod 600 "$TMP/stranger"
+sed 's/^client/node/' "$TMP/keys.tester" >"$TMP/climber" && chmod 600 "$TMP/climber"
+t "a node with a foreign key does not get in" turned_away "does not let us in: our key is not let in there" \
+    "connection from 10.77.0.1 refused: its key" --keys="$TMP/stranger"
+t "a client's key is no node's" turned_away "does not let us in: our key is not let in there" \
+    "its key is that of client tester" --keys="$TMP/climber"
+t "another cluster's keys do not get in" turned_away "does not let us in: it hung up" "" --keys="$TMP/foreign.node"
+t "who has no keys and does not mind does not get in" turned_away "keys are in use there, but not here" "" --insecure
+t "without keys nothing is sent to another host" turned_away "is beyond this machine, and there are no keys" ""
+t "a host joins under load" join_under_load
+t "a host whose processes all die leaves within 2 s" vanish host_kill h3 d3
+t "a host whose link is cut leaves within 2 s" vanish link_cut h2 d2
+t "it comes back when the link is healed" return_of h2 3
+t "no stream failed, no token changed" load_end
+t "streams moved to other nodes meanwhile" restarted
+t "all KV pages are free afterwards" all_free
