@@ -221,6 +221,63 @@ static void random_shapes_are_sound(void **state)
     }
 }
 
+/* A wish of n nodes on random domains of h, in `list`, or anywhere. */
+static struct place_wish make_wish(uint32_t seed, uint32_t list[4], const struct topo *t)
+{
+    uint32_t n = seed % 4;
+
+    if (seed & 8 || n > t->n_domains)
+        return (struct place_wish){NULL, n};
+    for (uint32_t i = 0; i < n; i++)
+        list[i] = (i + seed / 16) % t->n_domains;
+    return (struct place_wish){n ? list : NULL, n};
+}
+
+/* Over many clusters of one to three hosts of which some name their nodes: what is not refused is sound,
+ * and who named nodes has those. */
+static void random_clusters_are_sound(void **state)
+{
+    uint32_t seed = 1, placed = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < 5000; i++) {
+        uint32_t r[8], lists[3][2][4], n_hosts, found[3][3] = {{0}};
+        struct place_host said[3];
+        struct topo *hosts[3];
+        struct place_policy policy = {.hosts = said};
+        struct placement p;
+
+        for (size_t k = 0; k < ARRAY_LEN(r); k++)
+            r[k] = (seed = seed * 1664525 + 1013904223) >> 16;
+        n_hosts = 1 + r[0] % 3;
+        for (uint32_t h = 0; h < n_hosts; h++) {
+            hosts[h] = make_host("h", 1 + (r[1] >> 4 * h) % 4, 1 + (r[2] >> 4 * h) % 9, 0);
+            said[h] = (struct place_host){.explicit = r[3] >> h & 1, .reserved_cores = r[4] >> h & 1};
+            said[h].prefill = make_wish(r[5] >> 4 * h, lists[h][0], hosts[h]);
+            said[h].decode = make_wish(r[6] >> 4 * h, lists[h][1], hosts[h]);
+        }
+        policy.prefill = policy.decode = r[7] % 4;
+        policy.n_decode = r[7] / 4 % 8;
+        if (!place(&p, (const struct topo *const *)hosts, n_hosts, &policy, NULL)) {
+            placed++;
+            assert_sound(&p, (const struct topo *const *)hosts);
+            for (size_t n = 0; n < p.n; n++)
+                found[p.nodes[n].host][p.nodes[n].kind]++;
+            for (uint32_t h = 0; h < n_hosts; h++) {
+                assert_int_equal(found[h][PLACE_ROUTER], h == 0);
+                if (said[h].explicit) {
+                    assert_int_equal(found[h][PLACE_PREFILL], said[h].prefill.n);
+                    assert_int_equal(found[h][PLACE_DECODE], said[h].decode.n);
+                }
+            }
+        }
+        placement_fini(&p);
+        for (uint32_t h = 0; h < n_hosts; h++)
+            topo_free(&hosts[h]);
+    }
+    assert_in_range(placed, 2500, 4999); /* both happen */
+}
+
 static void too_little_memory_is_refused_with_the_numbers(void **state)
 {
     struct topo *t = make_host("box", 2, 4, 16 * GIB);
@@ -352,6 +409,7 @@ int main(void)
         cmocka_unit_test(synthetic_hosts_are_placed_as_the_table_says),
         cmocka_unit_test(recorded_machines_at_one_to_three),
         cmocka_unit_test(random_shapes_are_sound),
+        cmocka_unit_test(random_clusters_are_sound),
         cmocka_unit_test(too_little_memory_is_refused_with_the_numbers),
         cmocka_unit_test(what_a_host_names_wins_over_the_ratio),
         cmocka_unit_test(policies_that_mean_nothing_are_refused),
