@@ -218,6 +218,13 @@ static int sock_add_key(struct sock *s, struct err *e)
                    s->endpoint, sizeof(s->endpoint) - 1 - (size_t)rest);
 }
 
+/* ZeroMQ takes addresses of IPv6 only where that is asked for; those of IPv4 then look otherwise. */
+static void sock_family(struct sock *s, const char *endpoint)
+{
+    if (!strncmp(endpoint, "tcp://[", 7))
+        set_int(s->zmq, ZMQ_IPV6, 1);
+}
+
 int sock_bind(struct sock *s, const char *endpoint, struct err *e)
 {
     bool curve = s->ctx->curve && endpoint_is_tcp(endpoint);
@@ -232,6 +239,7 @@ int sock_bind(struct sock *s, const char *endpoint, struct err *e)
     }
     if (endpoint_taken(endpoint))
         return err_set(e, ERR_NET, "cannot bind %s: %s", endpoint, strerror(EADDRINUSE));
+    sock_family(s, endpoint);
     if (zmq_bind(s->zmq, endpoint) < 0)
         return err_set(e, ERR_NET, "cannot bind %s: %s", endpoint, zmq_strerror(errno));
     if (zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &n) < 0) {
@@ -264,6 +272,7 @@ int sock_connect(struct sock *s, const char *with_key, struct err *e)
         rc = endpoint_is_tcp(endpoint) ? sock_plain(s->ctx, endpoint, e) : 0;
     if (rc)
         return rc;
+    sock_family(s, endpoint);
     if (zmq_connect(s->zmq, endpoint) < 0)
         return err_set(e, ERR_NET, "cannot connect to %s: %s", endpoint, zmq_strerror(errno));
     return 0;

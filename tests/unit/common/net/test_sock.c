@@ -542,6 +542,26 @@ static void test_a_broken_connection_is_told_once(void **state)
     }
 }
 
+/* Loopback of IPv6, where the system has it. */
+static void test_ipv6(void **state)
+{
+    struct sock_options r = {.kind = SOCK_ROUTER}, d = {.kind = SOCK_DEALER, .identity = "d#1"};
+    struct pair p = {.ctx = sock_ctx_new(), .peer = {"d#1", 3}};
+    struct err e = {0};
+
+    (void)state;
+    assert_int_equal(sock_open(&p.router, p.ctx, &r, &e), 0);
+    assert_int_equal(sock_open(&p.dealer, p.ctx, &d, &e), 0);
+    if (sock_bind(p.router, "tcp://[::1]:*", &e) == 0) {
+        assert_memory_equal(sock_endpoint(p.router), "tcp://[::1]:", 12);
+        assert_int_equal(sock_connect(p.dealer, sock_endpoint(p.router), &e), 0);
+        pair_greet(&p);
+    } else if (!strstr(e.text, "Cannot assign") && !strstr(e.text, "not supported")) {
+        fail_msg("%s", e.text);
+    }
+    pair_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -559,6 +579,7 @@ int main(void)
         cmocka_unit_test(test_long_identity),
         cmocka_unit_test(test_linger),
         cmocka_unit_test(test_a_broken_connection_is_told_once),
+        cmocka_unit_test(test_ipv6),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
