@@ -268,6 +268,7 @@ void router_step(struct router_core *c, const struct router_event *event, int64_
         core_check_reserves(c);
         core_expire(c);
         moves_tick(c);
+        quarantine_tick(c);
         c->room = true; /* a node that was held back may be open again */
         break;
     case ROUTER_DRAIN:

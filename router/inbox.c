@@ -86,7 +86,7 @@ static void inbox_refuse_waiting(struct router_core *c, const struct node *holde
 static void inbox_restart_streams(struct router_core *c, const struct node *node, enum node_end end,
                                   bool alive, const char *why)
 {
-    uint32_t n_suspects = quarantine_strike(c, node, end);
+    struct blame blame = quarantine_strike(c, node, end);
     struct session *s;
     size_t iter = 0;
 
@@ -95,7 +95,7 @@ static void inbox_restart_streams(struct router_core *c, const struct node *node
             continue;
         if (!alive)
             stream_let_go(s, node);
-        if (quarantine_takes(c, s, n_suspects, node))
+        if (quarantine_takes(c, s, &blame, node->reg.name))
             continue;
         if (end == NODE_KILLED)
             stream_again(c, s, node->handle, why);
@@ -148,7 +148,7 @@ static void inbox_ended(struct router_core *c, uint64_t handle, const struct msg
     if (node)
         inbox_end(c, node, m->text, m->crashed ? NODE_CRASHED : NODE_KILLED);
     else
-        quarantine_told(c, quarantine_process(m->name, m->host, m->pid), m->crashed);
+        quarantine_told(c, quarantine_process(m->name, m->host, m->pid), m->name, m->crashed);
 }
 
 /* A node that is here already registers: it gave us up, or did not get our answer. */

@@ -70,6 +70,7 @@ static void place_charge(struct router_core *c, struct session *s,
     s->decode->kv_tokens += s->kv_tokens;
     s->decode->last_used = ++c->next_use;
     if (s->prefill) {
+        s->prefill->suspects += s->suspect;
         s->prefill->running++;
         s->prefill->last_used = c->next_use;
     }
@@ -181,12 +182,13 @@ void place_all(struct router_core *c)
         return;
     c->room = false;
     while ((s = queue_next(&c->queue, c->now))) {
-        if (place_one(c, s))
+        if (!quarantine_holds(c, s) && place_one(c, s))
             continue;
         /* Strictly in order: a large request waits for room rather than being passed by small ones
          * for ever. But one that no node here could ever hold (the large one left), or that waits to
-         * be alone on a node, blocks nobody. */
-        if (s->n_prompt + s->max_new <= c->ctx_max && !s->suspect)
+         * be alone on a node or for a word, blocks nobody. */
+        if (s->n_prompt + s->max_new <= c->ctx_max && !s->suspect &&
+            !quarantine_holds(c, s))
             break;
         queue_park(&c->queue, s);
     }

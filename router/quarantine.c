@@ -20,20 +20,39 @@ static bool session_is_heavy(const struct session *s)
     return session_weight(s) >= QUARANTINE_GUILTY;
 }
 
+/* As it would be if every loss that nobody explained was a crash. */
+static bool session_may_be_heavy(const struct session *s)
+{
+    return s->n_strikes * QUARANTINE_CRASH >= QUARANTINE_GUILTY;
+}
+
+/* It has a turn again, wherever it waits. */
+static void session_wake(struct router_core *c, struct session *s)
+{
+    s->word_until = 0;
+    queue_unpark(&c->queue, c->now);
+    c->room = true;
+}
+
 static void session_suspect(struct session *s)
 {
-    if (!s->suspect && s->decode)
-        s->decode->suspects++; /* let go of with the attempt */
-    s->suspect = true;
+    if (s->suspect)
+        return;
+    s->suspect = true; /* its nodes let go of that with the attempt */
+    if (s->decode)
+        s->decode->suspects++;
+    if (s->prefill)
+        s->prefill->suspects++;
 }
 
 static void session_trust(struct router_core *c, struct session *s)
 {
     if (s->suspect && s->decode)
         s->decode->suspects--;
+    if (s->suspect && s->prefill)
+        s->prefill->suspects--;
     s->suspect = false;
-    queue_unpark(&c->queue, c->now);
-    c->room = true;
+    session_wake(c, s);
 }
 
 static void session_clear(struct router_core *c, struct session *s)
@@ -49,6 +68,16 @@ static void session_forgive(struct router_core *c, struct session *s, uint32_t s
     s->fruitless -= s->fruitless > 0;
     if (s->suspect && !session_is_heavy(s))
         session_trust(c, s);
+    else if (s->word_until && !session_may_be_heavy(s))
+        session_wake(c, s);
+}
+
+/* The request has no part in that process's end. */
+static void session_explain(struct router_core *c, struct session *s, uint64_t process)
+{
+    for (uint32_t i = s->n_strikes; i-- > 0;)
+        if (s->strikes[i].process == process)
+            session_forgive(c, s, i);
 }
 
 void quarantine_got_on(struct router_core *c, struct session *s)
@@ -57,11 +86,12 @@ void quarantine_got_on(struct router_core *c, struct session *s)
         session_clear(c, s);
 }
 
-/* The node was computing for it, or was about to; not: it held a reservation or shipped. */
+/* The node was computing for it, or was about to; not: it held a reservation or shipped. One that is to
+ * compute the prompt too may have begun before we hear that it has the room. */
 static bool session_computed_on(const struct session *s, const struct node *node)
 {
     return (s->state == SESSION_PREFILL && s->prefill == node) ||
-           (s->state == SESSION_DECODE && s->decode == node);
+           ((s->state == SESSION_DECODE || s->local) && s->decode == node);
 }
 
 uint64_t quarantine_process(const char *name, const char *host, int32_t pid)
@@ -69,18 +99,28 @@ uint64_t quarantine_process(const char *name, const char *host, int32_t pid)
     return hash64(name, strlen(name), hash64(host, strlen(host), (uint64_t)pid));
 }
 
-uint32_t quarantine_strike(struct router_core *c, const struct node *node, enum node_end end)
+static void blame_add(struct blame *b, const struct session *s)
+{
+    uint32_t weight = session_weight(s);
+
+    if (weight < QUARANTINE_GUILTY || weight < b->weight)
+        return;
+    b->n = weight > b->weight ? 1 : b->n + 1;
+    b->weight = weight;
+}
+
+struct blame quarantine_strike(struct router_core *c, const struct node *node, enum node_end end)
 {
     const struct strike strike = {
         .boot = node->reg.boot,
         .process = quarantine_process(node->reg.name, node->reg.host, node->reg.pid),
         .weight = end == NODE_CRASHED ? QUARANTINE_CRASH : 1};
+    struct blame blame = {0};
     struct session *s;
     size_t iter = 0;
-    uint32_t n = 0;
 
     if (end != NODE_CRASHED && end != NODE_UNHEARD)
-        return 0;
+        return blame;
     while ((s = map_next(&c->by_request, &iter))) {
         s->struck = session_computed_on(s, node);
         if (!s->struck)
@@ -90,30 +130,58 @@ uint32_t quarantine_strike(struct router_core *c, const struct node *node, enum 
         s->strikes[s->n_strikes % QUARANTINE_STRIKES] = strike;
         s->n_strikes += s->n_strikes < QUARANTINE_STRIKES;
         s->struck_at = s->n_delivered;
-        n += session_is_heavy(s);
+        blame_add(&blame, s);
+        if (end == NODE_UNHEARD && session_may_be_heavy(s))
+            c->word_at = s->word_until = c->now + QUARANTINE_WORD;
     }
-    return n;
+    return blame;
 }
 
-bool quarantine_takes(struct router_core *c, struct session *s, uint32_t n_suspects,
-                      const struct node *node)
+void quarantine_ends(struct router_core *c, struct session *s)
+{
+    struct session *other;
+    size_t iter = 0;
+
+    if (!session_may_be_heavy(s))
+        return;
+    while ((other = map_next(&c->by_request, &iter)))
+        for (uint32_t i = 0; other != s && i < s->n_strikes; i++)
+            session_explain(c, other, s->strikes[i].process);
+}
+
+bool quarantine_takes(struct router_core *c, struct session *s, const struct blame *blame,
+                      const char *node)
 {
     char text[MSG_TEXT_MAX];
 
-    if (!n_suspects || !s->struck || !session_is_heavy(s))
+    if (!s->struck || !blame->n || !session_is_heavy(s))
         return false;
-    if (n_suspects > 1 && !s->suspect) {
+    if (session_weight(s) < blame->weight || blame->n > 1) {
         session_suspect(s);
         return false;
     }
     c->counters.quarantined++;
     snprintf(text, sizeof(text),
              "the request was on %u nodes when they crashed or were lost, the last of them %s, and is "
-             "not tried on another", s->n_strikes, node->reg.name);
+             "not tried on another", s->n_strikes, node);
     action_note(c, LOG_ERROR, "request=%llu quarantined: %s", (unsigned long long)s->id.request,
                 text);
     stream_fail(c, s, 500, 0, text);
     return true;
+}
+
+bool quarantine_holds(struct router_core *c, struct session *s)
+{
+    return c->now < s->word_until;
+}
+
+void quarantine_tick(struct router_core *c)
+{
+    if (!c->word_at || c->now < c->word_at) /* the latest is due: nobody waits for a word any more */
+        return;
+    c->word_at = 0;
+    queue_unpark(&c->queue, c->now);
+    c->room = true;
 }
 
 void quarantine_pardon(struct router_core *c, uint64_t boot)
@@ -127,21 +195,39 @@ void quarantine_pardon(struct router_core *c, uint64_t boot)
                 session_forgive(c, s, i);
 }
 
-void quarantine_told(struct router_core *c, uint64_t process, bool crashed)
+/* Strikes by that process weigh as a crash now. */
+static struct blame quarantine_weigh(struct router_core *c, uint64_t process)
 {
+    struct blame blame = {0};
     struct session *s;
     size_t iter = 0;
 
-    while ((s = map_next(&c->by_request, &iter)))
-        for (uint32_t i = s->n_strikes; i-- > 0;) {
+    while ((s = map_next(&c->by_request, &iter))) {
+        s->struck = false;
+        for (uint32_t i = 0; i < s->n_strikes; i++) {
             if (s->strikes[i].process != process)
                 continue;
-            if (!crashed) {
-                session_forgive(c, s, i);
-                continue;
-            }
             s->strikes[i].weight = QUARANTINE_CRASH;
-            if (session_is_heavy(s))
-                session_suspect(s);
+            s->struck = true;
         }
+        if (s->struck)
+            blame_add(&blame, s);
+    }
+    return blame;
+}
+
+void quarantine_told(struct router_core *c, uint64_t process, const char *name, bool crashed)
+{
+    struct blame blame = {0};
+    struct session *s;
+    size_t iter = 0;
+
+    if (crashed)
+        blame = quarantine_weigh(c, process);
+    while ((s = map_next(&c->by_request, &iter))) {
+        if (!crashed)
+            session_explain(c, s, process);
+        else if (!quarantine_takes(c, s, &blame, name) && s->suspect)
+            session_wake(c, s);
+    }
 }

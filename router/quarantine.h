@@ -11,16 +11,22 @@
  * anything: a host that vanished may have been one of many. With QUARANTINE_GUILTY, two crashes or
  * four unexplained losses, a request is guilty if nothing else that was on the last node has as
  * much: it fails with 500 and is not tried on another. If several have, none is blamed yet: they are
- * suspects, and are tried again one a node at a time, so that the next crash has one cause. */
+ * suspects, and are tried again one a node at a time, so that the next crash has one cause. When one
+ * that may be guilty ends, the others' strikes of the same losses are its own, and taken back. And one
+ * that would be guilty if what nobody explained was a crash waits QUARANTINE_WORD for a word, so that it
+ * does not take a third node meanwhile. */
 #ifndef TANDEM_ROUTER_QUARANTINE_H
 #define TANDEM_ROUTER_QUARANTINE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/clock.h"
+
 #define QUARANTINE_GOT_ON 8 /* tokens: more than are under way when a node dies */
 #define QUARANTINE_CRASH 2
 #define QUARANTINE_GUILTY 4
+#define QUARANTINE_WORD (300 * CLOCK_MS) /* a supervisor takes about 50 ms */
 #define QUARANTINE_STRIKES 8 /* remembered; a suspect may collect some more than it takes */
 
 struct msg_register;
@@ -44,14 +50,27 @@ struct strike {
 /* A process of a node, as its supervisor knows it. */
 uint64_t quarantine_process(const char *name, const char *host, int32_t pid);
 
-/* The node is lost: strikes all requests that it computed for, unless it left or was killed. Returns
- * how many of them have reached QUARANTINE_GUILTY now. */
-uint32_t quarantine_strike(struct router_core *c, const struct node *node, enum node_end end);
+/* The greatest weight of strikes of a request that a loss has struck, if that is QUARANTINE_GUILTY, and how
+ * many have it. */
+struct blame {
+    uint32_t weight, n;
+};
 
-/* s was on the node that was lost, with n_suspects as quarantine_strike said. True: s is guilty and has
- * failed. Otherwise it may have become a suspect. */
-bool quarantine_takes(struct router_core *c, struct session *s, uint32_t n_suspects,
-                      const struct node *node);
+/* The node is lost: strikes all requests that it computed for, unless it left or was killed. */
+struct blame quarantine_strike(struct router_core *c, const struct node *node, enum node_end end);
+
+/* s was on the node that was lost. True: s is guilty and has failed. Otherwise it may have become a
+ * suspect. */
+bool quarantine_takes(struct router_core *c, struct session *s, const struct blame *blame,
+                      const char *node);
+
+/* s ends, and not well: what it may be guilty of, no other is. */
+void quarantine_ends(struct router_core *c, struct session *s);
+
+/* s waits for room: it is to wait for a word first. */
+bool quarantine_holds(struct router_core *c, struct session *s);
+/* Time passes: who waited long enough for a word has a turn again. */
+void quarantine_tick(struct router_core *c);
 
 /* A suspect has delivered something: if enough, it is none any more. */
 void quarantine_got_on(struct router_core *c, struct session *s);
@@ -59,8 +78,8 @@ void quarantine_got_on(struct router_core *c, struct session *s);
 /* The process that is registering has not crashed. */
 void quarantine_pardon(struct router_core *c, uint64_t boot);
 
-/* A process that was lost before is explained now. A request that has QUARANTINE_GUILTY by that is a
- * suspect, wherever it runs. */
-void quarantine_told(struct router_core *c, uint64_t process, bool crashed);
+/* A process that was lost before, of the node of that name, is explained now. Who is guilty by that has
+ * failed, wherever it ran; or there are suspects. */
+void quarantine_told(struct router_core *c, uint64_t process, const char *name, bool crashed);
 
 #endif

@@ -59,6 +59,7 @@ struct session {
     struct strike strikes[QUARANTINE_STRIKES];
     uint32_t n_strikes, struck_at; /* struck_at: delivered then */
     bool suspect, struck; /* struck: by the last crash */
+    int64_t word_until;   /* not placed before, or before it is explained; 0: no matter */
 };
 
 /* Takes submit->tokens (grown to hold the journal). salt: of the cluster. */

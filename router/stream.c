@@ -30,6 +30,8 @@ static void stream_uncharge_prefill(struct session *s)
     if (!s->prefill)
         return;
     stream_uncharge_prompt(s);
+    if (s->suspect)
+        s->prefill->suspects--;
     s->prefill->running--;
     s->prefill = NULL;
 }
@@ -120,6 +122,8 @@ void stream_finish(struct router_core *c, struct session *s, enum finish finish)
 {
     struct router_action *a;
 
+    if (finish == FINISH_CANCELLED)
+        quarantine_ends(c, s);
     stream_leave_nodes(c, s);
     stream_end(c, s);
     if (finish == FINISH_CANCELLED) {
@@ -140,6 +144,7 @@ void stream_fail(struct router_core *c, struct session *s, int status, uint32_t 
 {
     struct router_action *a;
 
+    quarantine_ends(c, s);
     stream_leave_nodes(c, s);
     stream_end(c, s);
     c->counters.failed++;

@@ -31,6 +31,7 @@ struct router_core {
     struct router_counters counters;
     struct explain explain;
     struct roles roles; /* what moves nodes between the roles */
+    int64_t word_at; /* quarantine.h: the latest that a request waits for a word; 0: none does */
     bool room; /* something changed since the queue's head found no place */
     /* of the step in progress */
     int64_t now;

@@ -53,6 +53,7 @@ static void runs(struct rig *r)
 /* The request's attempt `epoch` is on a node that registers now, and runs there. */
 static void runs_on(struct rig *r, uint64_t node, uint32_t epoch)
 {
+    r->now += QUARANTINE_WORD; /* no word came */
     rig_register(r, node);
     assert_non_null(rig_sent(r, node, MSG_RESERVE));
     rig_reserved(r, node, (struct stream_id){7000, epoch});
@@ -186,6 +187,8 @@ static void test_node_that_was_only_stopped_takes_its_strike_back(void **state)
     lose(&r, D4);
     assert_int_equal(quarantined(&r), 0);
     assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    assert_null(rig_sent(&r, D5, MSG_RESERVE)); /* two nobody explained: a word may come */
+    rig_wait(&r, QUARANTINE_WORD / CLOCK_MS, (uint64_t[]){D5, 0});
     assert_non_null(rig_sent(&r, D5, MSG_RESERVE));
     rig_fini(&r);
 }
@@ -257,6 +260,55 @@ static void test_word_that_comes_late_counts(void **state)
     crash(&r, D1 + 9);
     assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
     assert_int_equal(quarantined(&r), 1);
+    rig_fini(&r);
+}
+
+/* Which of two that were on both nodes it is shows when one of them leaves, or has more. */
+static void test_the_others_are_cleared_when_the_guilty_one_is_found(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    aggregated(&r);
+    runs(&r);
+    crash(&r, D1);
+    r.now += QUARANTINE_WORD;
+    rig_register(&r, D2);
+    rig_submit(&r, 2, 40, 100);
+    rig_reserved(&r, D2, (struct stream_id){7001, 1}); /* and 7000 is about to be reserved there */
+    lose(&r, D2);
+    crash(&r, D2); /* the word: 7000 has two, 7001 one */
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 1);
+    assert_int_equal(rig_nth(&r, ROUTER_FAIL, 0)->client, 1);
+    r.now += QUARANTINE_WORD;
+    rig_register(&r, D3);
+    assert_non_null(rig_sent(&r, D3, MSG_RESERVE));
+    rig_reserved(&r, D3, (struct stream_id){7001, 2});
+    crash(&r, D3); /* had it kept the strike of decode-2, this would be its second */
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    rig_fini(&r);
+}
+
+static void test_what_leaves_takes_its_strikes_with_it(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    aggregated(&r);
+    runs(&r);
+    rig_submit(&r, 2, 40, 100);
+    rig_reserved(&r, D1, (struct stream_id){7001, 1});
+    crash(&r, D1);
+    r.now += QUARANTINE_WORD;
+    rig_register(&r, D2);
+    rig_reserved(&r, D2, (struct stream_id){7000, 2});
+    rig_reserved(&r, D2, (struct stream_id){7001, 2});
+    lose(&r, D2); /* both may be guilty, and both wait for a word */
+    rig_cancel(&r, 2);
+    crash(&r, D2);
+    assert_int_equal(quarantined(&r), 0);
+    rig_register(&r, D3);
+    assert_non_null(rig_sent(&r, D3, MSG_RESERVE));
     rig_fini(&r);
 }
 
@@ -338,6 +390,8 @@ int main(void)
         cmocka_unit_test(test_killed_nodes_are_no_strikes),
         cmocka_unit_test(test_losses_that_nobody_explains_count_half),
         cmocka_unit_test(test_word_that_comes_late_counts),
+        cmocka_unit_test(test_the_others_are_cleared_when_the_guilty_one_is_found),
+        cmocka_unit_test(test_what_leaves_takes_its_strikes_with_it),
         cmocka_unit_test(test_word_of_another_process_is_not_believed),
         cmocka_unit_test(test_targets_refuse_early),
     };
