@@ -98,6 +98,7 @@ struct decode_stats {
     uint64_t queued_tokens; /* of local prompts, not yet computed */
     uint64_t local_tokens;  /* of local prompts, computed */
     uint64_t preempted;     /* sequences set aside, or given up, for want of pages */
+    uint64_t returned;      /* of those set aside, that run again */
     uint64_t hit_tokens;    /* of prompts, found in the prefix cache */
     uint64_t busy_ns, step_ns; /* in steps; a step, smoothed */
     uint64_t pages_bad, pages_refused, leases_expired;

@@ -64,6 +64,7 @@ static void room_bring_back(struct decode_core *d)
         if (slot_needs(slot) + room_running(d) > slots_available(&d->slots) ||
             !slots_bring_back(&d->slots, slot))
             return;
+        d->stats.returned++;
         log_info("decode", "request=%" PRIu64 " epoch=%u is back at %u tokens", slot->id.request,
                  slot->id.epoch, slot->pos);
     }

@@ -24,8 +24,9 @@ static uint64_t key(uint32_t plane) { return mix(plane + 77); }
 static uint32_t sampled(uint64_t attention, uint64_t seed, uint32_t index)
 {
     uint64_t h = mix(attention ^ mix(seed) ^ ((uint64_t)index << 40));
+    uint32_t stop_in = seed % 2 ? 61 : 1021; /* some answers are cut short, some are as long as asked for */
 
-    return h % 61 == 0 ? STOP_TOKEN : 3 + (uint32_t)(h % (VOCAB - 3));
+    return h % stop_in == 0 ? STOP_TOKEN : 3 + (uint32_t)(h % (POISON - 3));
 }
 
 void compute_want(struct client *c, uint32_t planes)
@@ -62,6 +63,17 @@ static uint64_t *kv(uint8_t *page, uint32_t plane)
 static uint64_t kv_at(uint8_t *const *pages, uint32_t plane, uint32_t pos)
 {
     return kv(pages[pos / KV_PAGE_TOKENS], plane)[pos % KV_PAGE_TOKENS];
+}
+
+bool compute_is_poisoned(const struct proc *p)
+{
+    const uint32_t *tokens = p->run_tokens;
+
+    for (uint32_t i = 0; i < p->n_work; tokens += p->work[i].count, i++)
+        for (uint32_t t = 0; t < p->work[i].count; t++)
+            if (tokens[t] == POISON)
+                return true;
+    return false;
 }
 
 void compute_layer(struct world *w, struct proc *p, uint32_t layer)

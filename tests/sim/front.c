@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "tests/sim/world.h"
 
+#define TELLER (UINT64_MAX - 1) /* handle of whoever says ENDED: no node answers there */
+
 static void router_later(struct world *w, enum router_event_type type, uint64_t handle)
 {
     ASSERT(w->n_pending < ARRAY_LEN(w->pending));
@@ -59,10 +61,25 @@ static void client_tokens(struct world *w, struct client *c, const struct router
     w->tally.tokens += a->n_tokens;
 }
 
+/* 503: faults may leave no nodes, and targets are missed with or without. 500 is for the poisoned, and for
+ * those that were on lost nodes that nobody explained: stopped, cut off, or without a word; or beside a
+ * poisoned one that left before it was found out. */
+static bool client_may_fail(const struct world *w, const struct client *c,
+                            const struct router_action *a)
+{
+    const struct setup *s = &w->setup;
+    bool faults = (s->faults || s->poison) && !c->probe;
+    bool unheard = s->words != WORDS_PROMPT || s->kinds & (1u << FAULT_STOP | 1u << FAULT_CUT) ||
+                   (s->poison && s->cancel_in);
+
+    if (a->status == 500)
+        return strstr(a->text, "nodes when they crashed") && faults && (c->poisoned || unheard);
+    return a->status == 503 && (faults || strstr(a->text, "and the target is"));
+}
+
 static void client_ends(struct world *w, struct client *c, const struct router_action *a)
 {
     uint32_t n = (uint32_t)(c - w->clients);
-    bool faults = w->setup.faults && !c->probe;
 
     TRACE(w, "client %u ends with %u of %u tokens: %s", n, c->got, c->n_want,
           a->type == ROUTER_FAIL ? a->text : "finish");
@@ -74,12 +91,13 @@ static void client_ends(struct world *w, struct client *c, const struct router_a
     client_over(w, c);
     if (a->type == ROUTER_FAIL) {
         w->tally.failed++;
-        /* 500: two crashes without a token in between are a poisoned request's, as far as can be told */
-        if (!strstr(a->text, "and the target is") && /* refused early, faults or not */
-            ((a->status != 503 && !strstr(a->text, "nodes when they crashed")) || !faults))
+        w->tally.quarantined += a->status == 500;
+        if (!client_may_fail(w, c, a))
             world_broken(w, "client %u failed with %d: %s", n, a->status, a->text);
     } else if (c->gone) {
         w->tally.gone++;
+    } else if (c->poisoned) {
+        world_broken(w, "client %u finished, and is poisoned", n);
     } else {
         w->tally.finished++;
         if (a->finish != c->want_finish || c->got != c->n_want)
@@ -102,6 +120,8 @@ static void router_act(struct world *w, struct router_action *a)
         client_ends(w, &w->clients[a->client - 1], a);
         break;
     case ROUTER_DISCONNECT:
+        if (a->node == TELLER)
+            break;
         w->conns[a->node - 1]->known = false;
         break;
     case ROUTER_NOTE:
@@ -209,6 +229,16 @@ void front_drain(struct world *w, struct proc *p)
 {
     if (w->router && p->member.conn)
         router_event(w, &(struct router_event){.type = ROUTER_DRAIN, .node = p->member.conn->id});
+}
+
+void front_told(struct world *w, uint32_t arg)
+{
+    struct msg m = {.type = MSG_ENDED,
+                    .u.ended = {.cluster = "sim", .pid = (int32_t)(arg >> 5) + 1, .crashed = arg >> 4 & 1,
+                                .text = "told"}};
+
+    memcpy(m.u.ended.name, w->procs[arg & 15].name, sizeof(m.u.ended.name));
+    router_event(w, &(struct router_event){.type = ROUTER_MSG, .node = TELLER, .msg = &m});
 }
 
 bool front_idle(const struct world *w)

@@ -1,5 +1,5 @@
 /* tandem-sim: plays seeded fault schedules of a whole cluster (world.h) on all cores and reports. A
- * failing seed prints `seed SEED: what broke`; the last line is `sim: N schedules, M failed`. */
+ * failing seed prints `seed SEED: what broke`; the last line is `sim: N schedules, ..., M failed`. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +39,9 @@ static void tally_add(struct tally *to, const struct tally *t)
     to->tokens += t->tokens;
     to->refused += t->refused;
     to->preempted += t->preempted;
+    to->returned += t->returned;
+    to->crashes += t->crashes;
+    to->quarantined += t->quarantined;
     to->seconds += t->seconds;
     if (t->gap_max > to->gap_max)
         to->gap_max = t->gap_max;
@@ -91,14 +94,13 @@ static void report(const struct result *r, double s)
            t->seconds, s, (double)r->played / s, t->events, t->packets, t->lost, t->stale);
     printf("faults: %" PRIu64 " kills, %" PRIu64 " stops, %" PRIu64 " cuts, %" PRIu64
            " terminations, %" PRIu64 " slow nodes, %" PRIu64 " routers killed, %" PRIu64
-           " nodes drained, %" PRIu64 " pages spoiled\n",
+           " nodes drained, %" PRIu64 " pages spoiled, %" PRIu64 " nodes crashed by poison\n",
            t->faults[FAULT_KILL], t->faults[FAULT_STOP], t->faults[FAULT_CUT],
            t->faults[FAULT_TERM], t->faults[FAULT_SLOW], t->faults[FAULT_ROUTER], t->faults[FAULT_DRAIN],
-           t->spoiled);
+           t->spoiled, t->crashes);
     printf("requests: %" PRIu64 " finished, %" PRIu64 " answered 503, %" PRIu64
-           " left or lost their router, %" PRIu64 " restarts, %" PRIu64 " preempted; %" PRIu64
-           " tokens\n",
-           t->finished, t->failed, t->gone, t->restarts, t->preempted, t->tokens);
+           " left or lost their router, %" PRIu64 " quarantined, %" PRIu64 " restarts; %" PRIu64 " tokens\n",
+           t->finished, t->failed, t->gone, t->quarantined, t->restarts, t->tokens);
 }
 
 static int play_all(uint64_t first, uint64_t n, uint32_t jobs)
@@ -135,7 +137,8 @@ static int play_all(uint64_t first, uint64_t n, uint32_t jobs)
     report(sum, clock_s(clock_now() - start));
     if (died)
         printf("%" PRIu64 " workers died; the next seed of each was the cause\n", died);
-    printf("sim: %" PRIu64 " schedules, %" PRIu64 " failed\n", sum->played, sum->failed);
+    printf("sim: %" PRIu64 " schedules, %" PRIu64 " preempted, %" PRIu64 " of them brought back, %" PRIu64
+           " failed\n", sum->played, sum->tally.preempted, sum->tally.returned, sum->failed);
     return sum->failed > 0;
 }
 

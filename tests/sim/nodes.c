@@ -129,7 +129,9 @@ static void member_beat(struct world *w, struct proc *p)
         h->queued_tokens = s.queued_tokens;
         h->preempted = s.preempted;
         w->tally.preempted += s.preempted - p->preempted;
+        w->tally.returned += s.returned - p->returned;
         p->preempted = s.preempted;
+        p->returned = s.returned;
     }
     member_send(w, p, &m);
 }
@@ -140,7 +142,7 @@ static void member_lost(struct world *w, struct proc *p, const char *why)
     member_connect(w, p);
     node_event(w, p, PREFILL_ROUTER_LOST, DECODE_ROUTER_LOST, NULL);
     if (p->alive && p->stop_at)
-        node_die(w, p, true);
+        node_die(w, p, EXITS);
 }
 
 /* decode_leave, prefill_leave */
@@ -152,7 +154,7 @@ static void node_leave(struct world *w, struct proc *p)
         decode_core_drain(p->decode);
     member_beat(w, p);
     if (node_idle(p))
-        node_die(w, p, true);
+        node_die(w, p, EXITS);
 }
 
 static void member_message(struct world *w, struct proc *p, struct msg *msg)
@@ -176,7 +178,7 @@ static void member_message(struct world *w, struct proc *p, struct msg *msg)
     } else if (msg->type == MSG_REFUSED) {
         TRACE(w, "%s: refused: %s", p->name, msg->u.text.text);
         w->tally.refused++;
-        node_die(w, p, true); /* and its supervisor starts it anew */
+        node_die(w, p, EXITS); /* and its supervisor starts it anew */
     } else if (msg->type == MSG_DRAIN && m->state == UP) {
         node_leave(w, p);
     } else if (msg->type != MSG_HEARTBEAT && m->state == UP) {
@@ -376,7 +378,7 @@ static void prefill_event(struct world *w, struct proc *p, const struct prefill_
     prefill_step_and_act(w, p, ev);
     prefill_ship(w, p);
     if (p->stop_at && prefill_core_idle(p->prefill))
-        node_die(w, p, true);
+        node_die(w, p, EXITS);
 }
 
 static void decode_event(struct world *w, struct proc *p, const struct decode_event *ev)
@@ -407,7 +409,7 @@ static void decode_event(struct world *w, struct proc *p, const struct decode_ev
     }
     p->decode_out.n = 0;
     if (p->stop_at && decode_core_idle(p->decode))
-        node_die(w, p, true);
+        node_die(w, p, EXITS);
 }
 
 static void node_event(struct world *w, struct proc *p, enum prefill_event_type prefill,
@@ -501,7 +503,7 @@ void node_tick(struct world *w, struct proc *p)
     if (p->alive)
         node_event(w, p, PREFILL_TICK, DECODE_TICK, NULL);
     if (p->alive && (node_drained(p) || (p->stop_at && w->now >= p->stop_at)))
-        node_die(w, p, true);
+        node_die(w, p, EXITS);
 }
 
 void node_computed(struct world *w, struct proc *p)
@@ -509,6 +511,10 @@ void node_computed(struct world *w, struct proc *p)
     uint32_t tokens[512];
 
     ASSERT(p->n_work <= ARRAY_LEN(tokens)); /* slots, and a prompt's longest piece */
+    if (compute_is_poisoned(p)) {
+        node_die(w, p, CRASHES);
+        return;
+    }
     if (p->prefill && p->layer < w->layout.n_layer) {
         compute_layer(w, p, p->layer);
         world_at(w, w->now + (w->setup.step_ns / 4 + 1) * p->slowness, EV_COMPUTE, number(w, p),
@@ -535,7 +541,7 @@ void node_term(struct world *w, struct proc *p)
     else
         decode_core_drain(p->decode);
     if (p->stop_at || node_idle(p) || p->member.state != UP) {
-        node_die(w, p, true);
+        node_die(w, p, EXITS);
         return;
     }
     p->stop_at = w->now + STOP_NS;
@@ -571,7 +577,7 @@ void node_start(struct world *w, struct proc *p)
     p->n_conns = 0;
     p->prefix = prefix_new(p->pool, w->setup.prefix_pages);
     p->prefix_reset = true;
-    p->preempted = 0;
+    p->preempted = p->returned = 0;
     if (p->role == ROLE_DECODE) {
         struct decode_config c = {.cluster = "sim", .model_hash = 1, .n_vocab = VOCAB,
                                   .ctx_max = w->setup.prompt_max + w->setup.new_max,
@@ -600,12 +606,27 @@ void node_start(struct world *w, struct proc *p)
     world_at(w, w->now + draw(w, 50 * CLOCK_MS), EV_TICK, number(w, p), 0, NULL);
 }
 
-void node_die(struct world *w, struct proc *p, bool flush)
+/* The supervisor's word, if this world has one. */
+static void node_told(struct world *w, const struct proc *p, bool crashed)
+{
+    int64_t late = draw(w, 8) ? 50 * CLOCK_MS : 4 * CLOCK_S;
+
+    if (w->setup.words == WORDS_NONE)
+        return;
+    late = draw(w, (uint32_t)(w->setup.words == WORDS_PROMPT ? 50 * CLOCK_MS : late));
+    world_at(w, w->now + late, EV_TOLD, ROUTER, number(w, p) | p->life << 5 | (uint32_t)crashed << 4,
+             NULL);
+}
+
+void node_die(struct world *w, struct proc *p, enum death how)
 {
     struct msg bye = {.type = MSG_BYE};
 
-    TRACE(w, "%s: %s", p->name, flush ? "exits" : "is killed");
-    if (flush) {
+    TRACE(w, "%s: %s", p->name, how == EXITS ? "exits" : how == KILLED ? "is killed" : "crashes");
+    w->tally.crashes += how == CRASHES;
+    if (how != EXITS)
+        node_told(w, p, how == CRASHES);
+    if (how == EXITS) {
         member_send(w, p, &bye);
         net_close(w, p->member.conn, true);
     }

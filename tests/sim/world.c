@@ -67,6 +67,22 @@ void world_broken(struct world *w, const char *fmt, ...)
 static const uint32_t models[MODELS][3] = {{2, 5, 512}, {3, 4, 128}, {1, 1, 64}};
 static const uint32_t pool_pages[POOL_SIZES] = {8, 10, 13, 20, 128};
 
+/* Short prompts and long answers, all at once: the router charges half of an answer, so that nodes of 8
+ * or 10 pages run out of them. */
+static void setup_crowd(struct world *w, struct setup *s)
+{
+    s->crowded = true;
+    s->pool = draw(w, 2);
+    s->slots = 3 + draw(w, 6);
+    s->clients = 8 + draw(w, 17);
+    s->prompt_max = 30 + draw(w, 40);
+    s->new_max = 150;
+    s->step_ns = (1 + draw(w, 3)) * CLOCK_MS;
+    s->swap = draw(w, 4) != 0;
+    s->targets = false;
+    s->prefix_pages = draw(w, 2) ? 0 : 1 + draw(w, pool_pages[s->pool]);
+}
+
 static void setup_init(struct world *w, struct setup *s)
 {
     uint32_t mood = draw(w, 10);
@@ -105,6 +121,10 @@ static void setup_init(struct world *w, struct setup *s)
     s->targets = draw(w, 2);
     s->fixed_endpoints = draw(w, 2);
     s->codec = draw(w, 16) == 0;
+    s->words = draw(w, 4) ? WORDS_PROMPT : draw(w, 2) ? WORDS_LATE : WORDS_NONE;
+    s->poison = draw(w, 6) == 0;
+    if (draw(w, 3) == 0)
+        setup_crowd(w, s);
 }
 
 static struct client *client_add(struct world *w, int64_t at, bool probe)
@@ -119,12 +139,14 @@ static struct client *client_add(struct world *w, int64_t at, bool probe)
     *c = (struct client){.at = at, .probe = probe, .seed = draw64(w)};
     c->n_prompt = 1 + draw(w, draw(w, 3) ? w->setup.prompt_max / 3 : w->setup.prompt_max);
     c->max_new = 1 + draw(w, w->setup.new_max);
+    if (w->setup.crowded && draw(w, 4))
+        c->max_new = w->setup.new_max;
     c->prompt = mem_calloc(c->n_prompt, sizeof(*c->prompt));
     /* one of three beginnings, then its own: what a prefix cache is for; or a beginning of its own and
      * then blocks that others have too, which a cache must not mistake for theirs */
     for (uint32_t i = 0, kind = draw(w, 4), shared = draw(w, c->n_prompt); i < c->n_prompt; i++)
-        c->prompt[i] = kind < 3 ? (i < shared ? i * (kind + 3) % VOCAB : draw(w, VOCAB))
-                       : i < KV_PAGE_TOKENS ? draw(w, VOCAB) : i * 3 % VOCAB;
+        c->prompt[i] = kind < 3 ? (i < shared ? i * (kind + 3) % POISON : draw(w, POISON))
+                       : i < KV_PAGE_TOKENS ? draw(w, POISON) : i * 3 % POISON;
     c->tenant = draw(w, 3);
     c->priority = draw(w, 3);
     compute_want(c, w->planes);
@@ -132,6 +154,13 @@ static struct client *client_add(struct world *w, int64_t at, bool probe)
     if (!probe && w->setup.cancel_in && draw(w, w->setup.cancel_in) == 0)
         world_at(w, at + draw(w, (uint32_t)w->setup.cancel_ns), EV_CANCEL, ROUTER, w->n_clients - 1, NULL);
     return c;
+}
+
+static void client_poison(struct world *w, struct client *c)
+{
+    c->poisoned = true;
+    c->prompt[draw(w, c->n_prompt)] = POISON;
+    c->n_want = 0;
 }
 
 static void fault_cut(struct world *w)
@@ -173,7 +202,7 @@ static void fault_happens(struct world *w)
     else if (!p->alive || p->stopped_until > w->now)
         return;
     else if (kind == FAULT_KILL)
-        node_die(w, p, false);
+        node_die(w, p, KILLED);
     else if (kind == FAULT_TERM)
         node_term(w, p);
     else if (kind == FAULT_DRAIN)
@@ -274,6 +303,10 @@ static void event_happens(struct world *w, struct event *e)
         break;
     case EV_CANCEL:
         front_cancel(w, e->arg);
+        break;
+    case EV_TOLD:
+        if (p->alive && p->life == e->life)
+            front_told(w, e->arg);
         break;
     case EV_START:
         if (!p->alive && p->life == e->life)
@@ -422,8 +455,20 @@ static void world_settle(struct world *w)
     }
 }
 
+/* Where supervisors speak at once and nodes are neither stopped nor cut off, the poisoned request costs
+ * two nodes; a third if another request was beside it both times. */
+static void world_check_crashes(struct world *w)
+{
+    const uint32_t unheard = 1u << FAULT_STOP | 1u << FAULT_CUT | 1u << FAULT_ROUTER;
+
+    if (w->setup.words == WORDS_PROMPT && !w->setup.cancel_in && !(w->setup.faults && w->setup.kinds & unheard) &&
+        w->tally.crashes > 3)
+        world_broken(w, "the poisoned request crashed %" PRIu64 " nodes", w->tally.crashes);
+}
+
 static void world_count(struct world *w)
 {
+    world_check_crashes(w);
     w->tally.seconds += (uint64_t)(w->now / CLOCK_S);
     if (w->router)
         w->tally.stale += router_core_counters(w->router)->stale_messages;
@@ -440,8 +485,10 @@ void world_play(struct world *w, uint64_t seed, struct pools *pools, bool trace)
     setup_init(w, &w->setup);
     world_init(w, pools);
     for (uint32_t i = 0; i < w->setup.clients; i++) /* a few may come before the nodes */
-        client_add(w, draw(w, (uint32_t)(w->setup.active_ns * 3 / 4)) +
+        client_add(w, draw(w, (uint32_t)(w->setup.active_ns * 3 / (w->setup.crowded ? 16 : 4))) +
                       (w->setup.faults ? 0 : 500 * CLOCK_MS), false);
+    if (w->setup.poison)
+        client_poison(w, &w->clients[draw(w, w->n_clients)]);
     for (uint32_t i = 0; i < w->setup.faults; i++)
         world_at(w, 100 * CLOCK_MS + draw(w, (uint32_t)w->setup.active_ns), EV_FAULT, ROUTER, 0,
                  NULL);

@@ -30,6 +30,7 @@
 #define PROCS_MAX 9
 #define VOCAB 1000
 #define STOP_TOKEN 2
+#define POISON (VOCAB - 1) /* whoever computes it crashes */
 #define PLANES_MAX 8   /* layers x parts of a layer in KV_PAGEs */
 #define NO_LINK UINT32_MAX
 
@@ -44,6 +45,7 @@ enum event_kind {
     EV_FAULT,        /* the next of the schedule's faults */
     EV_CLIENT,       /* arg: client: it begins */
     EV_CANCEL,       /* arg: client: it goes */
+    EV_TOLD,         /* how a node ended, from its supervisor. arg: node, crashed << 4, life << 5 */
 };
 
 enum side { DEALER_SIDE, ROUTER_SIDE };
@@ -116,7 +118,7 @@ struct proc {
     struct kv_pool *pool;
     struct kv_pool *swap;  /* NULL: sequences are not set aside */
     struct prefix *prefix;
-    uint64_t preempted;
+    uint64_t preempted, returned;
     bool prefix_reset;
     struct prefill_core *prefill;
     struct prefill_actions prefill_out;
@@ -145,6 +147,7 @@ struct client {
     uint32_t got;
     enum { CLIENT_NEW, CLIENT_RUNS, CLIENT_OVER } state;
     bool gone;             /* it disconnected */
+    bool poisoned;         /* it has POISON: no token, and an error */
     bool probe;            /* began after the last fault: must succeed */
     int64_t ended;
     int64_t last_token, gap; /* longest */
@@ -169,6 +172,9 @@ struct setup {
     uint32_t prompt_max, new_max;
     uint32_t prefix_pages; /* that the caches may hold alone; 0: none */
     bool swap;
+    bool crowded;          /* many long answers at once in small pools: sequences are set aside */
+    enum { WORDS_NONE, WORDS_PROMPT, WORDS_LATE } words; /* of supervisors */
+    bool poison;           /* a client is poisoned */
     bool targets;          /* the router has them, for TTFT and TPOT */
     bool fixed_endpoints;  /* a decode node comes back where it was */
     bool codec;
@@ -202,7 +208,7 @@ struct world {
     char broken[512];      /* the invariant that broke; "": none */
     struct tally {
         uint64_t events, packets, lost, faults[FAULT_KINDS], spoiled, finished, failed, gone;
-        uint64_t restarts, stale, tokens, refused, preempted, seconds;
+        uint64_t restarts, stale, tokens, refused, preempted, returned, crashes, quarantined, seconds;
         int64_t gap_max;
     } tally;
 };
@@ -247,6 +253,7 @@ void net_packet_free(struct world *w, struct packet *p);
 
 /* compute.c */
 void compute_want(struct client *c, uint32_t planes);
+bool compute_is_poisoned(const struct proc *p); /* what it computes now */
 void compute_layer(struct world *w, struct proc *p, uint32_t layer); /* writes KV of that layer */
 void compute_sample(struct world *w, struct proc *p, uint32_t *tokens); /* one a work item */
 size_t compute_export(const struct world *w, uint64_t *out, const uint8_t *page,
@@ -262,8 +269,9 @@ void node_tick(struct world *w, struct proc *p);
 void node_member_tick(struct world *w, struct proc *p);
 void node_computed(struct world *w, struct proc *p);
 void node_term(struct world *w, struct proc *p);
-/* flush: it exits by itself, its last words get out. Checks that its pages come back. */
-void node_die(struct world *w, struct proc *p, bool flush);
+/* EXITS: its last words get out. Otherwise its supervisor tells. Checks that its pages come back. */
+enum death { EXITS, KILLED, CRASHES };
+void node_die(struct world *w, struct proc *p, enum death how);
 /* Nothing runs, and all pages are free but for those that only the cache holds. */
 bool node_idle(const struct proc *p);
 uint32_t node_pages_free(const struct proc *p);
@@ -277,6 +285,7 @@ void front_tick(struct world *w);
 void front_client(struct world *w, uint32_t client);
 void front_cancel(struct world *w, uint32_t client);
 void front_drain(struct world *w, struct proc *p);
+void front_told(struct world *w, uint32_t arg); /* EV_TOLD */
 /* Nothing is charged to any node, nothing waits. */
 bool front_idle(const struct world *w);
 
