@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "deploy/paths.h"
 #include "kv/kv_layout.h"
+#include "net/endpoint.h"
 
 #define CLUSTER_ROWS_MAX 32 /* rows of a daemon's table, and one */
 
@@ -449,9 +450,15 @@ bool cluster_is_remote(const struct cluster *c)
     return false;
 }
 
+bool cluster_uses_tcp(const struct cluster *c)
+{
+    return cluster_is_remote(c) || !strncmp(c->router.nodes, "tcp://", 6);
+}
+
 bool cluster_needs_keys(const struct cluster *c)
 {
-    return !c->insecure && (cluster_is_remote(c) || !strncmp(c->router.nodes, "tcp://", 6));
+    return !c->insecure && cluster_uses_tcp(c) &&
+           (cluster_is_remote(c) || !endpoint_is_loopback(c->router.nodes));
 }
 
 int cluster_fail(const struct cluster *c, struct yaml_mark at, struct err *e, const char *fmt, ...)

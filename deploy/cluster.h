@@ -16,7 +16,7 @@
 
 #define CLUSTER_NODES_MAX 4096 /* of each kind */
 #define CLUSTER_RATIO_MAX 1024 /* each side of P:D */
-#define CLUSTER_PORT 5555      /* of the router's endpoint for nodes on several hosts */
+#define CLUSTER_PORT "5555"    /* of the router's endpoint for nodes on several hosts */
 
 struct cluster_nodes {
     struct node_options options; /* first: the daemon's table is applied here */
@@ -77,10 +77,13 @@ int cluster_load_text(struct cluster *c, const char *text, size_t n, const char 
 
 void cluster_fini(struct cluster *c);
 
-/* Whether any of its hosts is not this machine: then its processes meet over TCP. */
+/* Whether any of its hosts is not this machine. */
 bool cluster_is_remote(const struct cluster *c);
 
-/* Whether its processes need key files: they meet over TCP, and not `insecure`. */
+/* Whether its processes meet over TCP: there are other hosts, or `nodes` of the router is such an
+ * endpoint, for nodes started by hand elsewhere. And whether they need key files for that, as they do
+ * beyond loopback unless `insecure`. */
+bool cluster_uses_tcp(const struct cluster *c);
 bool cluster_needs_keys(const struct cluster *c);
 
 /* Records ERR_CONFIG with `file:line:column: `, as yaml_fail does, for what is found out about a host

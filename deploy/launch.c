@@ -16,7 +16,8 @@
 struct launch_context {
     const struct cluster *cluster;
     const struct launch_place *places;
-    char (*addresses)[ADDRESS_MAX];   /* [cluster->n_hosts], numeric; "" where there is one host */
+    bool tcp;                         /* the processes meet over TCP, not in socket files */
+    char (*addresses)[ADDRESS_MAX];   /* [cluster->n_hosts], numeric, with tcp */
     char nodes[LAUNCH_ENDPOINT_MAX];  /* the router's endpoint for nodes, as it binds it */
     char router[LAUNCH_ENDPOINT_MAX]; /* the same as nodes connect to it */
 };
@@ -43,39 +44,86 @@ static void launch_tcp(char out[LAUNCH_ENDPOINT_MAX], const char *address, const
     ASSERT(n > 0 && n < LAUNCH_ENDPOINT_MAX);
 }
 
-static int launch_addresses(struct launch_context *x, struct err *e)
+/* The host in "tcp://host:port"; "" if that means all addresses. */
+static void launch_host_of(char out[ADDRESS_MAX], const char *endpoint)
+{
+    static const char *const all[] = {"*", "0.0.0.0", "[::]"};
+    const char *host = endpoint + strlen("tcp://");
+
+    snprintf(out, ADDRESS_MAX, "%.*s", (int)(strrchr(host, ':') - host), host);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (!strcmp(out, all[i]))
+            *out = '\0';
+}
+
+/* What a host's address is, where its entry may leave it out: that of the router's endpoint. */
+static int launch_address(struct launch_context *x, size_t i, struct err *e)
 {
     const struct cluster *c = x->cluster;
+    const struct cluster_host *h = &c->hosts[i];
+    char given[ADDRESS_MAX];
     struct err why = {0};
 
-    x->addresses = mem_calloc(c->n_hosts, sizeof(*x->addresses));
-    for (size_t i = 0; i < c->n_hosts; i++)
-        if (*c->hosts[i].address && address_resolve(x->addresses[i], c->hosts[i].address, &why))
-            return cluster_fail(c, c->hosts[i].mark, e, "host %s: %s; say its `address:`",
-                                c->hosts[i].host, why.text);
+    snprintf(given, sizeof(given), "%s", h->address);
+    if (!*given && *c->router.nodes)
+        launch_host_of(given, c->router.nodes);
+    if (!*given)
+        return cluster_fail(c, h->mark, e, "nodes: %s: say the `address:` of host %s, at which nodes "
+                                           "elsewhere reach it", c->router.nodes, h->host);
+    if (address_resolve(x->addresses[i], given, &why))
+        return cluster_fail(c, h->mark, e, "host %s: %s; say its `address:`", h->host, why.text);
     return 0;
 }
 
-/* The router's endpoint: as the file says, else a port on several hosts and a socket file on one. Nodes
- * reach one that is bound to all addresses at the host's own. */
-static int launch_endpoints(struct launch_context *x, struct err *e)
+/* The router's endpoint where that is a socket file: as the file says, or in the run directory. */
+static int launch_endpoint_file(struct launch_context *x, struct err *e)
 {
-    const struct cluster *c = x->cluster;
-    const char *given = c->router.nodes, *address = x->addresses[0];
-    char port[16];
+    const char *given = x->cluster->router.nodes;
     int rc = 0;
 
     if (*given)
         snprintf(x->nodes, sizeof(x->nodes), "%s", given);
-    else if (cluster_is_remote(c))
-        launch_tcp(x->nodes, address, (snprintf(port, sizeof(port), "%d", CLUSTER_PORT), port));
     else
         rc = launch_ipc(x->nodes, x->places[0].run_dir, "nodes", e);
     memcpy(x->router, x->nodes, sizeof(x->router));
-    if (!strncmp(x->nodes, "tcp://*:", 8) || !strncmp(x->nodes, "tcp://0.0.0.0:", 14) ||
-        !strncmp(x->nodes, "tcp://[::]:", 11))
-        launch_tcp(x->router, *address ? address : "127.0.0.1", strrchr(x->nodes, ':') + 1);
     return rc;
+}
+
+/* The same over TCP: at its host's address, or where the file says. Nodes reach one that is bound to all
+ * addresses at its host's. */
+static int launch_endpoint_tcp(struct launch_context *x, struct err *e)
+{
+    const char *given = x->cluster->router.nodes;
+    char host[ADDRESS_MAX], numeric[ADDRESS_MAX];
+    struct err why = {0};
+
+    launch_tcp(x->router, x->addresses[0], *given ? strrchr(given, ':') + 1 : CLUSTER_PORT);
+    if (*given) {
+        launch_host_of(host, given);
+        if (*host && address_resolve(numeric, host, &why))
+            return err_set(e, ERR_CONFIG, "%s: nodes: %s: %s", x->cluster->file, given, why.text);
+        if (*host)
+            launch_tcp(x->router, numeric, strrchr(given, ':') + 1);
+        else
+            snprintf(x->nodes, sizeof(x->nodes), "%s", given);
+    }
+    if (!*x->nodes)
+        memcpy(x->nodes, x->router, sizeof(x->nodes));
+    return 0;
+}
+
+static int launch_context_init(struct launch_context *x, struct err *e)
+{
+    size_t n = x->cluster->n_hosts;
+    int rc = 0;
+
+    x->tcp = cluster_uses_tcp(x->cluster);
+    x->addresses = mem_calloc(n, sizeof(*x->addresses));
+    for (size_t i = 0; i < n && x->tcp && !rc; i++)
+        rc = launch_address(x, i, e);
+    if (rc)
+        return rc;
+    return x->tcp ? launch_endpoint_tcp(x, e) : launch_endpoint_file(x, e);
 }
 
 /* The program's path, then --key=value of every option. */
@@ -137,7 +185,7 @@ static int launch_node(char ***argv, const struct launch_context *x, const struc
 
     launch_common(&o.common, x, node);
     memcpy(router, x->router, sizeof(router));
-    if (cluster_is_remote(x->cluster))
+    if (x->tcp)
         launch_tcp(kv, x->addresses[node->host], "0"); /* any port: it tells the router */
     else
         rc = launch_ipc(kv, place->run_dir, node->place->name, e);
@@ -151,13 +199,6 @@ static int launch_node(char ***argv, const struct launch_context *x, const struc
                         &o);
     str_fini(&cores);
     return rc;
-}
-
-static int launch_context_init(struct launch_context *x, struct err *e)
-{
-    int rc = launch_addresses(x, e);
-
-    return rc ? rc : launch_endpoints(x, e);
 }
 
 static int launch_one(struct launch_process *out, const struct launch_context *x,

@@ -304,6 +304,58 @@ static void several_hosts_meet_over_tcp(void **state)
     mem_free(xml[1]);
 }
 
+/* A cluster of this machine that nodes elsewhere are to join. */
+static void one_host_is_open_to_nodes_elsewhere(void **state)
+{
+    static const struct {
+        const char *more, *nodes, *router, *kv; /* nodes NULL: refused with `router` */
+    } cases[] = {
+        {"router: {nodes: 'tcp://10.0.0.9:7000'}\n", "--nodes=tcp://10.0.0.9:7000",
+         "--router=tcp://10.0.0.9:7000", "--kv=tcp://10.0.0.9:0"},
+        {"router: {nodes: 'tcp://[fd00::1]:7'}\n", "--nodes=tcp://[fd00::1]:7",
+         "--router=tcp://[fd00::1]:7", "--kv=tcp://[fd00::1]:0"},
+        {"router: {nodes: 'tcp://0.0.0.0:7'}\nhosts: [{host: local, address: 10.0.0.9}]\n",
+         "--nodes=tcp://0.0.0.0:7", "--router=tcp://10.0.0.9:7", "--kv=tcp://10.0.0.9:0"},
+        {"router: {nodes: 'tcp://*:7'}\n", NULL,
+         "c.yaml: nodes: tcp://*:7: say the `address:` of host local, at which nodes elsewhere reach it",
+         NULL},
+        {"hosts: [{host: local, address: localhost}]\nrouter: {nodes: 'tcp://*:7'}\n", NULL,
+         "c.yaml:3:9: host local: localhost is this machine's loopback by name, which no other host "
+         "reaches; say its `address:`", NULL},
+        {"hosts: [{host: local, address: 10.0.0.9}]\nrouter: {nodes: 'tcp://a..b:7'}\n", NULL,
+         "c.yaml: nodes: tcp://a..b:7: a..b has no address: Name or service not known", NULL},
+        {"hosts: [{host: local, address: localhost}]\n", "--nodes=ipc:///run/d/nodes.sock",
+         "--router=ipc:///run/d/nodes.sock", "--kv=ipc:///run/d/decode-1.sock"},
+    };
+    const struct launch_place place = {.program_dir = "/nonexistent", .run_dir = "/run/d"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct launch l = {0};
+        struct plan p = {0};
+        struct cluster c;
+        struct err e = {0};
+
+        load_text(&c, cases[i].more);
+        assert_int_equal(plan_init(&p, &c, NULL, &e), 0);
+        assert_int_equal(launch_init(&l, &c, &p, &place, &e),
+                         cases[i].nodes ? ERR_NOT_FOUND : ERR_CONFIG);
+        if (cases[i].nodes) {
+            assert_true(has(l.processes[0].argv, cases[i].nodes));
+            for (size_t k = 1; k < l.n; k++)
+                assert_true(has(l.processes[k].argv, cases[i].router));
+            for (size_t k = 1; k < l.n; k++)
+                if (!strcmp(l.processes[k].name, "decode-1"))
+                    assert_true(has(l.processes[k].argv, cases[i].kv));
+        } else {
+            assert_string_equal(e.text, cases[i].router);
+        }
+        launch_fini(&l);
+        plan_fini(&p);
+        cluster_fini(&c);
+    }
+}
+
 /* On web2 domains 0 and 1 decode and 3 computes prompts. */
 static void one_more_node_is_sized_and_launched(void **state)
 {
@@ -389,6 +441,7 @@ int main(void)
         cmocka_unit_test(several_hosts_are_one_plan),
         cmocka_unit_test(what_a_host_has_not_is_refused_with_its_place),
         cmocka_unit_test(several_hosts_meet_over_tcp),
+        cmocka_unit_test(one_host_is_open_to_nodes_elsewhere),
         cmocka_unit_test(one_more_node_is_sized_and_launched),
         cmocka_unit_test(a_run_dir_too_long_for_a_socket_is_refused),
     };
