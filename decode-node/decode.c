@@ -6,14 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "daemon/member.h"
-#include "daemon/node.h"
+#include "daemon/node_metrics.h"
 #include "daemon/options.h"
+#include "daemon/probe.h"
 #include "daemon/role.h"
 #include "decode-node/core.h"
 #include "engine/cost.h"
@@ -45,6 +47,7 @@ struct decode {
     struct sock_ctx *ctx;
     struct sock *kv;
     struct member *member;
+    struct probe *probe;
     struct loop_event *timer, *term, *interrupt, *computed;
     struct decode_peer peers[DECODE_PEERS_MAX];
     /* The step in flight: the compute thread's until DONE. */
@@ -247,17 +250,12 @@ static void decode_on_refused(void *ctx, const char *sentence)
     loop_stop(d->loop);
 }
 
-static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
+static struct msg_heartbeat decode_beat(const struct decode *d, const struct decode_stats *stats)
 {
-    struct decode *d = ctx;
+    const struct decode_stats s = *stats;
     uint32_t cached = prefix_evictable(d->node->prefix);
-    struct decode_stats s;
-    struct msg report;
 
-    if (node_prefix_report(d->node, &report))
-        member_send(d->member, &report);
-    decode_core_stats(d->core, &s);
-    *h = (struct msg_heartbeat){
+    return (struct msg_heartbeat){
         .queued = s.reserved,
         .running = s.running,
         .pages_free = kv_pool_free_count(d->node->pool) + cached,
@@ -278,12 +276,65 @@ static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
     };
 }
 
+static void decode_on_beat(void *ctx, struct msg_heartbeat *h)
+{
+    struct decode *d = ctx;
+    struct decode_stats s;
+    struct msg report;
+
+    if (node_prefix_report(d->node, &report))
+        member_send(d->member, &report);
+    decode_core_stats(d->core, &s);
+    *h = decode_beat(d, &s);
+}
+
+static bool decode_on_ready(void *ctx)
+{
+    struct decode *d = ctx;
+    struct decode_stats s;
+
+    decode_core_stats(d->core, &s);
+    return member_up(d->member) && !s.draining;
+}
+
+static void decode_metrics(struct decode *d, const struct decode_stats *s, struct str *out)
+{
+    const struct node_figure own[] = {
+        {"tandem_aside", "gauge", "Sequences set aside for want of KV pages.", s->aside},
+        {"tandem_preempted_total", "counter", "Set aside, or given up, for want of KV pages.",
+         (double)s->preempted},
+        {"tandem_local_tokens_total", "counter", "Prompt tokens computed here.",
+         (double)s->local_tokens},
+        {"tandem_step_seconds", "gauge", "Of a step, smoothed.", (double)s->step_ns * 1e-9},
+        {"tandem_pages_bad_total", "counter", "KV pages that came with a wrong checksum.",
+         (double)s->pages_bad},
+        {"tandem_pages_refused_total", "counter", "KV pages that no stream here was to get.",
+         (double)s->pages_refused},
+        {"tandem_leases_expired_total", "counter", "Reservations whose KV did not come.",
+         (double)s->leases_expired},
+    };
+    const struct node_page page = {ROLE_DECODE, decode_beat(d, s), decode_on_ready(d), own,
+                                   ARRAY_LEN(own)};
+
+    node_metrics(d->node, d->options, &page, out);
+}
+
+static void decode_on_metrics(void *ctx, struct str *out)
+{
+    struct decode *d = ctx;
+    struct decode_stats s;
+
+    decode_core_stats(d->core, &s);
+    decode_metrics(d, &s, out);
+}
+
 static void decode_on_computed(void *ctx)
 {
     struct decode *d = ctx;
     struct compute_event ev;
 
     while (compute_poll(d->node->compute, &ev)) {
+        node_ran(d->node, ev.job);
         for (uint32_t i = 0; i < ev.job->n; i++)
             d->tokens[i] = ev.job->samples[i].token;
         decode_event(d, &(struct decode_event){.type = DECODE_STEP_DONE, .tokens = d->tokens});
@@ -421,6 +472,7 @@ static int decode_net_open(struct decode *d, struct err *e)
                                            d->options->common.insecure};
     const struct member_events events = {d, decode_on_router, decode_on_joined, decode_on_lost,
                                          decode_on_refused, decode_on_beat};
+    const struct probe_events probe = {d, decode_on_metrics, decode_on_ready};
     struct msg_register reg = {.role = ROLE_DECODE, .slots = d->options->slots,
                                .boot = rng_entropy()};
     int rc;
@@ -430,6 +482,9 @@ static int decode_net_open(struct decode *d, struct err *e)
     d->ctx = sock_ctx_new();
     if ((rc = sock_ctx_secure(d->ctx, &security, e)) || (rc = sock_open(&d->kv, d->ctx, &kv, e)) || (rc = sock_bind(d->kv, d->options->kv, e)))
         return rc;
+    if ((rc = probe_open(&d->probe, loop_base(d->loop), d->options->metrics, &probe, e)))
+        return rc;
+    probe_address(d->probe, reg.metrics, sizeof(reg.metrics));
     snprintf(reg.kv_endpoint, sizeof(reg.kv_endpoint), "%s", sock_endpoint(d->kv));
     loop_add_sock(d->loop, d->kv, decode_on_kv, d);
     d->timer = loop_add_timer(d->loop, TICK_MS, decode_on_tick, d);
@@ -441,6 +496,7 @@ static int decode_net_open(struct decode *d, struct err *e)
 
 static void decode_close(struct decode *d)
 {
+    probe_close(&d->probe);
     member_close(&d->member);
     if (d->loop && d->kv)
         loop_del_sock(d->loop, d->kv);

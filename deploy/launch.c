@@ -185,10 +185,13 @@ static int launch_node(char ***argv, const struct launch_context *x, const struc
 
     launch_common(&o.common, x, node);
     memcpy(router, x->router, sizeof(router));
-    if (x->tcp)
+    if (x->tcp) {
         launch_tcp(kv, x->addresses[node->host], "0"); /* any port: it tells the router */
-    else
+        if (!strcmp(o.metrics, OPTIONS_METRICS))
+            o.metrics = kv + strlen("tcp://"); /* where Prometheus on another host reaches it */
+    } else {
         rc = launch_ipc(kv, place->run_dir, node->place->name, e);
+    }
     ranges_format(&cores, node->place->pus, node->place->n_pus);
     o.router = router;
     o.kv = kv;

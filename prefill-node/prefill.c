@@ -5,15 +5,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "daemon/member.h"
-#include "daemon/node.h"
+#include "daemon/node_metrics.h"
 #include "daemon/options.h"
 #include "daemon/outbox.h"
+#include "daemon/probe.h"
 #include "daemon/role.h"
 #include "kv/kv_wire.h"
 #include "net/loop.h"
@@ -44,6 +46,7 @@ struct prefill {
     struct loop *loop;
     struct sock_ctx *ctx;
     struct member *member;
+    struct probe *probe;
     struct loop_event *timer, *term, *interrupt, *computed, *woken;
     struct prefill_link links[PREFILL_LINKS_MAX];
     struct sendbufs *sendbufs;
@@ -286,18 +289,12 @@ static void prefill_on_refused(void *ctx, const char *sentence)
     loop_stop(p->loop);
 }
 
-static void prefill_on_beat(void *ctx, struct msg_heartbeat *h)
+static struct msg_heartbeat prefill_beat(const struct prefill *p, const struct prefill_stats *stats)
 {
-    struct prefill *p = ctx;
-    struct prefill_stats s;
-    struct msg report;
-    uint32_t cached;
+    const struct prefill_stats s = *stats;
+    uint32_t cached = prefix_evictable(p->node->prefix);
 
-    if (node_prefix_report(p->node, &report))
-        member_send(p->member, &report);
-    cached = prefix_evictable(p->node->prefix);
-    prefill_core_stats(p->core, &s);
-    *h = (struct msg_heartbeat){
+    return (struct msg_heartbeat){
         .queued = s.queued,
         .running = s.running,
         .pages_free = kv_pool_free_count(p->node->pool) + cached,
@@ -315,6 +312,52 @@ static void prefill_on_beat(void *ctx, struct msg_heartbeat *h)
     };
 }
 
+static void prefill_on_beat(void *ctx, struct msg_heartbeat *h)
+{
+    struct prefill *p = ctx;
+    struct prefill_stats s;
+    struct msg report;
+
+    if (node_prefix_report(p->node, &report))
+        member_send(p->member, &report);
+    prefill_core_stats(p->core, &s);
+    *h = prefill_beat(p, &s);
+}
+
+static bool prefill_on_ready(void *ctx)
+{
+    struct prefill *p = ctx;
+    struct prefill_stats s;
+
+    prefill_core_stats(p->core, &s);
+    return member_up(p->member) && !s.draining;
+}
+
+static void prefill_metrics(struct prefill *p, const struct prefill_stats *s, struct str *out)
+{
+    const struct node_figure own[] = {
+        {"tandem_pages_again_total", "counter", "KV pages that a decode node asked for again.",
+         (double)s->pages_again},
+        {"tandem_leases_expired_total", "counter", "Jobs whose KV no decode node took.",
+         (double)s->leases_expired},
+        {"tandem_streams_resumed_total", "counter", "Jobs that went on on a new connection.",
+         (double)s->resumed},
+    };
+    const struct node_page page = {ROLE_PREFILL, prefill_beat(p, s), prefill_on_ready(p), own,
+                                   ARRAY_LEN(own)};
+
+    node_metrics(p->node, p->options, &page, out);
+}
+
+static void prefill_on_metrics(void *ctx, struct str *out)
+{
+    struct prefill *p = ctx;
+    struct prefill_stats s;
+
+    prefill_core_stats(p->core, &s);
+    prefill_metrics(p, &s, out);
+}
+
 static void prefill_on_computed(void *ctx)
 {
     struct prefill *p = ctx;
@@ -328,6 +371,7 @@ static void prefill_on_computed(void *ctx)
             continue;
         }
         p->busy_ns += ev.job->ns;
+        node_ran(p->node, ev.job);
         for (uint32_t i = 0; i < p->n_spans; i++) {
             row += p->spans[i].count;
             p->tokens[i] = ev.job->samples[row - 1].token; /* 0 unless the span was a last one */
@@ -405,6 +449,7 @@ static int prefill_net_open(struct prefill *p, struct err *e)
                                          prefill_on_refused, prefill_on_beat};
     const struct sock_security security = {p->options->common.keys, KEYS_NODE,
                                            p->options->common.insecure};
+    const struct probe_events probe = {p, prefill_on_metrics, prefill_on_ready};
     struct msg_register reg = {.role = ROLE_PREFILL, .slots = p->options->queue_max};
     int rc;
 
@@ -420,11 +465,15 @@ static int prefill_net_open(struct prefill *p, struct err *e)
     rc = sock_ctx_secure(p->ctx, &security, e);
     if (rc)
         return rc;
+    if ((rc = probe_open(&p->probe, loop_base(p->loop), p->options->metrics, &probe, e)))
+        return rc;
+    probe_address(p->probe, reg.metrics, sizeof(reg.metrics));
     return member_open(&p->member, p->loop, p->ctx, p->options->router, &reg, &events, e);
 }
 
 static void prefill_close(struct prefill *p)
 {
+    probe_close(&p->probe);
     member_close(&p->member);
     for (uint32_t i = 0; i < PREFILL_LINKS_MAX; i++)
         prefill_close_link(p, i);

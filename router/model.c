@@ -4,20 +4,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "daemon/options.h"
 #include "model/gguf.h"
 
 _Static_assert(VOCAB_EOG_MAX == MSG_STOP_TOKENS_MAX, "every end token can be told to a node");
-
-static void model_set_name(struct model *m, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    size_t n;
-
-    snprintf(m->name, sizeof(m->name), "%s", slash ? slash + 1 : path);
-    n = strlen(m->name);
-    if (n > 5 && !strcmp(m->name + n - 5, ".gguf"))
-        m->name[n - 5] = '\0';
-}
 
 int model_open(struct model *m, const char *path, const char *chat_template, struct err *e)
 {
@@ -26,7 +16,7 @@ int model_open(struct model *m, const char *path, const char *chat_template, str
     int rc;
 
     *m = (struct model){0};
-    model_set_name(m, path);
+    options_model_name(m->name, sizeof(m->name), path);
     m->created = stat(path, &st) == 0 ? (int64_t)st.st_mtime : 0;
     if ((rc = gguf_open(&g, path, e)))
         return rc;

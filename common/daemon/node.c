@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -116,7 +117,7 @@ int node_open(struct node *n, const struct node_options *o, uint32_t rows_max, u
     const struct engine *en;
     int rc;
 
-    *n = (struct node){0};
+    memset(n, 0, sizeof(*n));
     rc = node_compute_open(n, o, rows_max, e);
     if (rc)
         goto fail;
@@ -137,6 +138,7 @@ int node_open(struct node *n, const struct node_options *o, uint32_t rows_max, u
              (double)kv_pool_total(n->pool) * (double)n->layout.page_bytes / 0x1p20,
              clock_s(clock_now() - start));
     node_log_roofline(n);
+    n->opened_at = clock_now();
     return 0;
 fail:
     node_close(n);
@@ -221,6 +223,14 @@ void node_run(struct node *n, struct compute_job *job)
 
     ASSERT(compute_submit(n->compute, job));
     cost_add(&n->spent, compute_engine(n->compute), &b); /* rows are only read, there and here */
+}
+
+void node_ran(struct node *n, const struct compute_job *job)
+{
+    hist_add(&n->passes, job->ns);
+    hist_add(&n->pass_rows, job->n);
+    for (uint32_t i = 0; i < job->n; i++)
+        n->sampled += job->rows[i].want_logits;
 }
 
 struct sample_params node_sampling(const struct sampling *s)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/hist.h"
 #include "daemon/compute.h"
 #include "daemon/options.h"
 #include "engine/cost.h"
@@ -25,7 +26,10 @@ struct node {
     uint32_t n_vocab, ctx_max, n_threads;
     uint64_t model_hash;
     enum cpu_tier tier;
-    struct cost spent; /* by all passes, at least */
+    int64_t opened_at;
+    struct cost spent;              /* by all passes, at least */
+    struct hist passes, pass_rows;  /* ns, rows */
+    uint64_t sampled;               /* tokens */
 };
 
 /* The type that KV of a pool travels as, where `asked` is KV_AUTO or a type. ERR_CONFIG if that would
@@ -49,6 +53,8 @@ void node_joined(struct node *n);
 
 /* Has the compute thread run the job, and counts what it costs. Bug: COMPUTE_JOBS_MAX are waiting. */
 void node_run(struct node *n, struct compute_job *job);
+/* Its DONE has come. */
+void node_ran(struct node *n, const struct compute_job *job);
 
 struct sample_params node_sampling(const struct sampling *s);
 

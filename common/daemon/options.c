@@ -52,6 +52,21 @@ const char *options_address_wrong(const char *value)
     return options_is_address(value) ? NULL : "is not an address, host:port, port 0..65535";
 }
 
+const char *options_metrics_wrong(const char *value)
+{
+    return *value ? options_address_wrong(value) : NULL;
+}
+
+void options_model_name(char *out, size_t n, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t length = strlen(name);
+
+    if (length > 5 && !strcmp(name + length - 5, ".gguf"))
+        length -= 5;
+    snprintf(out, n, "%.*s", (int)length, name);
+}
+
 const char *options_endpoint_wrong(const char *value)
 {
     if (!strncmp(value, "ipc://", 6)) {
@@ -136,7 +151,11 @@ int options_check(const struct daemon_options *o, struct err *e)
            .help = "as a decode node: memory for sequences set aside while KV pages are short"),   \
     OPTION(s, local_tokens, U32, .def = "0", .min = 0, .max = 4096,                                \
            .help = "as a decode node: tokens of local prompts in a step with others, 0 for what "  \
-                   "doubles its time")
+                   "doubles its time"),                                                            \
+    OPTION(s, metrics, STR, .def = OPTIONS_METRICS, .wrong = options_metrics_wrong,                  \
+           .unit = "HOST:PORT", .help = "where /metrics, /health and /ready listen, port 0 for a " \
+                                        "free one (GET /v1/cluster of the router has it); empty: " \
+                                        "nowhere")
 
 static const struct option router_rows[] = {
     OPTIONS_DAEMON(router_options, "router"),

@@ -69,6 +69,7 @@ struct node_options {
     uint64_t credit_bytes;
     uint64_t swap;         /* bytes for sequences set aside */
     uint32_t local_tokens; /* of prompts computed here, in a step with others; 0: as measured */
+    char *metrics;         /* host:port of /metrics; port 0: any; "": none */
 };
 
 extern const struct option_table router_option_table;
@@ -80,11 +81,13 @@ extern const struct option_table decode_option_table;
 const char *options_name_wrong(const char *value);
 const char *options_endpoint_wrong(const char *value);
 const char *options_address_wrong(const char *value);
+const char *options_metrics_wrong(const char *value); /* an address, or nothing */
 const char *options_cores_wrong(const char *value);
 const char *options_cpu_wrong(const char *value); /* also a tier that this machine cannot run */
 
 #define OPTIONS_CPU_TIERS                                                                   \
     "auto, ref, avx2, avx512vnni, amx, neon-dotprod, neon-i8mm" /* as host/cpu.h names them */
+#define OPTIONS_METRICS "127.0.0.1:0" /* on every process, at a port that is free */
 #define OPTIONS_NAME_MAX 63 /* MSG_NAME_MAX without the NUL */
 #define OPTIONS_KV_PAGES_MAX (1u << 24)
 #define OPTIONS_IPC_MAX 107 /* sun_path holds 108 bytes with its NUL */
@@ -112,6 +115,9 @@ extern const char *const options_kv_types[];   /* of enum kv_type */
 extern const char *const options_huge_pages[]; /* of enum mem_huge */
 extern const char *const options_off_on[];
 extern const char *const options_router_modes[];
+
+/* What a model is called to clients: its file's name without folder and ".gguf", cut at n. */
+void options_model_name(char *out, size_t n, const char *path);
 
 /* What each table.check begins with: a model was named. */
 int options_check(const struct daemon_options *o, struct err *e);

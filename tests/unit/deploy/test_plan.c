@@ -285,6 +285,7 @@ static void several_hosts_meet_over_tcp(void **state)
         assert_int_equal(second, p.nodes[i].host == 1);
         assert_true(has(l.processes[i].argv, "--router=tcp://10.0.0.1:5555"));
         assert_true(has(l.processes[i].argv, second ? "--kv=tcp://[fd00::2]:0" : "--kv=tcp://10.0.0.1:0"));
+        assert_true(has(l.processes[i].argv, second ? "--metrics=[fd00::2]:0" : "--metrics=10.0.0.1:0"));
         assert_int_equal(has(l.processes[i].argv, "--model=/data/m.gguf"), second);
         assert_true(has(l.processes[i].argv, second ? "--keys=/run/b/keys" : "--keys="));
         assert_true(has(l.processes[i].argv, "--insecure=true"));
