@@ -7,8 +7,9 @@ set -eu
 
 build="gcc make pkg-config libc6-dev libzmq3-dev libprotobuf-c-dev protobuf-c-compiler libyaml-dev
        libhwloc-dev libevent-dev libjansson-dev libxxhash-dev libncurses-dev"
-check="libcmocka-dev curl jq procps tmux python3-jinja2
-       openssh-server openssh-client iproute2 nftables util-linux"
+check="libcmocka-dev curl jq procps tmux strace python3-jinja2
+       openssh-server openssh-client iproute2 nftables util-linux
+       systemd slurmctld slurmd slurm-client munge"
 lint="clang-tidy cppcheck"
 arm="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 

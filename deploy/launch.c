@@ -215,9 +215,10 @@ static int launch_one(struct launch_process *out, const struct launch_context *x
 }
 
 /* Of this machine's programs only: others are looked at on their hosts. */
-static int launch_check(const struct launch_process *p, const struct cluster *c, struct err *e)
+static int launch_check(const struct launch_process *p, const struct launch_context *x, struct err *e)
 {
-    if (cluster_host_is_local(&c->hosts[p->host]) && access(p->argv[0], X_OK))
+    if (cluster_host_is_local(&x->cluster->hosts[p->host]) && !x->places[p->host].unchecked &&
+        access(p->argv[0], X_OK))
         return err_set(e, ERR_NOT_FOUND, "%s: %s", p->argv[0], strerror(errno));
     return 0;
 }
@@ -232,7 +233,7 @@ int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
     for (size_t i = 0; i < p->n && !rc; i++)
         rc = launch_one(&l->processes[l->n++], &x, &p->nodes[i], e);
     for (size_t i = 0; i < l->n && !rc; i++)
-        rc = launch_check(&l->processes[i], c, e);
+        rc = launch_check(&l->processes[i], &x, e);
     mem_free(x.addresses);
     return rc;
 }
@@ -246,7 +247,7 @@ int launch_add(struct launch_process *out, const struct cluster *c, const struct
     if (!rc)
         rc = launch_one(out, &x, node, e);
     if (!rc)
-        rc = launch_check(out, c, e);
+        rc = launch_check(out, &x, e);
     mem_free(x.addresses);
     return rc;
 }

@@ -3,6 +3,7 @@
 #ifndef TANDEM_DEPLOY_LAUNCH_H
 #define TANDEM_DEPLOY_LAUNCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -30,6 +31,7 @@ struct launch_place {
     const char *program_dir; /* where tandem-router and the others are */
     const char *run_dir;     /* where their sockets go */
     const char *keys;        /* the file there with the secrets of its processes; NULL: none */
+    bool unchecked;          /* programs that are missing now are no error */
 };
 
 /* Fills a zeroed l; launch_fini in any case. places[c->n_hosts]. Every option is passed, so that no

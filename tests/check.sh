@@ -61,6 +61,9 @@ clusters build/bin
 echo "== clusters under AddressSanitizer and UndefinedBehaviorSanitizer"
 clusters build/san/bin
 
+echo "== what tandem render writes for systemd and Slurm"
+clusters build/bin render
+
 echo "== 64-bit Arm in qemu, alone and in a cluster with this machine"
 clusters build/bin arm
 
