@@ -10,6 +10,9 @@
 # tests/lib/cluster.sh; everything goes away when they end, however they end.
 # shellcheck shell=bash
 NET=tandem-$$
+STREAMS=$BIN/../tests/tandem-streams
+WIRE=$BIN/../tests/tandem-wire
+ROUTER=tcp://10.77.0.1:5555
 declare -A INIT # the pid of each host's first process, as seen from here
 
 # The reason why there can be no such hosts here, or nothing.
@@ -191,3 +194,26 @@ load_end() {
     tail -n 2 "$TMP/streams"
     return $LOAD_RC
 }
+
+# hand_up [ROUTER-OPTION...]: by hand, under keys, a router and a prefill node on h1, decode nodes on h2
+# and h3. From here on what asks $URL asks from h1.
+hand_up() {
+    net_up 3 && on h1 "$BIN/tandem" keys "$TMP/keys" --client tester || return 1
+    URL=http://127.0.0.1:8000
+    curl() { on h1 curl "$@"; }
+    on h1 "$BIN/tandem-router" --model="$DEMO" --http=127.0.0.1:8000 --nodes="$ROUTER" --mode=disaggregated \
+        --clients=tcp://10.77.0.1:5556 --keys="$TMP/keys" "$@" >"$TMP/router.log" 2>&1 &
+    hand_node h1 prefill p1
+    hand_node h2 decode d2
+    hand_node h3 decode d3
+    await 20 serving 3
+}
+# hand_node hN KIND NAME [OPTION...]
+hand_node() {
+    local h=$1 kind=$2 name=$3
+    shift 3
+    [ "$kind" = prefill ] || set -- --kv="tcp://10.77.0.${h#h}:0" "$@"
+    on "$h" "$BIN/tandem-$kind" --model="$DEMO" --name="$name" --router="$ROUTER" --keys="$TMP/keys.node" "$@" \
+        >"$TMP/$name.log" 2>&1 &
+}
+hand_load() { load_start --endpoint=tcp://10.77.0.1:5556 --keys="$TMP/keys.tester" --streams="$1"; }

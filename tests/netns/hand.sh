@@ -4,30 +4,9 @@
 # fails and no token changes. Who has not the right key does not get in.
 . tests/lib/cluster.sh
 . tests/lib/netns.sh
-STREAMS=$PWD/$(dirname "$TANDEM_BIN")/tests/tandem-streams
 missing=$(net_missing)
 [ -z "$missing" ] || { echo "skip several hosts, nodes by hand: $missing"; exit 0; }
-URL=http://127.0.0.1:8000
-curl() { on h1 curl "$@"; }
 
-ROUTER=tcp://10.77.0.1:5555
-# node hN KIND NAME [OPTION...]
-node() {
-    local h=$1 kind=$2 name=$3
-    shift 3
-    [ "$kind" = prefill ] || set -- --kv="tcp://10.77.0.${h#h}:0" "$@"
-    on "$h" "$BIN/tandem-$kind" --model="$DEMO" --name="$name" --router="$ROUTER" --keys="$TMP/keys.node" "$@" \
-        >"$TMP/$name.log" 2>&1 &
-}
-start() {
-    net_up 3 && on h1 "$BIN/tandem" keys "$TMP/keys" --client tester || return 1
-    on h1 "$BIN/tandem-router" --model="$DEMO" --http=127.0.0.1:8000 --nodes="$ROUTER" --mode=disaggregated \
-        --clients=tcp://10.77.0.1:5556 --keys="$TMP/keys" >"$TMP/router.log" 2>&1 &
-    node h1 prefill p1
-    node h2 decode d2
-    node h3 decode d3
-    await 20 serving 3
-}
 # Greedy, by way of h1's prefill node and another host, equals one process alone.
 equals_alone() {
     local prompt="It is a truth universally acknowledged"
@@ -39,7 +18,7 @@ equals_alone() {
         [ "$(wc -w <"$TMP/got")" = 40 ] && diff "$TMP/alone" "$TMP/got"
 }
 join_under_load() {
-    host_add h4 && node h4 decode d4 && await 20 serving 4
+    host_add h4 && hand_node h4 decode d4 && await 20 serving 4
 }
 vanish() { # vanish HOW hN NAME: a stream was there to lose
     local since
@@ -56,10 +35,10 @@ turned_away() {
     grep -F "$node" "$TMP/stranger.log" && { [ -z "$router" ] || grep -F "$router" "$TMP/router.log"; } && gone stranger
 }
 
-t "nodes started by hand on three hosts, under keys" start
+t "nodes started by hand on three hosts, under keys" hand_up
 t "nodes join by the router's address alone" await 20 serving 3
 t "a greedy stream over hosts equals one process" equals_alone
-t "load from a client with a key" load_start --endpoint=tcp://10.77.0.1:5556 --keys="$TMP/keys.tester" --streams=6
+t "load from a client with a key" hand_load 6
 on h1 "$BIN/tandem" keys "$TMP/foreign" >/dev/null
 sed "s|^router.*|$(grep ^router "$TMP/keys.node")|" "$TMP/foreign.node" >"$TMP/stranger" && chmod 600 "$TMP/stranger"
 sed 's/^client/node/' "$TMP/keys.tester" >"$TMP/climber" && chmod 600 "$TMP/climber"
