@@ -8,8 +8,11 @@
  *     panel --unpack--> ring[LAG ahead] --load--> B;  C[m] += A[m] B  for 1 to 4 tiles of rows
  *
  * Many rows: a slab of 2 panels by ACT_BF16_KC stays in L1 while all rows, 32 at a time, pass over
- * it (2 x 2 tiles). Between slabs the sums wait in a scratch that fits L2, which holds as many
- * panels as there is room for: a part of x is read from L2 once a slab, from L3 once a scratch. */
+ * it (2 x 2 tiles). The first 32 pass while it is unpacked, a block behind, so that their tiles are
+ * multiplied beside that work and read from L1; with the others the next slab's bytes are fetched.
+ * Between slabs the sums wait in L2. Where all of x fits L2 too, two panels at a time take all of k.
+ * Else a scratch has the sums of as many panels as there is room for: a part of x is read from L2
+ * once a slab, from L3 once a scratch. */
 #include "kernels/panel_layout.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/lanes_avx512.h"
@@ -19,10 +22,12 @@
 #define LAG 1  /* blocks that unpacking is ahead of multiplying; 2 and 3 were slower */
 #define RING 2 /* tiles a panel: LAG written, one read, a power of two */
 #define AHEAD 2048
-#define STREAM_ROWS 64 /* more go by slabs: cutting 128 in two was faster only on a quiet machine */
+#define STREAM_ROWS 64 /* more go by slabs, which at 64 were no faster */
+#define SLAB_AHEAD 576 /* of its unpacking, from L2 */
 #define KC_BLOCKS (ACT_BF16_KC / QK)
 #define SCRATCH_BYTES (512 << 10) /* sums that wait; with its part of x it fits an L2 of 2 MiB */
 #define ROWS_BLOCK 512            /* of x; its 512 KiB of a part of k stay in L2 */
+#define X_BYTES (1 << 20)         /* of x that stay in L2 */
 
 struct job {
     float *y;
@@ -198,43 +203,67 @@ struct slab {
             _tile_loadd(tile, next + (tile) * 256, PANEL_LINE);                                    \
     } while (0)
 
-/* What the next slab is unpacked from: of two panels, so many bytes each. */
+/* What the next slabs read: their weights, of two panels, and part of x; so many bytes each. */
 struct coming {
-    const uint8_t *at[2];
-    size_t bytes;
+    const uint8_t *weights[2], *x;
+    size_t bytes, x_bytes;
 };
 
-static struct coming coming(const struct job *j, uint32_t p, uint32_t b0)
-{
-    uint32_t blocks = j->x->k_pad / QK, n = blocks - b0 < KC_BLOCKS ? blocks - b0 : KC_BLOCKS;
-    size_t panel = j->w->panel_bytes, at = panel * b0 / blocks;
-    struct coming c = {.bytes = panel * n / blocks};
+/* The slab that is multiplied: blocks b0 to b0 + n of panels p and p + 1, rows m0 <= row < m1 of x. */
+struct part {
+    uint8_t *tiles;
+    float *sums; /* unfinished ones, four tiles for each 32 rows */
+    const uint8_t *panel[2];
+    uint32_t p, m0, m1, b0, n;
+};
 
-    for (uint32_t i = 0; i < 2; i++)
-        c.at[i] = panel_at(j->w, p + i < j->p1 ? p + i : p) + at;
-    return c;
-}
-
-/* Asks for the next few lines of it. */
-UNPACK_INLINE void fetch(struct coming *c, size_t *at, size_t step)
+/* Asks for the next few lines, one step of `steps`. */
+UNPACK_INLINE void fetch(const struct coming *c, size_t step, size_t steps)
 {
-    for (size_t i = 0; i < step && *at < c->bytes; i++, *at += PANEL_LINE) {
-        _mm_prefetch(c->at[0] + *at, _MM_HINT_T1);
-        _mm_prefetch(c->at[1] + *at, _MM_HINT_T1);
+    size_t lines = (c->bytes / PANEL_LINE + steps) / steps;
+    size_t x_lines = (c->x_bytes / PANEL_LINE + steps - 1) / steps;
+
+    for (size_t i = step * lines; i < (step + 1) * lines && i * PANEL_LINE < c->bytes; i++) {
+        _mm_prefetch(c->weights[0] + i * PANEL_LINE, _MM_HINT_T1);
+        _mm_prefetch(c->weights[1] + i * PANEL_LINE, _MM_HINT_T1);
     }
+    for (size_t i = step * x_lines; i < (step + 1) * x_lines && i * PANEL_LINE < c->x_bytes; i++)
+        _mm_prefetch(c->x + i * PANEL_LINE, _MM_HINT_T1);
 }
 
-/* Rows m0 <= row < m1 of x by the slab: blocks b0 to b0 + n of panels p and p + 1. Unfinished sums
- * are in `sums`, four tiles for each 32 rows; finished ones go to y where all four are full. What
- * comes next is read from memory meanwhile. */
-static void slab_multiply(const struct job *j, const uint8_t *slab, float *sums, uint32_t p,
-                          uint32_t m0, uint32_t m1, uint32_t b0, uint32_t n, struct coming c)
-{
-    size_t turns = (size_t)((m1 - m0 + 31) / 32) * n, fetched = 0;
-    size_t step = (c.bytes / PANEL_LINE + turns) / turns;
-    bool first = b0 == 0, last = b0 + n == j->x->k_pad / QK;
-    bool full = p + 2 <= j->p1 && columns(j->w, p + 1) == PANEL_ROWS;
+/* Sums += 32 rows of x at a by a block of two panels at b. */
+#define MULTIPLY_2X2(a, down, b)                                                                   \
+    do {                                                                                           \
+        _tile_stream_loadd(4, a, PANEL_LINE);                                                      \
+        _tile_loadd(6, b, PANEL_LINE);                                                             \
+        _tile_dpbf16ps(0, 4, 6);                                                                   \
+        _tile_loadd(7, (b) + KC_BLOCKS * TILE_BYTES, PANEL_LINE);                                  \
+        _tile_dpbf16ps(1, 4, 7);                                                                   \
+        _tile_stream_loadd(5, (a) + (down), PANEL_LINE);                                           \
+        _tile_dpbf16ps(2, 5, 6);                                                                   \
+        _tile_dpbf16ps(3, 5, 7);                                                                   \
+    } while (0)
 
+/* Block i of the slab's two panels. */
+UNPACK_INLINE void slab_unpack(const struct job *j, const struct part *s, struct table table[2],
+                               enum dtype type, uint32_t i)
+{
+    for (uint32_t k = 0; k < 2; k++)
+        table_unpack(s->tiles + (k * KC_BLOCKS + i) * TILE_BYTES, &table[k], j->w, type,
+                     s->panel[k], s->b0 + i, SLAB_AHEAD);
+}
+
+/* Finished sums go to y where all four tiles are full. */
+UNPACK_INLINE void slab_multiply(const struct job *j, const struct part *s, enum dtype type,
+                                 const struct coming *c)
+{
+    struct table table[2];
+    bool first = s->b0 == 0, last = s->b0 + s->n == j->x->k_pad / QK;
+    bool full = s->p + 2 <= j->p1 && columns(j->w, s->p + 1) == PANEL_ROWS;
+    size_t step = 0, steps = (size_t)((s->m1 - s->m0 - 1) / 32) * (s->n - 1) + 1;
+    float *sums = s->sums;
+
+    slab_unpack(j, s, table, type, 0);
     if (first) {
         _tile_zero(0);
         _tile_zero(1);
@@ -246,31 +275,29 @@ static void slab_multiply(const struct job *j, const uint8_t *slab, float *sums,
         _tile_loadd(2, sums + 512, PANEL_LINE);
         _tile_loadd(3, sums + 768, PANEL_LINE);
     }
-    for (uint32_t m = m0; m < m1; m += 32, sums += 1024) {
-        const uint16_t *a = act_bf16_at(j->x, m, b0);
-        size_t down = m + 16 < m1 ? n * 16 * QK : 0; /* past the end: any tile will do */
-        const uint8_t *b = slab;
+    for (uint32_t m = s->m0; m < s->m1; m += 32, sums += 1024) {
+        const uint16_t *a = act_bf16_at(j->x, m, s->b0);
+        /* past the end: any tile will do */
+        size_t down = m + 16 < s->m1 ? (size_t)(act_bf16_at(j->x, m + 16, s->b0) - a) : 0;
+        const uint8_t *b = s->tiles;
         float *out[4] = {sums, sums + 256, sums + 512, sums + 768};
-        const float *next = m + 32 < m1 ? sums + 1024 : sums;
+        const float *next = m + 32 < s->m1 ? sums + 1024 : sums;
         size_t stride = PANEL_LINE;
 
-        if (last && full && m + 32 <= m1) {
+        if (last && full && m + 32 <= s->m1) {
             stride = j->y_stride * sizeof(float);
-            out[0] = j->y + m * j->y_stride + p * PANEL_ROWS;
+            out[0] = j->y + m * j->y_stride + s->p * PANEL_ROWS;
             out[1] = out[0] + PANEL_ROWS;
             out[2] = out[0] + 16 * j->y_stride;
             out[3] = out[2] + PANEL_ROWS;
         }
-        for (uint32_t i = 1; i < n; i++, a += 16 * QK, b += TILE_BYTES) {
-            _tile_stream_loadd(4, a, PANEL_LINE);
-            _tile_loadd(6, b, PANEL_LINE);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(7, b + KC_BLOCKS * TILE_BYTES, PANEL_LINE);
-            _tile_dpbf16ps(1, 4, 7);
-            _tile_stream_loadd(5, a + down, PANEL_LINE);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
-            fetch(&c, &fetched, step);
+        for (uint32_t i = 1; m == s->m0 && i < s->n; i++, a += 16 * QK, b += TILE_BYTES) {
+            slab_unpack(j, s, table, type, i);
+            MULTIPLY_2X2(a, down, b);
+        }
+        for (uint32_t i = 1; m > s->m0 && i < s->n; i++, a += 16 * QK, b += TILE_BYTES) {
+            MULTIPLY_2X2(a, down, b);
+            fetch(c, step++, steps);
         }
         _tile_stream_loadd(4, a, PANEL_LINE);
         _tile_loadd(6, b, PANEL_LINE);
@@ -306,26 +333,50 @@ static void slab_finish(const struct job *j, const float *sums, uint32_t p, uint
     }
 }
 
+/* Weights of the slab of panel p from block b0 on. */
+static void coming_weights(struct coming *c, const struct job *j, uint32_t p, uint32_t b0)
+{
+    uint32_t blocks = j->x->k_pad / QK, n = blocks - b0 < KC_BLOCKS ? blocks - b0 : KC_BLOCKS;
+    size_t panel = j->w->panel_bytes, at = panel * b0 / blocks & ~(size_t)(PANEL_LINE - 1);
+
+    c->bytes = panel * n / blocks;
+    for (uint32_t i = 0; i < 2; i++)
+        c->weights[i] = panel_at(j->w, p + i < j->p1 ? p + i : p) + at;
+}
+
+/* x from block b0 on: slab i of n fetches a share of the rows. */
+static void coming_x(struct coming *c, const struct job *j, const struct part *s, uint32_t b0,
+                     uint32_t i, uint32_t n)
+{
+    uint32_t tiles = (s->m1 - s->m0 + 15) / 16, t0 = tiles * i / n, t1 = tiles * (i + 1) / n;
+    uint32_t blocks = j->x->k_pad / QK - b0;
+
+    c->x = (const uint8_t *)act_bf16_at(j->x, s->m0 + t0 * 16, b0);
+    c->x_bytes = (size_t)(t1 - t0) * (blocks < KC_BLOCKS ? blocks : KC_BLOCKS) * TILE_BYTES;
+}
+
 /* Rows m0 <= row < m1 of x by panels q0 <= p < q1, as many as the scratch holds. */
 UNPACK_INLINE void slab_group(const struct job *j, struct slab *s, enum dtype type, uint32_t m0,
                               uint32_t m1, uint32_t q0, uint32_t q1)
 {
-    uint32_t blocks = j->x->k_pad / QK;
+    uint32_t blocks = j->x->k_pad / QK, pairs = (q1 - q0 + 1) / 2;
     size_t sums = (size_t)((m1 - m0 + 31) / 32) * 1024;
-    struct table table;
 
     for (uint32_t b0 = 0; b0 < blocks; b0 += KC_BLOCKS) {
         uint32_t n = blocks - b0 < KC_BLOCKS ? blocks - b0 : KC_BLOCKS;
+        uint32_t next = b0 + n < blocks ? b0 + n : 0;
 
         for (uint32_t p = q0; p < q1; p += 2) {
-            for (uint32_t i = 0; i < 2; i++)
-                for (uint32_t b = 0; b < n; b++)
-                    table_unpack(s->tiles + (i * KC_BLOCKS + b) * TILE_BYTES, &table, j->w, type,
-                                 panel_at(j->w, p + i < q1 ? p + i : p), b0 + b, AHEAD);
-            slab_multiply(j, s->tiles, s->sums + (p - q0) / 2 * sums, p, m0, m1, b0, n,
-                          p + 2 < q1          ? coming(j, p + 2, b0)
-                          : b0 + n < blocks   ? coming(j, q0, b0 + n)
-                                              : coming(j, q1 < j->p1 ? q1 : q0, 0));
+            struct part part = {s->tiles, s->sums + (p - q0) / 2 * sums,
+                                {panel_at(j->w, p), panel_at(j->w, p + 1 < q1 ? p + 1 : p)},
+                                p, m0, m1, b0, n};
+            struct coming c = {.x_bytes = 0};
+
+            coming_weights(&c, j, p + 2 < q1 ? p + 2 : next || q1 == j->p1 ? q0 : q1,
+                           p + 2 < q1 ? b0 : next);
+            if (pairs > 1)
+                coming_x(&c, j, &part, next, (p - q0) / 2, pairs);
+            slab_multiply(j, &part, type, &c);
         }
     }
     for (uint32_t p = q0; p < q1; p += 2)
@@ -334,9 +385,10 @@ UNPACK_INLINE void slab_group(const struct job *j, struct slab *s, enum dtype ty
 
 UNPACK_INLINE void slab_all(const struct job *j, enum dtype type)
 {
-    uint32_t parts = (j->m + ROWS_BLOCK - 1) / ROWS_BLOCK;
+    uint32_t most = ROWS_BLOCK / 2 * j->x->k_pad * 2 > X_BYTES ? ROWS_BLOCK : ROWS_BLOCK / 2;
+    uint32_t parts = (j->m + most - 1) / most;
     uint32_t rows = ((j->m + parts - 1) / parts + 31) / 32 * 32;
-    uint32_t group = SCRATCH_BYTES / (rows / 32 * 4096) * 2;
+    uint32_t group = rows * j->x->k_pad * 2 > X_BYTES ? SCRATCH_BYTES / (rows / 32 * 4096) * 2 : 2;
     struct slab s;
 
     configure(0, 16);
