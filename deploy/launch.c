@@ -89,8 +89,8 @@ static int launch_endpoint_file(struct launch_context *x, struct err *e)
     return rc;
 }
 
-/* The same over TCP: at its host's address, or where the file says. Nodes reach one that is bound to all
- * addresses at its host's. */
+/* The same over TCP: at its host's address, or where the file says. Nodes reach one that is bound to
+ * all addresses at its host's. */
 static int launch_endpoint_tcp(struct launch_context *x, struct err *e)
 {
     const char *given = x->cluster->router.nodes;

@@ -35,10 +35,10 @@ struct plan {
     size_t n;
 };
 
-/* c is borrowed until plan_fini. topo_xml[c->n_hosts]: each host's topology as topo_load takes it, a file or the text of one, NULL
- * for this machine; NULL alone: all are this machine. plan_fini in any case. The model c->model is
- * opened and checked. ERR_CONFIG with file:line:column where a host has not what its entry names;
- * ERR_LIMIT where weights and KV exceed a domain's memory. */
+/* topo_xml[c->n_hosts]: each host's topology as topo_load takes it, a file or the text of one, NULL for
+ * this machine; NULL alone: all are this machine. c is borrowed until plan_fini, which is called in any
+ * case. The model c->model is opened and checked. ERR_CONFIG with file:line:column where a host has
+ * not what its entry names; ERR_LIMIT where weights and KV exceed a domain's memory. */
 int plan_init(struct plan *p, const struct cluster *c, const char *const *topo_xml, struct err *e);
 void plan_fini(struct plan *p);
 

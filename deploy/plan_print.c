@@ -75,8 +75,9 @@ static void plan_print_host(const struct plan *p, uint32_t host, struct str *out
 {
     const struct topo *t = p->topos[host];
 
-    str_addf(out, "host %s: %" PRIu32 " cores in %" PRIu32 " NUMA domain%s\n", t->host,
-             topo_core_count(t), t->n_domains, t->n_domains == 1 ? "" : "s");
+    str_addf(out, "host %s: %" PRIu32 " core%s in %" PRIu32 " NUMA domain%s\n", t->host,
+             topo_core_count(t), topo_core_count(t) == 1 ? "" : "s", t->n_domains,
+             t->n_domains == 1 ? "" : "s");
     for (uint32_t d = 0; d < t->n_domains; d++)
         plan_print_domain(p, host, d, out);
 }

@@ -160,8 +160,8 @@ static int count_check(const struct plan *plan, enum place_kind kind, uint32_t *
     if (plan->n_free == 0 && *n == 0)
         *n = settled;
     if (*n < settled || (plan->n_free == 0 && *n > settled))
-        return err_set(e, ERR_ARG, "place: %u %s nodes are wanted, the hosts that name theirs have %u%s",
-                       *n, place_kind_name(kind), settled,
+        return err_set(e, ERR_ARG,
+                       "place: %u %s nodes are wanted, the hosts that name theirs have %u%s", *n, place_kind_name(kind), settled,
                        plan->n_free == 0 ? " and there are no others" : "");
     return 0;
 }
@@ -187,9 +187,11 @@ static int count(struct plan *plan, struct err *e)
     } else if (p->n_prefill == 0 && p->n_decode == 0) {
         count_by_ratio(plan);
     } else if (p->n_prefill == 0) {
-        p->n_prefill = u32_max(scaled(p->n_decode, p->prefill, p->decode), plan->settled[PLACE_PREFILL]);
+        p->n_prefill = u32_max(scaled(p->n_decode, p->prefill, p->decode),
+                               plan->settled[PLACE_PREFILL]);
     } else if (p->n_decode == 0) {
-        p->n_decode = u32_max(scaled(p->n_prefill, p->decode, p->prefill), plan->settled[PLACE_DECODE]);
+        p->n_decode = u32_max(scaled(p->n_prefill, p->decode, p->prefill),
+                              plan->settled[PLACE_DECODE]);
     }
     if (count_check(plan, PLACE_PREFILL, &p->n_prefill, e) ||
         count_check(plan, PLACE_DECODE, &p->n_decode, e))
