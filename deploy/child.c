@@ -120,24 +120,35 @@ void child_status_text(int status, struct str *out)
         str_addf(out, "exit code %d", WEXITSTATUS(status));
 }
 
-void child_last_words(const char *name, const char *run_dir, struct str *out)
+void child_log_tail(const char *name, const char *run_dir, struct str *out)
 {
-    char path[PATH_MAX], tail[CHILD_LOG_TAIL + 1];
-    size_t n = 0, start;
+    char path[PATH_MAX], tail[CHILD_LOG_TAIL];
     FILE *f;
 
     child_log_path(path, run_dir, name);
     f = fopen(path, "re");
-    if (f) {
-        if (fseek(f, -CHILD_LOG_TAIL, SEEK_END)) /* shorter than that */
-            rewind(f);
-        n = fread(tail, 1, CHILD_LOG_TAIL, f);
-        fclose(f);
-    }
-    while (n && (tail[n - 1] == '\n' || tail[n - 1] == ' '))
+    if (!f)
+        return;
+    if (fseek(f, -CHILD_LOG_TAIL, SEEK_END)) /* shorter than that */
+        rewind(f);
+    str_add(out, tail, fread(tail, 1, sizeof(tail), f));
+    fclose(f);
+}
+
+void child_last_words(const char *name, const char *run_dir, struct str *out)
+{
+    struct str tail = {0};
+    size_t n, start;
+
+    child_log_tail(name, run_dir, &tail);
+    n = tail.len;
+    while (n && (tail.data[n - 1] == '\n' || tail.data[n - 1] == ' '))
         n--;
-    tail[n] = '\0';
-    for (start = n; start && tail[start - 1] != '\n';)
+    for (start = n; start && tail.data[start - 1] != '\n';)
         start--;
-    str_adds(out, n ? tail + start : "nothing in its log");
+    if (n)
+        str_add(out, tail.data + start, n - start);
+    else
+        str_adds(out, "nothing in its log");
+    str_fini(&tail);
 }

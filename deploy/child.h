@@ -37,7 +37,10 @@ void child_ended(struct child *c, int64_t now);
 /* Appends `exit code 1` or `signal 9 (Killed)`. */
 void child_status_text(int status, struct str *out);
 
-/* Appends the last line that the process NAME wrote, "nothing in its log" if there is none. */
+/* Appends the end of what the process NAME wrote: some kilobytes, or nothing. */
+void child_log_tail(const char *name, const char *run_dir, struct str *out);
+
+/* Appends the last line of it, "nothing in its log" if there is none. */
 void child_last_words(const char *name, const char *run_dir, struct str *out);
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef TANDEM_DEPLOY_COMMANDS_H
 #define TANDEM_DEPLOY_COMMANDS_H
 
+int cmd_agent(int argc, char **argv);
 int cmd_up(int argc, char **argv);
 int cmd_down(int argc, char **argv);
 int cmd_status(int argc, char **argv);

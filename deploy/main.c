@@ -33,6 +33,7 @@ static const struct subcommand {
     {"detokenize", cmd_detokenize, "ID...", "show the text of tokens"},
     {"inspect", cmd_inspect, "MODEL.gguf", "show what a model file holds"},
     {"eval", cmd_eval, "", "run token lists through one engine, without a cluster"},
+    {"agent", cmd_agent, NULL, NULL}, /* for ourselves: the far end of the others */
     {"version", cmd_version, "", "print the version"},
     {"help", cmd_help, "", "print this"},
 };
@@ -43,8 +44,9 @@ static void usage(FILE *out)
           "Serves language models on clusters of CPU machines.\n\n",
           out);
     for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
-        fprintf(out, "  %-10s %-25s %s\n", subcommands[i].name, subcommands[i].usage,
-                subcommands[i].help);
+        if (subcommands[i].help)
+            fprintf(out, "  %-10s %-25s %s\n", subcommands[i].name, subcommands[i].usage,
+                    subcommands[i].help);
     fputs("\nWhat only asks takes http://HOST:PORT of a router for a cluster, too.\n"
           "`tandem COMMAND --help` explains a command.\n",
           out);

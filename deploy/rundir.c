@@ -154,6 +154,27 @@ static int rundir_try_lock(struct rundir *d, const char *cluster, struct err *e)
     return rc;
 }
 
+int rundir_ensure(const struct rundir *d, struct err *e)
+{
+    char root[PATH_MAX];
+    int rc = rundir_root(root, e);
+
+    if (!rc)
+        rc = rundir_make(root, e);
+    if (!rc)
+        rc = rundir_make(d->path, e);
+    return rc ? rc : rundir_write_file(d, RUNDIR_KEPT, "", e);
+}
+
+bool rundir_known(const struct rundir *d)
+{
+    char path[PATH_MAX];
+    pid_t pid;
+
+    rundir_file(d, RUNDIR_KEPT, path);
+    return rundir_running(d, &pid) || !access(path, F_OK);
+}
+
 int rundir_lock(struct rundir *d, const char *cluster, struct err *e)
 {
     int rc = rundir_locate(d, cluster, e);
@@ -222,25 +243,39 @@ void rundir_release(struct rundir *d)
     d->lock_fd = -1;
 }
 
-int rundir_write_state(const struct rundir *d, const struct rundir_state *s, struct err *e)
+int rundir_write_file(const struct rundir *d, const char *name, const char *text, struct err *e)
 {
-    char path[PATH_MAX], temporary[PATH_MAX];
-    struct str text = {0};
+    char path[PATH_MAX], temporary[PATH_MAX + 8];
+    size_t n = strlen(text);
     bool ok;
-    FILE *f;
+    int fd;
 
-    rundir_file(d, RUNDIR_STATE, path);
-    rundir_file(d, RUNDIR_STATE ".new", temporary);
-    f = fopen(temporary, "we");
-    if (!f)
+    rundir_file(d, name, path);
+    snprintf(temporary, sizeof(temporary), "%s.new", path);
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
         return err_set(e, ERR_IO, "%s: %s", temporary, strerror(errno));
-    option_print(&state_table, s, &text);
-    ok = fwrite(str_text(&text), 1, text.len, f) == text.len;
-    ok = fclose(f) == 0 && ok;
-    str_fini(&text);
-    if (!ok || rename(temporary, path)) /* a reader sees the whole file or none */
+    ok = write(fd, text, n) == (ssize_t)n;
+    ok = close(fd) == 0 && ok;
+    if (!ok || rename(temporary, path))
         return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
     return 0;
+}
+
+void rundir_state_text(const struct rundir_state *s, struct str *out)
+{
+    option_print(&state_table, s, out);
+}
+
+int rundir_write_state(const struct rundir *d, const struct rundir_state *s, struct err *e)
+{
+    struct str text = {0};
+    int rc;
+
+    rundir_state_text(s, &text);
+    rc = rundir_write_file(d, RUNDIR_STATE, str_text(&text), e);
+    str_fini(&text);
+    return rc;
 }
 
 int rundir_read_state(struct rundir_state *s, const struct rundir *d, struct err *e)
@@ -271,10 +306,8 @@ void rundir_each(void (*fn)(void *ctx, const char *cluster), void *ctx)
     dir = opendir(root);
     while (dir && (entry = readdir(dir))) {
         struct rundir d;
-        pid_t pid;
 
-        if (entry->d_name[0] != '.' && !rundir_locate(&d, entry->d_name, NULL) &&
-            rundir_running(&d, &pid))
+        if (entry->d_name[0] != '.' && !rundir_locate(&d, entry->d_name, NULL) && rundir_known(&d))
             fn(ctx, entry->d_name);
     }
     if (dir)

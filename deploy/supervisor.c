@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -23,6 +24,7 @@
 #include "deploy/control.h"
 
 #define SUPERVISOR_PATIENCE (3 * CLOCK_S) /* from SIGTERM to SIGKILL */
+#define DOWN_PATIENCE_MS 10000            /* for the supervisor itself: longer than that */
 
 enum supervisor_state { STARTING, RUNNING, STOPPING };
 
@@ -205,8 +207,8 @@ static json_t *supervise_op_remove(struct supervise *s, const json_t *request)
 
     if (i == s->n)
         return control_error("there is no process \"%.80s\"", name);
-    if (i == 0)
-        return control_error("%s, the router, is not removed; `tandem down` ends the cluster", name);
+    if (!strcmp(name, "router"))
+        return control_error("the router is not removed; `tandem down` ends the cluster");
     c = s->children[i];
     c->leaving = true;
     log_info("process", "leaving name=%s", name);
@@ -424,4 +426,49 @@ int supervisor_stop(struct supervisor *s)
         ;
     close(s->fd);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+static bool down_ended(int process)
+{
+    struct pollfd fd = {.fd = process, .events = POLLIN};
+
+    return poll(&fd, 1, DOWN_PATIENCE_MS) == 1;
+}
+
+/* Asks, then insists: children of a killed supervisor are killed by the system. The descriptor stands
+ * for this one process, whoever gets its number later. */
+static int down_process(const struct rundir *d, const char *cluster, pid_t pid, struct err *e)
+{
+    int process = pid ? pidfd_open(pid, 0) : -1;
+    pid_t now;
+    bool ended;
+
+    if (process < 0 || !rundir_running(d, &now) || now != pid) {
+        if (process >= 0)
+            close(process);
+        return err_set(e, ERR_BUSY, "cluster %s is just being started or ended; try again", cluster);
+    }
+    pidfd_send_signal(process, SIGTERM, NULL, 0);
+    ended = down_ended(process);
+    if (!ended) {
+        pidfd_send_signal(process, SIGKILL, NULL, 0);
+        ended = down_ended(process);
+    }
+    close(process);
+    return ended ? 0
+                 : err_set(e, ERR_TIMEOUT, "cluster %s: supervisor %ld does not end", cluster,
+                           (long)pid);
+}
+
+int supervisor_down(bool *was, struct rundir *d, const char *cluster, struct err *e)
+{
+    pid_t pid;
+    bool running = rundir_running(d, &pid);
+    int rc = running ? down_process(d, cluster, pid, e) : 0;
+
+    *was = running || !access(d->path, F_OK);
+    /* A supervisor that was killed, now or earlier, has left its directory. */
+    if (!rc && !access(d->path, F_OK) && !rundir_lock(d, cluster, NULL))
+        rundir_remove(d);
+    return rc;
 }

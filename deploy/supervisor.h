@@ -42,4 +42,9 @@ bool supervisor_failed(struct supervisor *s, int timeout_ms, struct err *e);
 /* Has it stop everything, if it has not yet, and waits for its end. Returns its exit code. */
 int supervisor_stop(struct supervisor *s);
 
+/* Ends the cluster of that run directory, whoever started it, and sees to it that nothing is left,
+ * also of a supervisor that was killed. *was: there was something to end. ERR_BUSY: it is just being
+ * started or ended. */
+int supervisor_down(bool *was, struct rundir *d, const char *cluster, struct err *e);
+
 #endif
