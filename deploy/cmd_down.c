@@ -1,17 +1,13 @@
-/* tandem down: ends a cluster and sees to it that nothing is left. */
-#include <poll.h>
-#include <signal.h>
+/* tandem down: ends a cluster on all its hosts and sees to it that nothing is left. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "base/check.h"
+#include "deploy/api.h"
 #include "deploy/command.h"
 #include "deploy/commands.h"
-#include "deploy/rundir.h"
-
-#define DOWN_PATIENCE_MS 10000 /* the supervisor itself kills after 3 s */
+#include "deploy/fleet.h"
 
 static const struct option_table down_option_table = {
     .program = "tandem down",
@@ -19,63 +15,72 @@ static const struct option_table down_option_table = {
     .summary = "Ends the cluster that FILE describes, that has this name, or the only one that runs",
 };
 
-static bool down_ended(int process)
+/* Its hosts, as they were when it was started; else as the file has them; else this one. */
+static int down_roster(struct roster *r, const struct rundir *d, const char *which, struct err *e)
 {
-    struct pollfd fd = {.fd = process, .events = POLLIN};
+    struct cluster c = {0};
+    struct err ignored = {0};
 
-    return poll(&fd, 1, DOWN_PATIENCE_MS) == 1;
+    if (roster_read(r, d, e) != ERR_NOT_FOUND)
+        return e->code;
+    e->code = 0;
+    if (which && target_is_file(which) && !cluster_load(&c, which, NULL, &ignored))
+        roster_from_cluster(r, &c);
+    else
+        roster_local(r);
+    cluster_fini(&c);
+    return 0;
 }
 
-/* Asks, then insists: children of a killed supervisor are killed by the system. The descriptor stands
- * for this one process, whoever gets its number later. */
-static int down_supervisor(const struct rundir *d, const char *name, pid_t pid, struct err *e)
+/* *was: it ran on one of them at least. A host that cannot be reached does not keep the others. */
+static int down_hosts(bool *was, const struct rundir *d, const struct roster *r, struct err *e)
 {
-    int process = pid ? pidfd_open(pid, 0) : -1;
-    pid_t now;
-    bool ended;
+    const char *name = strrchr(d->path, '/') + 1;
+    struct fleet f;
+    int rc = fleet_open(&f, "tandem down", name, r, false, -1, e);
 
-    if (process < 0 || !rundir_running(d, &now) || now != pid) {
-        if (process >= 0)
-            close(process);
-        return err_set(e, ERR_BUSY, "cluster %s is just being started or ended; try again", name);
-    }
-    pidfd_send_signal(process, SIGTERM, NULL, 0);
-    ended = down_ended(process);
-    if (!ended) {
-        pidfd_send_signal(process, SIGKILL, NULL, 0);
-        ended = down_ended(process);
-    }
-    close(process);
-    return ended ? 0
-                 : err_set(e, ERR_TIMEOUT, "cluster %s: supervisor %ld does not end", name, (long)pid);
+    *was = false;
+    for (size_t i = 0; i < f.n && !rc; i++)
+        remote_ask(&f.remotes[i], json_pack("{s:s, s:s}", "op", "stop", "cluster", name),
+                   REMOTE_REPLY_S);
+    if (!rc)
+        rc = fleet_wait(&f, e);
+    for (size_t i = 0; i < f.n; i++)
+        *was |= json_is_true(json_object_get(f.remotes[i].reply, "was"));
+    if (!rc)
+        rc = fleet_check(&f, NULL, e);
+    fleet_close(&f);
+    return rc;
 }
 
 static int down_run(const void *options, const struct option_args *args, struct err *e)
 {
+    const char *which = args->n ? args->argv[0] : NULL, *name;
+    struct roster r = {0};
     struct rundir d;
-    const char *name;
-    pid_t pid;
+    bool was, here;
     int rc;
 
     (void)options;
     if (args->n > 1)
         return err_set(e, ERR_ARG, "one cluster at a time, got %d arguments", args->n);
-    rc = target_locate(&d, args->n ? args->argv[0] : NULL, e);
+    rc = target_locate(&d, which, e);
     if (rc)
         return rc;
     name = strrchr(d.path, '/') + 1;
-    if (rundir_running(&d, &pid)) {
-        rc = down_supervisor(&d, name, pid, e);
-        if (rc)
-            return rc;
-    } else if (access(d.path, F_OK)) {
-        return err_set(e, ERR_NOT_FOUND, "cluster %s is not running", name);
-    }
-    /* A supervisor that was killed, now or earlier, has left its directory. */
-    if (access(d.path, F_OK) == 0 && rundir_lock(&d, name, e) == 0)
+    here = !access(d.path, F_OK);
+    rc = down_roster(&r, &d, which, e);
+    if (!rc)
+        rc = down_hosts(&was, &d, &r, e);
+    if (!rc && !was && !here)
+        rc = err_set(e, ERR_NOT_FOUND, "cluster %s is not running", name);
+    /* What we knew of it, if no supervisor of this machine has removed it. */
+    if (!rc && !access(d.path, F_OK) && !rundir_lock(&d, name, NULL))
         rundir_remove(&d);
-    printf("cluster %s is down\n", name);
-    return 0;
+    if (!rc)
+        printf("cluster %s is down\n", name);
+    roster_fini(&r);
+    return rc;
 }
 
 int cmd_down(int argc, char **argv)

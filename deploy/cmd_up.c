@@ -1,37 +1,27 @@
-/* tandem up: plans, starts the supervisor, waits until the cluster answers. Whatever goes wrong
- * meanwhile, Ctrl-C too, ends what was started. */
+/* tandem up: what cluster.yaml says is made to run: on all its hosts, through their agents. */
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "deploy/api.h"
-#include "deploy/cluster.h"
 #include "deploy/command.h"
 #include "deploy/commands.h"
-#include "deploy/launch.h"
-#include "deploy/plan.h"
-#include "deploy/rundir.h"
-#include "deploy/supervisor.h"
+#include "deploy/up.h"
 
-#define UP_POLL_MS 50 /* between two looks at the router */
-
-struct up_options {
-    struct cluster_override override;
-    bool foreground;
-    uint32_t wait_s;
-};
+#define UP_KEYS "keys"         /* of a host's processes, in its run directory */
+#define UP_KEYS_ALL "keys.all" /* of all, in ours: for the hosts that come later */
 
 static const struct option up_rows[] = {
     CLUSTER_OVERRIDES(up_options),
+    OPTION(up_options, sync, BOOL, .help = "copy the model to hosts that have not got it"),
     OPTION(up_options, foreground, BOOL, .letter = 'f', .help = "stay, and end it at Ctrl-C"),
     OPTION(up_options, wait_s, U32, .def = "600", .min = 1, .max = 86400, .unit = "S",
            .help = "give up if it is not ready by then"),
@@ -40,22 +30,26 @@ static const struct option up_rows[] = {
 static const struct option_table up_option_table = {
     .program = "tandem up",
     .usage = "FILE",
-    .summary = "Starts the cluster that FILE describes, and returns when it is ready",
+    .summary = "Starts the cluster that FILE describes and returns when it is ready; one that runs is "
+               "changed where it differs",
     .options = up_rows,
     .n = ARRAY_LEN(up_rows),
 };
 
-/* Everything of one run, so that there is one place where it is taken apart. */
-struct up {
-    const struct up_options *options;
-    struct cluster cluster;
-    struct plan plan;
-    struct launch launch;
-    struct rundir dir;
-    struct supervisor supervisor;
-    char url[160];
-    int signal_fd; /* SIGINT, SIGTERM, SIGHUP, which are blocked */
-};
+bool up_interrupted(struct up *u)
+{
+    struct signalfd_siginfo info;
+
+    return read(u->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info);
+}
+
+const char *up_label(const struct up *u, size_t host)
+{
+    static char label[160];
+
+    snprintf(label, sizeof(label), "%.150s: ", u->roster.hosts[host].host);
+    return u->fleet.n == 1 && roster_has_local(&u->roster) ? "" : label;
+}
 
 static int up_block_signals(struct up *u, struct err *e)
 {
@@ -70,113 +64,267 @@ static int up_block_signals(struct up *u, struct err *e)
     return u->signal_fd < 0 ? err_set(e, ERR_IO, "no signalfd: %s", strerror(errno)) : 0;
 }
 
-static bool up_interrupted(const struct up *u)
+json_t *up_process(const struct launch_process *p)
 {
-    struct signalfd_siginfo info;
+    json_t *argv = json_array();
 
-    return read(u->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info);
+    for (char **arg = p->argv; *arg; arg++)
+        json_array_append_new(argv, json_string(*arg));
+    return json_pack("{s:s, s:o}", "name", p->name, "argv", argv);
 }
 
-/* Reads file, model and machine, and prints the plan. Nothing is started. */
-static int up_prepare(struct up *u, const char *file, struct err *e)
+/* The state file's text. */
+static void up_state(const struct up *u, struct str *out)
 {
-    struct str text = {0};
-    int rc = cluster_load(&u->cluster, file, &u->options->override, e);
-
-    if (!rc && cluster_is_remote(&u->cluster))
-        rc = err_set(e, ERR_UNSUPPORTED, "%s: hosts: only local, this machine, works yet", file);
-    if (!rc)
-        rc = plan_init(&u->plan, &u->cluster, NULL, e);
-    if (!rc)
-        rc = rundir_lock(&u->dir, u->cluster.cluster, e);
-    if (!rc) {
-        const struct launch_place here = {.program_dir = u->cluster.hosts[0].programs,
-                                          .run_dir = u->dir.path};
-
-        rc = launch_init(&u->launch, &u->cluster, &u->plan, &here, e);
-    }
-    if (rc)
-        return rc;
-    plan_print(&u->plan, &u->cluster, &text);
-    fputs(str_text(&text), stdout);
-    fflush(stdout);
-    str_fini(&text);
-    snprintf(u->url, sizeof(u->url), "http://%s", u->cluster.router.http);
-    return 0;
-}
-
-static int up_write_state(const struct up *u, const char *file, struct err *e)
-{
-    char *whole = realpath(file, NULL);
     const struct rundir_state state = {
         .cluster = u->cluster.cluster,
         .http = u->cluster.router.http,
         .model = u->cluster.model,
-        .file = whole ? whole : u->cluster.cluster,
+        .file = u->file,
     };
-    int rc = rundir_write_state(&u->dir, &state, e);
 
-    free(whole); /* realpath's own */
+    rundir_state_text(&state, out);
+}
+
+static void up_add_file(json_t *files, const char *name, struct str *text)
+{
+    json_object_set_new(files, name, json_string(str_text(text)));
+    str_fini(text);
+}
+
+/* What the machine where `up` ran keeps, whether processes run there or not. */
+static void up_add_own_files(const struct up *u, json_t *files)
+{
+    struct roster now = u->roster;
+    struct str text = {0};
+
+    while (now.n && u->hosts[now.n - 1].left)
+        now.n--;
+    roster_text(&now, &text);
+    up_add_file(files, ROSTER_FILE, &text);
+    if (!u->keyed)
+        return;
+    keys_text(&u->keys, KEYS_BIT(KEYS_ROUTER) | KEYS_BIT(KEYS_NODE), &text);
+    up_add_file(files, UP_KEYS_ALL, &text);
+}
+
+json_t *up_files(const struct up *u, size_t host)
+{
+    json_t *files = json_object();
+    struct str text = {0};
+
+    up_state(u, &text);
+    up_add_file(files, RUNDIR_STATE, &text);
+    if (u->keyed) { /* the router's secret is its host's alone */
+        keys_text(&u->keys, KEYS_BIT(KEYS_NODE) | (host ? 0 : KEYS_BIT(KEYS_ROUTER)), &text);
+        up_add_file(files, UP_KEYS, &text);
+    }
+    if (!strcmp(u->roster.hosts[host].host, CLUSTER_HOST_LOCAL))
+        up_add_own_files(u, files);
+    return files;
+}
+
+/* Where nothing of the cluster runs here: our files in a directory that nobody locks. */
+static int up_keep_files(const struct up *u, struct err *e)
+{
+    json_t *files = json_object();
+    struct str text = {0};
+    const char *name;
+    json_t *value;
+    int rc;
+
+    up_state(u, &text);
+    up_add_file(files, RUNDIR_STATE, &text);
+    up_add_own_files(u, files);
+    rc = rundir_ensure(&u->dir, e);
+    json_object_foreach (files, name, value)
+        if (!rc)
+            rc = rundir_write_file(&u->dir, name, json_string_value(value), e);
+    json_decref(files);
     return rc;
 }
 
-static int up_wait(struct up *u, struct err *e)
+/* The keys that the cluster has, else new ones. */
+static int up_keys(struct up *u, struct err *e)
 {
-    int64_t start = clock_now(), until = start + u->options->wait_s * CLOCK_S;
+    char path[PATH_MAX + 16];
+    struct keys k = {0};
+    int rc = 0;
 
-    while (!api_ready(u->url, u->supervisor.pid, u->plan.n - 1)) {
-        if (up_interrupted(u))
-            return err_set(e, ERR_CANCELLED, "interrupted; everything was ended");
-        if (supervisor_failed(&u->supervisor, UP_POLL_MS, e))
-            return e->code;
-        if (clock_now() >= until)
-            return err_set(e, ERR_TIMEOUT, "cluster %s is not ready after %u s; it was ended",
-                           u->cluster.cluster, u->options->wait_s);
+    u->keyed = cluster_is_remote(&u->cluster) && !u->cluster.insecure;
+    if (!u->keyed)
+        return 0;
+    snprintf(path, sizeof(path), "%s/" UP_KEYS_ALL, u->dir.path);
+    if (u->running && !access(path, F_OK)) {
+        rc = keys_read(&k, path, e);
+        if (!rc && !keys_set_of(&u->keys, &k))
+            rc = err_set(e, ERR_FORMAT, "%s has not the keys of router and nodes", path);
+    } else if (u->running) {
+        rc = err_set(e, ERR_NOT_FOUND, "the keys of cluster %s are not on this machine: change it where "
+                     "it was started", u->cluster.cluster);
+    } else {
+        rc = keys_make(&u->keys, e);
     }
-    printf("cluster %s is ready at %s after %.1f s\n", u->cluster.cluster, u->url,
-           clock_s(clock_now() - start));
-    fflush(stdout);
-    return 0;
+    keys_fini(&k);
+    return rc;
 }
 
-/* --foreground: until Ctrl-C, or until somebody calls `tandem down`. */
-static int up_stay(struct up *u)
+/* The file, and the hosts: those that it names, and those that the cluster had and it does not. */
+static int up_read(struct up *u, const char *file, struct err *e)
 {
-    struct err e = {0};
+    struct rundir_state state = {0};
+    struct err ignored = {0};
+    char *whole;
+    int rc = cluster_load(&u->cluster, file, &u->options->override, e);
 
-    for (;;) {
-        struct pollfd fds[] = {{.fd = u->signal_fd, .events = POLLIN},
-                               {.fd = u->supervisor.fd, .events = POLLIN}};
-
-        if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
-            break;
-        if (up_interrupted(u) || supervisor_failed(&u->supervisor, 0, &e))
-            break;
-    }
-    supervisor_stop(&u->supervisor);
-    printf("cluster %s is down\n", u->cluster.cluster);
-    return 0;
-}
-
-static int up_start(struct up *u, const char *file, struct err *e)
-{
-    int rc = up_write_state(u, file, e);
-
-    log_set_format((enum log_format)u->cluster.log_format); /* the supervisor inherits it */
     if (!rc)
-        rc = supervisor_start(&u->supervisor, &u->dir, &u->launch, e);
+        rc = rundir_locate(&u->dir, u->cluster.cluster, e);
     if (rc)
         return rc;
-    rc = up_wait(u, e);
-    if (rc) {
-        supervisor_stop(&u->supervisor);
-        return rc;
+    whole = realpath(file, NULL);
+    u->file = mem_strdup(whole ? whole : file);
+    free(whole); /* realpath's own */
+    roster_from_cluster(&u->roster, &u->cluster);
+    if (!roster_read(&u->before, &u->dir, &ignored))
+        for (size_t i = 0; i < u->before.n; i++)
+            if (roster_find(&u->roster, u->before.hosts[i].host) == u->roster.n)
+                roster_add(&u->roster, &u->before.hosts[i]);
+    if (rundir_known(&u->dir) && !rundir_read_state(&state, &u->dir, &ignored) &&
+        strcmp(state.file, u->file) != 0)
+        rc = err_set(e, ERR_BUSY, "cluster %s is running already, from %s; `tandem down %s` ends it",
+                     u->cluster.cluster, state.file, u->cluster.cluster);
+    rundir_state_fini(&state);
+    return rc;
+}
+
+/* Connects to all hosts. One that is only to be left, and cannot be reached, is passed over. */
+static int up_greet(struct up *u, struct err *e)
+{
+    bool remote = cluster_is_remote(&u->cluster);
+    int rc;
+
+    u->hosts = mem_calloc(u->roster.n, sizeof(*u->hosts));
+    progress_init(&u->progress, u->roster.n, !remote && u->roster.n == 1);
+    for (size_t i = 0; i < u->roster.n; i++)
+        u->hosts[i].left = i >= u->cluster.n_hosts;
+    rc = fleet_open(&u->fleet, "tandem up", u->cluster.cluster, &u->roster, remote, u->signal_fd, e);
+    for (size_t i = 0; i < u->fleet.n && !rc; i++) {
+        struct remote *r = &u->fleet.remotes[i];
+
+        u->running |= json_is_true(json_object_get(u->fleet.hello[i], "running"));
+        if (u->hosts[i].left && r->dead) {
+            fprintf(stderr, "tandem up: %s, which the file does not name any more, is left as it is: "
+                    "%s\n", r->host, r->e.text);
+            r->e.code = 0;
+        }
     }
-    supervisor_tell(&u->supervisor, SUPERVISOR_READY);
+    return rc ? rc : fleet_check(&u->fleet, NULL, e);
+}
+
+/* What is to run where, with the hosts as they told. */
+static int up_plan(struct up *u, struct err *e)
+{
+    size_t n = u->cluster.n_hosts;
+    const char **xml = mem_calloc(n, sizeof(*xml));
+    struct launch_place *places = mem_calloc(n, sizeof(*places));
+    char **keys = mem_calloc(n, sizeof(*keys));
+    int rc;
+
+    if (u->running && !u->cluster.ratio_prefill) { /* what was solved for is not to change by itself */
+        u->cluster.ratio_prefill = u->before.prefill;
+        u->cluster.ratio_decode = u->before.decode;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *hello = u->fleet.hello[i];
+        struct str path = {0};
+
+        if (!cluster_host_is_local(&u->cluster.hosts[i]))
+            xml[i] = api_text(hello, "topology");
+        if (u->keyed) {
+            str_addf(&path, "%s/" UP_KEYS, api_text(hello, "run_dir"));
+            keys[i] = str_steal(&path);
+        }
+        places[i] = (struct launch_place){.program_dir = u->cluster.hosts[i].programs,
+                                          .run_dir = api_text(hello, "run_dir"),
+                                          .keys = keys[i]};
+    }
+    rc = plan_init(&u->plan, &u->cluster, xml, e);
+    if (!rc)
+        rc = launch_init(&u->launch, &u->cluster, &u->plan, places, e);
+    u->roster.prefill = u->plan.solve.prefill ? u->plan.solve.prefill : u->before.prefill;
+    u->roster.decode = u->plan.solve.decode ? u->plan.solve.decode : u->before.decode;
+    for (size_t i = 0; i < n; i++)
+        mem_free(keys[i]);
+    mem_free(keys);
+    mem_free(places);
+    mem_free(xml);
+    return rc;
+}
+
+static void up_print_plan(const struct up *u)
+{
+    struct str text = {0};
+
+    plan_print(&u->plan, &u->cluster, &text);
+    fputs(str_text(&text), stdout);
+    fflush(stdout);
+    str_fini(&text);
+}
+
+static int up_fresh(struct up *u, struct err *e)
+{
+    int64_t start = clock_now();
+    int rc;
+
+    up_print_plan(u);
+    rc = up_start(u, e);
+    if (!rc && !roster_has_local(&u->roster))
+        rc = up_keep_files(u, e);
+    if (rc)
+        return rc;
+    printf("cluster %s is ready at http://%s%s%s after %.1f s\n", u->cluster.cluster,
+           u->cluster.router.http, *up_label(u, 0) ? " on " : "",
+           *up_label(u, 0) ? u->roster.hosts[0].host : "", clock_s(clock_now() - start));
+    fflush(stdout);
     if (u->options->foreground)
-        return up_stay(u);
-    supervisor_tell(&u->supervisor, SUPERVISOR_DETACH);
+        up_stay(u);
     return 0;
+}
+
+static int up_all(struct up *u, const char *file, struct err *e)
+{
+    int rc = up_read(u, file, e);
+
+    if (!rc)
+        rc = up_greet(u, e);
+    if (!rc)
+        rc = up_keys(u, e);
+    if (!rc)
+        rc = up_plan(u, e);
+    if (!rc)
+        rc = up_models(u, e);
+    if (rc)
+        return rc;
+    return u->running ? up_change(u, file, e) : up_fresh(u, e);
+}
+
+static void up_fini(struct up *u)
+{
+    for (size_t i = 0; u->hosts && i < u->roster.n; i++) {
+        json_decref(u->hosts[i].processes);
+        mem_free(u->hosts[i].hash);
+    }
+    mem_free(u->hosts);
+    progress_fini(&u->progress);
+    fleet_close(&u->fleet);
+    launch_fini(&u->launch);
+    plan_fini(&u->plan);
+    roster_fini(&u->before);
+    roster_fini(&u->roster);
+    cluster_fini(&u->cluster);
+    mem_free(u->file);
+    if (u->signal_fd >= 0)
+        close(u->signal_fd);
 }
 
 static int up_run(const void *options, const struct option_args *args, struct err *e)
@@ -188,16 +336,9 @@ static int up_run(const void *options, const struct option_args *args, struct er
         return err_set(e, ERR_ARG, "one cluster file is needed, got %d arguments", args->n);
     rc = up_block_signals(&u, e);
     if (!rc)
-        rc = up_prepare(&u, args->argv[0], e);
-    if (!rc)
-        rc = up_start(&u, args->argv[0], e);
-    if (u.dir.lock_fd >= 0) /* nobody has taken it over */
-        rundir_remove(&u.dir);
-    launch_fini(&u.launch);
-    plan_fini(&u.plan);
-    cluster_fini(&u.cluster);
-    if (u.signal_fd >= 0)
-        close(u.signal_fd);
+        rc = up_all(&u, args->argv[0], e);
+    progress_wipe(&u.progress);
+    up_fini(&u);
     return rc;
 }
 

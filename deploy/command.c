@@ -1,13 +1,20 @@
 #include "deploy/command.h"
 
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/mem.h"
 #include "daemon/daemon.h"
 #include "daemon/options.h"
 #include "deploy/cluster.h"
+
+#define DIRECT_MS 1000 /* for a router's port to be reached without a tunnel */
 
 int command_main(const struct option_table *t, void *options, int argc, char **argv,
                  int (*run)(const void *options, const struct option_args *args, struct err *e))
@@ -27,7 +34,7 @@ int command_main(const struct option_table *t, void *options, int argc, char **a
     return code;
 }
 
-static bool target_is_file(const char *which)
+bool target_is_file(const char *which)
 {
     size_t n = strlen(which);
 
@@ -88,18 +95,81 @@ int target_locate(struct rundir *d, const char *which, struct err *e)
     return rc;
 }
 
-int target_find(struct target *t, const char *which, struct err *e)
+int target_hosts(struct target *t, const char *which, struct err *e)
 {
     int rc = target_locate(&t->dir, which, e);
 
     if (rc)
         return rc;
-    if (!rundir_running(&t->dir, &t->supervisor))
+    t->name = strrchr(t->dir.path, '/') + 1;
+    if (!rundir_known(&t->dir))
         return err_set(e, ERR_NOT_FOUND, "cluster %s is not running; `tandem up FILE` starts it",
-                       strrchr(t->dir.path, '/') + 1);
+                       t->name);
     rc = rundir_read_state(&t->state, &t->dir, e);
-    if (!rc)
+    if (rc)
+        return rc;
+    rc = roster_read(&t->roster, &t->dir, e);
+    if (rc == ERR_NOT_FOUND) { /* a host of a cluster that was started elsewhere */
+        roster_local(&t->roster);
+        rc = 0;
+    }
+    return rc;
+}
+
+/* Whether somebody listens at host:port for more than its own machine, and can be reached from here. A
+ * port of all addresses is tried at the router's. */
+static bool target_direct(const struct target *t, char http[128])
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    const char *colon = strrchr(t->state.http, ':');
+    int n = (int)(colon - t->state.http);
+    bool any = !strncmp(t->state.http, "0.0.0.0:", 8) || !strncmp(t->state.http, "[::]:", 5) ||
+               !strncmp(t->state.http, "*:", 2);
+    char host[112];
+    struct addrinfo *at = NULL;
+    int fd = -1;
+
+    snprintf(host, sizeof(host), "%.*s", any ? 100 : n, any ? t->roster.hosts[0].address : t->state.http);
+    snprintf(http, 128, "%s%s", host, colon);
+    if (!strncmp(host, "127.", 4) || !strcmp(host, "localhost") || !strcmp(host, "[::1]"))
+        return false;
+    if (!getaddrinfo(host, colon + 1, &hints, &at))
+        fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) && errno == EINPROGRESS) {
+        struct pollfd ready = {.fd = fd, .events = POLLOUT};
+        int error = ETIMEDOUT;
+        socklen_t size = sizeof(error);
+
+        if (poll(&ready, 1, DIRECT_MS) == 1)
+            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+        errno = error;
+    } else if (fd >= 0) {
+        errno = 0;
+    }
+    if (at)
+        freeaddrinfo(at);
+    if (fd < 0)
+        return false;
+    n = errno;
+    close(fd);
+    return n == 0;
+}
+
+int target_find(struct target *t, const char *which, struct err *e)
+{
+    char http[128];
+    int rc = target_hosts(t, which, e);
+
+    if (rc)
+        return rc;
+    if (!strcmp(t->roster.hosts[0].host, CLUSTER_HOST_LOCAL)) {
         snprintf(t->url, sizeof(t->url), "http://%s", t->state.http);
+    } else if (target_direct(t, http)) {
+        snprintf(t->url, sizeof(t->url), "http://%s", http);
+    } else {
+        rc = tunnel_open(&t->tunnel, &t->roster, t->state.http, e);
+        snprintf(t->url, sizeof(t->url), "http://127.0.0.1:%u", t->tunnel.port);
+    }
     return rc;
 }
 
@@ -116,7 +186,12 @@ int target_reach(struct target *t, const char *which, struct err *e)
     return 0;
 }
 
-void target_fini(struct target *t) { rundir_state_fini(&t->state); }
+void target_fini(struct target *t)
+{
+    tunnel_close(&t->tunnel);
+    rundir_state_fini(&t->state);
+    roster_fini(&t->roster);
+}
 
 void size_text(struct str *out, uint64_t bytes)
 {

@@ -3,12 +3,15 @@
 #ifndef TANDEM_DEPLOY_COMMAND_H
 #define TANDEM_DEPLOY_COMMAND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "base/str.h"
 #include "config/option.h"
+#include "deploy/roster.h"
 #include "deploy/rundir.h"
+#include "deploy/tunnel.h"
 
 /* Reads the options into the zeroed struct, runs, prints a failure as one sentence, frees the
  * options. run gets the positional arguments. Returns EXIT_*: ERR_ARG is a usage error. */
@@ -18,16 +21,25 @@ int command_main(const struct option_table *t, void *options, int argc, char **a
 /* A cluster that runs. */
 struct target {
     struct rundir dir;
-    pid_t supervisor;
+    const char *name; /* its name, in dir */
     struct rundir_state state;
-    char url[160]; /* of its HTTP */
+    struct roster roster; /* its hosts */
+    struct tunnel tunnel; /* to the router's port, where that is another machine's own */
+    char url[160];        /* of its HTTP, as it can be reached from here */
 };
 
-/* The directory of the cluster that which names: a file (it has a '/' in it or ends in .yaml or .yml)
- * or a cluster's name; NULL is the one cluster that runs. Whether it runs is not looked at. */
+/* Whether it is meant as a file: it has a '/' in it or ends in .yaml or .yml. */
+bool target_is_file(const char *which);
+
+/* The directory of the cluster that which names: a file or a cluster's name; NULL is the one
+ * cluster that runs. Whether it runs is not looked at. */
 int target_locate(struct rundir *d, const char *which, struct err *e);
 
-/* The same, running, and its state; target_fini in any case. ERR_NOT_FOUND: it does not run. */
+/* The same, as far as its run directory goes: state and hosts, no url. target_fini in any case.
+ * ERR_NOT_FOUND: it does not run. */
+int target_hosts(struct target *t, const char *which, struct err *e);
+
+/* The same, with the url. */
 int target_find(struct target *t, const char *which, struct err *e);
 
 /* The same, or the router at a URL, http://HOST:PORT, of a cluster that somebody else started: then

@@ -1,0 +1,259 @@
+/* DESIGN: all hosts start at once. Each agent's supervisor lives as long as the agent does until we tell
+ * it to detach: so whatever ends us before all are ready, ends them. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "deploy/api.h"
+#include "deploy/up.h"
+
+#define UP_POLL_MS 50 /* between two looks at the router */
+
+/* How many of the host's nodes are up, and how far the others are. */
+static void start_show(struct up *u, size_t host)
+{
+    const json_t *list = u->hosts[host].processes;
+    struct str stage = {0}, detail = {0};
+    size_t up = 0, n = json_array_size(list);
+    const char *model = strrchr(u->roster.hosts[host].model, '/');
+
+    for (size_t i = 0; i < n; i++) {
+        const json_t *p = json_array_get(list, i);
+        json_int_t percent = api_number(p, "percent");
+
+        up += percent == 100;
+        if (percent < 0 || percent == 100 || detail.len > 60)
+            continue;
+        str_addf(&detail, "%s%s %lld %%", detail.len ? ", " : "", api_text(p, "name"),
+                 (long long)percent);
+    }
+    str_addf(&stage, "%s: loads %s", u->fleet.remotes[host].host, model ? model + 1 : "");
+    if (n && up)
+        str_addf(&detail, "%s%zu of %zu up", detail.len ? ", " : "", up, n);
+    progress_set(&u->progress, host, str_text(&stage), str_text(&detail));
+    str_fini(&stage);
+    str_fini(&detail);
+}
+
+static void start_event(void *ctx, struct remote *r, const json_t *event)
+{
+    struct up *u = ctx;
+    size_t host = (size_t)(r - u->fleet.remotes);
+    const char *what = api_text(event, "event");
+
+    if (!strcmp(what, "failed")) {
+        err_set(&u->hosts[host].failed, ERR_PEER, "%s", api_text(event, "error"));
+    } else if (!strcmp(what, "progress")) {
+        json_decref(u->hosts[host].processes);
+        u->hosts[host].processes = json_incref(json_object_get(event, "processes"));
+        start_show(u, host);
+    }
+}
+
+/* The start request of a host; NULL: nothing is wanted there. */
+static json_t *start_request(const struct up *u, size_t host)
+{
+    json_t *processes = json_array();
+
+    for (size_t i = 0; i < u->launch.n; i++)
+        if (u->launch.processes[i].host == host && !u->hosts[host].left)
+            json_array_append_new(processes, up_process(&u->launch.processes[i]));
+    if (!json_array_size(processes)) {
+        json_decref(processes);
+        return NULL;
+    }
+    return json_pack("{s:s, s:s, s:o, s:o}", "op", "start", "cluster", u->cluster.cluster,
+                     "processes", processes, "files", up_files(u, host));
+}
+
+static int start_ask(struct up *u, struct err *e)
+{
+    int rc;
+
+    for (size_t i = 0; i < u->fleet.n; i++) {
+        struct remote *r = &u->fleet.remotes[i];
+        json_t *request = json_is_true(json_object_get(u->fleet.hello[i], "running"))
+                              ? NULL
+                              : start_request(u, i);
+
+        if (!request)
+            continue;
+        r->event = start_event;
+        r->ctx = u;
+        u->hosts[i].started = true;
+        remote_ask(r, request, REMOTE_REPLY_S);
+    }
+    rc = fleet_wait(&u->fleet, e);
+    for (size_t i = 0; i < u->fleet.n && !rc; i++)
+        u->hosts[i].started &= u->fleet.remotes[i].reply != NULL;
+    return rc ? rc : fleet_check(&u->fleet, NULL, e);
+}
+
+/* The process number of a node of a host, as the host told; 0: it has not. */
+static json_int_t start_pid(const struct up *u, const struct launch_process *p)
+{
+    const json_t *list = u->hosts[p->host].processes;
+
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!strcmp(api_text(json_array_get(list, i), "name"), p->name))
+            return api_number(json_array_get(list, i), "pid");
+    return 0;
+}
+
+/* Whether the router's reply has this node, ready. The number is compared, for another cluster's router
+ * may have our port and nodes of the same names. */
+static bool start_is_up(const struct up *u, const struct launch_process *p, const json_t *reply)
+{
+    const json_t *node = api_node(reply, p->name);
+    json_int_t pid = start_pid(u, p);
+
+    return !u->hosts[p->host].started || !strcmp(p->name, "router") ||
+           (node && pid && api_number(node, "pid") == pid && !strcmp(api_text(node, "state"), "ready"));
+}
+
+static bool start_ready(const struct up *u, const json_t *reply)
+{
+    if (!json_is_true(json_object_get(json_object_get(reply, "router"), "ready")))
+        return false;
+    for (size_t i = 0; i < u->launch.n; i++)
+        if (!start_is_up(u, &u->launch.processes[i], reply))
+            return false;
+    return true;
+}
+
+/* Of the first that failed, with all others said on stderr. */
+static int start_failed(struct up *u, struct err *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < u->fleet.n; i++) {
+        struct err *why = u->hosts[i].failed.code ? &u->hosts[i].failed : &u->fleet.remotes[i].e;
+
+        if (!u->hosts[i].started || !(u->hosts[i].failed.code || u->fleet.remotes[i].dead))
+            continue;
+        if (rc) {
+            progress_wipe(&u->progress);
+            fprintf(stderr, "%s: %s\n", u->fleet.program, e->text);
+        }
+        *e = *why;
+        rc = fleet_wrap(&u->fleet, i, e);
+    }
+    return rc;
+}
+
+/* The time is up: a sentence a host that has something missing. */
+static int start_late(struct up *u, const json_t *reply, struct err *e)
+{
+    struct str missing = {0};
+
+    for (size_t i = 0; i < u->fleet.n; i++) {
+        str_clear(&missing);
+        for (size_t k = 0; k < u->launch.n; k++)
+            if (u->launch.processes[k].host == i && !start_is_up(u, &u->launch.processes[k], reply))
+                str_addf(&missing, "%s%s", missing.len ? ", " : "", u->launch.processes[k].name);
+        if (!missing.len)
+            continue;
+        if (e->code)
+            fprintf(stderr, "%s: %s\n", u->fleet.program, e->text);
+        err_set(e, ERR_TIMEOUT, "the router has not heard of %s after %u s; does a firewall keep it "
+                "from the router's port? `tandem logs` shows more while `up` waits",
+                str_text(&missing), u->options->wait_s);
+        fleet_wrap(&u->fleet, i, e);
+    }
+    str_fini(&missing);
+    return e->code ? e->code
+                   : err_set(e, ERR_TIMEOUT, "cluster %s is not ready after %u s; it was ended",
+                             u->cluster.cluster, u->options->wait_s);
+}
+
+/* The router's host is asked how it is, again and again; meanwhile all may say that they failed. */
+static int start_wait(struct up *u, struct err *e)
+{
+    int64_t until = clock_now() + u->options->wait_s * CLOCK_S, look_at = 0;
+    struct remote *router = &u->fleet.remotes[0];
+    json_t *last = NULL;
+    bool ready = false;
+    int rc = 0;
+
+    while (!ready && !rc) {
+        if (!router->asked && clock_now() >= look_at) {
+            remote_ask(router, json_pack("{s:s, s:s, s:s, s:s}", "op", "http", "http",
+                                         u->cluster.router.http, "method", "GET", "path",
+                                         "/v1/cluster"), REMOTE_REPLY_S);
+            look_at = clock_now() + UP_POLL_MS * CLOCK_MS;
+        }
+        remotes_serve(u->fleet.remotes, u->fleet.n, UP_POLL_MS, u->signal_fd);
+        if (router->reply) {
+            json_decref(last);
+            last = json_incref(json_object_get(router->reply, "body"));
+            ready = start_ready(u, last);
+        } else if (!router->dead) {
+            router->e.code = 0; /* it does not listen yet */
+        }
+        rc = start_failed(u, e);
+        if (!rc && !ready && up_interrupted(u))
+            rc = err_set(e, ERR_CANCELLED, "interrupted; everything was ended");
+        if (!rc && !ready && clock_now() >= until)
+            rc = start_late(u, last, e);
+    }
+    json_decref(last);
+    while (router->asked && !rc)
+        remotes_serve(u->fleet.remotes, u->fleet.n, -1, -1);
+    return rc;
+}
+
+static int start_detach(struct up *u, struct err *e)
+{
+    int rc;
+
+    for (size_t i = 0; i < u->fleet.n; i++)
+        if (u->hosts[i].started)
+            remote_ask(&u->fleet.remotes[i], json_pack("{s:s, s:b}", "op", "detach", "stay",
+                                                       u->options->foreground), REMOTE_REPLY_S);
+    rc = fleet_wait(&u->fleet, e);
+    return rc ? rc : fleet_check(&u->fleet, NULL, e);
+}
+
+int up_start(struct up *u, struct err *e)
+{
+    int rc = start_ask(u, e);
+
+    if (!rc)
+        rc = start_wait(u, e);
+    if (!rc)
+        rc = start_detach(u, e);
+    progress_wipe(&u->progress);
+    if (rc)
+        up_stop(u);
+    return rc;
+}
+
+void up_stop(struct up *u)
+{
+    struct err ignored = {0};
+
+    u->fleet.wake_fd = -1; /* the end is not cut short */
+    fleet_wait(&u->fleet, &ignored);
+    for (size_t i = 0; i < u->fleet.n; i++)
+        if (u->hosts[i].started)
+            remote_ask(&u->fleet.remotes[i], json_pack("{s:s, s:s}", "op", "stop", "cluster",
+                                                       u->cluster.cluster), REMOTE_REPLY_S);
+    fleet_wait(&u->fleet, &ignored);
+}
+
+void up_stay(struct up *u)
+{
+    bool over = false;
+
+    while (!over) {
+        remotes_serve(u->fleet.remotes, u->fleet.n, -1, u->signal_fd);
+        over = up_interrupted(u);
+        for (size_t i = 0; i < u->fleet.n; i++)
+            over |= u->hosts[i].failed.code || u->fleet.remotes[i].dead;
+    }
+    progress_wipe(&u->progress);
+    up_stop(u);
+    printf("cluster %s is down\n", u->cluster.cluster);
+}
