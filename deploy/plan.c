@@ -128,14 +128,19 @@ static bool plan_has_choice(const struct plan *p)
     return false;
 }
 
-/* What the ratio divides: domains, or the cores of a single one. */
+/* What the ratio divides: domains, or cores where there is one domain or they are unlike. */
 static uint32_t plan_units(const struct plan *p)
 {
-    uint32_t n = 0;
+    uint32_t domains = 0, cores = 0, first = p->topos[0]->domains[0].n_cores;
+    bool alike = true;
 
-    for (size_t h = 0; h < p->n_hosts; h++)
-        n += p->topos[h]->n_domains;
-    return n > 1 ? n : p->topos[0]->domains[0].n_cores;
+    for (size_t h = 0; h < p->n_hosts; h++) {
+        domains += p->topos[h]->n_domains;
+        cores += topo_core_count(p->topos[h]);
+        for (uint32_t d = 0; d < p->topos[h]->n_domains; d++)
+            alike &= p->topos[h]->domains[d].n_cores == first;
+    }
+    return domains > 1 && alike ? domains : cores;
 }
 
 /* `ratio: auto` without counts: solved. On a recorded machine too, with this one's rates. */

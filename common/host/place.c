@@ -13,7 +13,7 @@
 #include "base/mem.h"
 
 struct slot { /* a domain while nodes are assigned */
-    uint32_t host, domain;
+    uint32_t host, domain, n_cores;
     uint32_t n_prefill, n_decode;
 };
 
@@ -57,7 +57,8 @@ static void slots_list(struct plan *plan)
         for (uint32_t d = 0; d < deepest; d++)
             for (uint32_t h = 0; h < plan->n_hosts; h++)
                 if (d < plan->hosts[h]->n_domains && host_of(plan, h)->explicit == explicit)
-                    plan->slots[plan->n_slots++] = (struct slot){.host = h, .domain = d};
+                    plan->slots[plan->n_slots++] = (struct slot){
+                        .host = h, .domain = d, .n_cores = plan->hosts[h]->domains[d].n_cores};
         if (!explicit)
             plan->n_free = plan->n_slots;
     }
@@ -138,18 +139,42 @@ static uint32_t scaled(uint64_t n, uint64_t a, uint64_t b)
     return q < 1 ? 1 : q > UINT32_MAX ? UINT32_MAX : (uint32_t)q;
 }
 
-/* Counts in all from the ratio: of the nodes there are and the domains there are for more. */
+static int slot_compare_cores(const void *a, const void *b)
+{
+    const struct slot *x = a, *y = b;
+
+    if (x->n_cores != y->n_cores)
+        return x->n_cores < y->n_cores ? -1 : 1;
+    if (x->domain != y->domain)
+        return x->domain < y->domain ? -1 : 1;
+    return x->host < y->host ? -1 : x->host > y->host;
+}
+
+/* Counts in all from the ratio: whole domains, small ones first, compute prompts until their cores are
+ * nearest to its share of all cores. */
 static void count_by_ratio(struct plan *plan)
 {
     struct place_policy *p = &plan->policy;
-    const uint32_t *settled = plan->settled;
-    uint64_t n = (uint64_t)settled[PLACE_PREFILL] + settled[PLACE_DECODE] + plan->n_free;
-    uint32_t prefill = scaled(n, p->prefill, (uint64_t)p->prefill + p->decode);
+    uint32_t prefill = plan->settled[PLACE_PREFILL], decode = plan->settled[PLACE_DECODE];
+    size_t most = plan->n_free - (decode == 0), taken = 0; /* one must decode */
+    double total = 0, sum = 0, share;
 
-    prefill = u32_max(1, u32_min(prefill, (uint32_t)n - 1)); /* one of each, if there are two */
-    prefill = u32_max(prefill, settled[PLACE_PREFILL]);
-    p->n_prefill = u32_min(prefill, settled[PLACE_PREFILL] + (uint32_t)plan->n_free);
-    p->n_decode = u32_max(1, (uint32_t)n - p->n_prefill);
+    for (size_t s = 0; s < plan->n_slots; s++) {
+        const struct slot *slot = &plan->slots[s];
+        uint32_t k = slot->n_prefill + slot->n_decode;
+
+        total += s < plan->n_free || k ? slot->n_cores : 0;
+        sum += k ? (double)slot->n_cores * slot->n_prefill / k : 0;
+    }
+    share = total * p->prefill / ((double)p->prefill + p->decode);
+    /* Like domains stay in the order that spreads them over the hosts. */
+    qsort(plan->slots, plan->n_free, sizeof(*plan->slots), slot_compare_cores);
+    while (taken < most && 2 * (share - sum) >= plan->slots[taken].n_cores)
+        sum += plan->slots[taken++].n_cores;
+    if (prefill + taken == 0) /* of the only domain that there is it gets a part */
+        taken = 1;
+    p->n_prefill = prefill + (uint32_t)taken;
+    p->n_decode = u32_max(1, decode + (uint32_t)(plan->n_free - taken));
 }
 
 /* The number of nodes that is asked for, or what the explicit hosts have where no other is. */

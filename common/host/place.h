@@ -51,8 +51,8 @@ struct placement {
 };
 
 /* Hosts of which nothing is said: each domain runs one node if the counts allow. Without counts the
- * ratio divides the domains of all such hosts, each kind getting at least one; of a single domain it
- * divides the cores. With more nodes than domains, those of a domain divide its cores: in the ratio
+ * ratio divides the cores of all hosts by whole domains, the smaller ones being for prefill, each kind
+ * getting at least one; of a single domain it divides the cores. With more nodes than domains, those of a domain divide its cores: in the ratio
  * between the kinds, evenly among nodes of a kind, evenly among all if the ratio is auto. With more
  * nodes than cores they share. Prefill nodes are spread over the hosts, so that KV seldom crosses
  * between hosts. An explicit host's nodes count among n_prefill and n_decode; those that its lists do

@@ -305,6 +305,46 @@ static void too_little_memory_is_refused_with_the_numbers(void **state)
     topo_free(&t);
 }
 
+/* Unlike domains: the ratio is of cores, by whole domains, small ones for prefill. */
+static void unlike_domains_are_divided_by_their_cores(void **state)
+{
+    static const struct {
+        uint32_t prefill, decode;
+        struct place_host said[2]; /* a has 1 domain of 80 cores, b 2 of 24 */
+        const char *want;
+    } cases[] = {
+        {1, 2, {{0}}, "router h0d0:80* prefill-1 h1d0:24 prefill-2 h1d1:24 decode-1 h0d0:80"},
+        {1, 5, {{0}}, "router h0d0:80* prefill-1 h1d0:24 decode-1 h0d0:80 decode-2 h1d1:24"},
+        {1, 99, {{0}}, "router h0d0:80* prefill-1 h1d0:24 decode-1 h0d0:80 decode-2 h1d1:24"},
+        {9, 1, {{0}}, "router h0d0:80* prefill-1 h1d0:24 prefill-2 h1d1:24 decode-1 h0d0:80"},
+        /* a computes prompts, as it says: more than its share, so b decodes, and the reverse */
+        {1, 2, {{true, {NULL, 1}, {0}, 0}, {0}},
+         "router h0d0:80* prefill-1 h0d0:80 decode-1 h1d0:24 decode-2 h1d1:24"},
+        {9, 1, {{true, {0}, {NULL, 1}, 0}, {0}},
+         "router h0d0:80* prefill-1 h1d0:24 prefill-2 h1d1:24 decode-1 h0d0:80"},
+        /* half of a is prefill, nearer to a third of 128 than with one of b; there 1 has to serve 3 */
+        {1, 2, {{true, {NULL, 1}, {NULL, 1}, 0}, {0}},
+         "router h0d0:80* prefill-1 h0d0:48 decode-1 h0d0:32 decode-2 h1d0:24 decode-3 h1d1:24"},
+    };
+    struct topo *hosts[] = {make_host("a", 1, 80, 0), make_host("b", 2, 24, 0)};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const struct place_policy policy = {.prefill = cases[i].prefill, .decode = cases[i].decode,
+                                            .hosts = cases[i].said};
+        struct placement p;
+        char got[512];
+
+        assert_int_equal(place(&p, (const struct topo *const *)hosts, 2, &policy, NULL), ERR_OK);
+        render(got, sizeof(got), &p);
+        assert_string_equal(got, cases[i].want);
+        assert_sound(&p, (const struct topo *const *)hosts);
+        placement_fini(&p);
+    }
+    topo_free(&hosts[0]);
+    topo_free(&hosts[1]);
+}
+
 static const uint32_t d0[] = {0}, d01[] = {0, 1}, d3[] = {3}, d23[] = {2, 3}, d9[] = {9};
 
 /* What hosts name for themselves, {domains, n}, and what comes of it. */
@@ -411,6 +451,7 @@ int main(void)
         cmocka_unit_test(random_shapes_are_sound),
         cmocka_unit_test(random_clusters_are_sound),
         cmocka_unit_test(too_little_memory_is_refused_with_the_numbers),
+        cmocka_unit_test(unlike_domains_are_divided_by_their_cores),
         cmocka_unit_test(what_a_host_names_wins_over_the_ratio),
         cmocka_unit_test(policies_that_mean_nothing_are_refused),
     };
