@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "bench/compare.h"
 #include "bench/report.h"
 #include "bench/search.h"
 #include "bench/session.h"
@@ -141,9 +142,22 @@ static int climb_list(struct climb *c, struct err *e)
     return rc;
 }
 
-static void answer_print(struct str *out, const struct climb *c, const struct search_answer *a,
-                         const struct bench_options *o)
+static void before_print(struct str *out, const json_t *extra, const struct search_answer *a)
 {
+    const json_t *found = json_object_get(json_object_get(extra, "before"), "find_goodput");
+    double rate = json_number_value(json_object_get(found, "request_rate"));
+
+    if (found)
+        str_addf(out, "\nbefore: %.3f requests/s; now %.3f", rate, a->rate);
+    if (rate > 0)
+        str_addf(out, ", %.2fx", a->rate / rate);
+}
+
+static void answer_print(struct str *out, const struct climb *c, const struct search_answer *a,
+                         const json_t *extra)
+{
+    const struct bench_options *o = c->session->options;
+
     if (a->rate > 0)
         str_addf(out,
                  "\ngoodput: %.3f requests/s keep the targets for at least %.0f %% of requests",
@@ -157,6 +171,7 @@ static void answer_print(struct str *out, const struct climb *c, const struct se
         str_addf(out, "; 95 %%: at least %.3f", a->low);
     if (!a->bounded)
         str_adds(out, "; no higher rate was tried that failed");
+    before_print(out, extra, a);
     if (c->short_rate > 0)
         str_addf(out, "\nshort at %.3f/s: %s: %s", c->short_rate, shortage_name(c->shortage),
                  c->why);
@@ -177,6 +192,22 @@ static json_t *answer_value(const struct climb *c, const struct search_answer *a
     return out;
 }
 
+/* What the report shows of the earlier search. */
+static int climb_before(json_t *extra, const char *path, struct err *e)
+{
+    json_t *root = compare_load(path, e);
+    json_t *found = json_object_get(root, "find_goodput"), *points = json_object_get(root, "points");
+    int rc = root ? ERR_OK : e->code;
+
+    if (root && (!json_is_number(json_object_get(found, "request_rate")) || !json_is_array(points)))
+        rc = err_set(e, ERR_FORMAT, "%s: is no result of --find-goodput", path);
+    if (rc == ERR_OK)
+        json_object_set_new(extra, "before", json_pack("{s:O, s:O}", "find_goodput", found, "points",
+                                                       points));
+    json_decref(root);
+    return rc;
+}
+
 static int climb_search(struct climb *c, json_t *extra, struct err *e)
 {
     const struct bench_options *o = c->session->options;
@@ -184,7 +215,7 @@ static int climb_search(struct climb *c, json_t *extra, struct err *e)
     struct search_answer a;
     struct str text = {0};
     struct search s;
-    int rc = ERR_OK;
+    int rc = *o->before ? climb_before(extra, o->before, e) : ERR_OK;
 
     search_init(&s, isfinite(start) ? start : 1, o->goodput_share);
     while (rc == ERR_OK && !c->interrupted && search_next(&rate, &s)) {
@@ -197,7 +228,7 @@ static int climb_search(struct climb *c, json_t *extra, struct err *e)
     if (rc != ERR_OK)
         return rc;
     a = search_answer(&s);
-    answer_print(&text, c, &a, o);
+    answer_print(&text, c, &a, extra);
     report_print(&text, o);
     str_fini(&text);
     json_object_set_new(extra, "find_goodput", answer_value(c, &a));

@@ -169,7 +169,7 @@ static const struct option_table compare_table_options = {
     .n = ARRAY_LEN(compare_rows),
 };
 
-static json_t *result_load(const char *path, struct err *e)
+json_t *compare_load(const char *path, struct err *e)
 {
     json_error_t why;
     json_t *root = json_load_file(path, 0, &why);
@@ -199,8 +199,8 @@ int compare_main(int argc, char **argv)
     if (e.code)
         code = EXIT_USAGE;
     if (!e.code && action == OPTION_RUN) {
-        a = result_load(args.argv[0], &e);
-        b = e.code ? NULL : result_load(args.argv[1], &e);
+        a = compare_load(args.argv[0], &e);
+        b = e.code ? NULL : compare_load(args.argv[1], &e);
         code = e.code ? EXIT_FAILED : EXIT_OK;
         if (!e.code && compare_table(&text, a, b, o.regression))
             code = EXIT_FAILED;

@@ -6,11 +6,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/err.h"
 #include "base/str.h"
 
 /* Appends a table. True: some figure of B is worse by more than `percent`, surely so where the results
  * have each request's times (--save-detailed). percent 0: never. */
 bool compare_table(struct str *out, const json_t *a, const json_t *b, double percent);
+
+/* Reads a result; json_decref. NULL: e says why. */
+json_t *compare_load(const char *path, struct err *e);
 
 /* The 95 % interval of B's percentile p over A's, by 1000 resamples of each (seeded). Values above 0;
  * sorted in place. */

@@ -103,6 +103,20 @@ static void verdict(struct str *out, bool good, const char *text)
     str_adds(out, "</p>\n");
 }
 
+static void before_verdict(struct str *out, const json_t *root)
+{
+    const json_t *found = json_object_get(json_object_get(root, "before"), "find_goodput");
+    double now = json_number_value(json_object_get(json_object_get(root, "find_goodput"), "request_rate"));
+    double before = json_number_value(json_object_get(found, "request_rate"));
+    char text[160];
+
+    if (!found || before <= 0)
+        return;
+    snprintf(text, sizeof(text), "Before: %.3f requests/s kept the targets. Now: %.3f, %.2f times that.",
+             before, now, now / before);
+    verdict(out, now > 0, text);
+}
+
 static void verdicts(struct str *out, const json_t *root, const struct figures *f,
                      const struct result *r, const struct bench_options *o)
 {
@@ -134,6 +148,7 @@ static void verdicts(struct str *out, const json_t *root, const struct figures *
                  what ? what : "", why ? why : "");
         verdict(out, json_number_value(json_object_get(found, "request_rate")) > 0, text);
     }
+    before_verdict(out, root);
     if (faults) {
         json_int_t lost = json_integer_value(json_object_get(faults, "tokens_lost"));
         json_int_t again = json_integer_value(json_object_get(faults, "tokens_repeated"));

@@ -106,6 +106,8 @@ static const struct option bench_option_list[] = {
     OPTION(bench_options, sweep, STR, .unit = "R1,R2,...", .help = "one run for each request rate"),
     OPTION(bench_options, find_goodput, BOOL,
            .help = "search the highest request rate that keeps the targets of --goodput"),
+    OPTION(bench_options, before, STR, .unit = "FILE",
+           .help = "with --find-goodput: result of an earlier search, shown beside this one"),
     OPTION(bench_options, goodput_share, F64, .def = "0.9", .min = 0.01, .max = 1,
            .help = "share of requests that must keep them"),
     OPTION(bench_options, scenario, ENUM, .names = scenario_names,
@@ -239,6 +241,8 @@ static int check_load(const struct bench_options *o, struct err *e)
         return err_set(e, ERR_CONFIG,
                        "--duration alone would send without end: give --max-concurrency, "
                        "--request-rate or --num-prompts");
+    if (*o->before && !o->find_goodput)
+        return err_set(e, ERR_CONFIG, "--before is shown beside a search: add --find-goodput");
     if (o->find_goodput && !*o->goodput)
         return err_set(e, ERR_CONFIG, "--find-goodput needs --goodput \"ttft:MS tpot:MS\"");
     if (o->scenario == SCENARIO_SERVER && (!rate || !*o->goodput))

@@ -56,6 +56,7 @@ struct bench_options {
     char *sweep;
     bool find_goodput;
     double goodput_share;
+    char *before; /* result of an earlier search, to show beside this one */
     int scenario; /* enum bench_scenario */
     char *against;
     uint32_t rounds;

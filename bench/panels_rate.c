@@ -22,10 +22,10 @@ static int by_rate(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* "points" of the result in order of their rates; mem_free. */
-static json_t **points_sorted(size_t *n, const struct panels *p)
+/* "points" of a result in order of their rates; mem_free. */
+static json_t **points_sorted(size_t *n, const json_t *root)
 {
-    const json_t *list = json_object_get(p->root, "points");
+    const json_t *list = json_object_get(root, "points");
     json_t **out;
 
     *n = json_array_size(list);
@@ -64,28 +64,45 @@ static void curve(struct chart *c, json_t **points, size_t n, const char *key, c
     mem_free(line);
 }
 
+/* A line at the answer of a search. */
+static void highest(struct chart *c, const json_t *root, const char *text)
+{
+    double rate = number(json_object_get(root, "find_goodput"), "request_rate");
+
+    if (rate > 0)
+        chart_vline(c, rate, text);
+}
+
 void panel_goodput(struct str *out, const struct panels *p)
 {
-    const json_t *found = json_object_get(p->root, "find_goodput");
+    const json_t *before = json_object_get(p->root, "before");
     struct chart_axis x, y;
     struct chart c;
-    size_t n;
-    json_t **points = points_sorted(&n, p);
+    size_t n, n_before;
+    json_t **points = points_sorted(&n, p->root);
+    json_t **earlier = points_sorted(&n_before, before);
     char note[120] = "Requests a second that kept the targets, by requests a second sent.";
 
     if (n > 1) {
-        x = chart_axis_fit("requests/s sent", 0, largest(points, n, "request_rate"), false);
-        y = chart_axis_fit("requests/s", 0, largest(points, n, "request_throughput"), false);
+        x = chart_axis_fit("requests/s sent", 0,
+                           fmax(largest(points, n, "request_rate"),
+                                largest(earlier, n_before, "request_rate")), false);
+        y = chart_axis_fit("requests/s", 0,
+                           fmax(largest(points, n, "request_throughput"),
+                                largest(earlier, n_before, "request_goodput")), false);
         chart_open(&c, out, "Goodput by rate", p->figures->targets.n > 0 ? note : NULL, true,
                    PLOT_HEIGHT, &x, &y);
         curve(&c, points, n, "request_throughput", "c6", "completed");
         if (p->figures->targets.n > 0)
             curve(&c, points, n, "request_goodput", "c1", "in the targets");
-        if (number(found, "request_rate") > 0)
-            chart_vline(&c, number(found, "request_rate"), "highest that holds");
+        if (n_before > 0)
+            curve(&c, earlier, n_before, "request_goodput", "c2", "in the targets before");
+        highest(&c, p->root, before ? "now" : "highest that holds");
+        highest(&c, before, "before");
         chart_close(&c);
     }
     mem_free(points);
+    mem_free(earlier);
 }
 
 void panel_rate_latency(struct str *out, const struct panels *p)
@@ -94,7 +111,7 @@ void panel_rate_latency(struct str *out, const struct panels *p)
     struct chart_axis x, y;
     struct chart c;
     size_t n;
-    json_t **points = points_sorted(&n, p);
+    json_t **points = points_sorted(&n, p->root);
 
     if (n > 1 && largest(points, n, "p99_ttft_ms") > 0) {
         x = chart_axis_fit("requests/s sent", 0, largest(points, n, "request_rate"), false);

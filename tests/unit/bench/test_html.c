@@ -130,6 +130,30 @@ static void a_page_of_odd_requests_is_sound(void **state)
     str_fini(&page);
 }
 
+/* Both curves in one figure, a line at each answer, and a sentence. */
+static void an_earlier_search_is_shown_beside_this_one(void **state)
+{
+    struct str page = {0};
+    const char *points = "[{\"request_rate\": 1, \"request_throughput\": 1, \"request_goodput\": 1},"
+                         " {\"request_rate\": 4, \"request_throughput\": 3, \"request_goodput\": 2}]";
+
+    (void)state;
+    add(0, 5, 2, OUTCOME_OK);
+    options.find_goodput = true;
+    mem_free(options.goodput);
+    options.goodput = mem_strdup("ttft:100");
+    page_make(&page, json_pack("{s:o, s:{s:f}, s:{s:o, s:{s:f}}}", "points", json_loads(points, 0, NULL),
+                               "find_goodput", "request_rate", 3.0, "before", "points",
+                               json_loads(points, 0, NULL), "find_goodput", "request_rate", 1.5));
+    page_is_sound(str_text(&page));
+    assert_non_null(strstr(str_text(&page), "in the targets before"));
+    assert_non_null(strstr(str_text(&page), ">now</text>"));
+    assert_non_null(strstr(str_text(&page), ">before</text>"));
+    assert_non_null(strstr(str_text(&page), "Before: 1.500 requests/s kept the targets. Now: 3.000, 2.00 "
+                                            "times that."));
+    str_fini(&page);
+}
+
 /* Every line has the header's cells, every value is JSON. */
 static void rows_are_whole(void **state)
 {
@@ -171,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_page_of_nothing_is_sound),
         T(a_page_of_odd_requests_is_sound),
+        T(an_earlier_search_is_shown_beside_this_one),
         T(rows_are_whole),
     };
 
