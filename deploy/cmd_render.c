@@ -1,4 +1,4 @@
-/* tandem render: a cluster as the files of systemd or Slurm; starts nothing. */
+/* tandem render: a cluster as the files of systemd, Slurm or Kubernetes; starts nothing. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@
 
 struct render_options {
     struct cluster_override override;
-    char *output, *topology;
+    char *output, *topology, *image;
 };
 
 static const struct option render_rows[] = {
@@ -21,23 +21,27 @@ static const struct option render_rows[] = {
            .help = "write the files there; without it they are printed"),
     OPTION(render_options, topology, STR, .unit = "[HOST=]XML,...",
            .help = "plan for machines recorded by lstopo; without HOST= for the first host"),
+    OPTION(render_options, image, STR, .def = "tandem:" TANDEM_VERSION,
+           .help = "kubernetes: the image with tandem's programs"),
     CLUSTER_OVERRIDES(render_options),
 };
 
 static const struct option_table render_option_table = {
     .program = "tandem render",
-    .usage = "systemd|slurm FILE",
+    .usage = "systemd|slurm|kubernetes FILE",
     .summary = "Writes what starts the cluster that FILE describes under another supervisor",
     .options = render_rows,
     .n = ARRAY_LEN(render_rows),
 };
 
 static int render_for(struct render *out, const char *engine, const struct cluster *c,
-                      const struct plan *p, struct err *e)
+                      const struct plan *p, const char *image, struct err *e)
 {
     if (!strcmp(engine, "systemd"))
         return render_systemd(out, c, p, e);
-    return render_slurm(out, c, p, e);
+    if (!strcmp(engine, "slurm"))
+        return render_slurm(out, c, p, e);
+    return render_kubernetes(out, c, p, image, e);
 }
 
 /* To stdout, each under its name. */
@@ -73,14 +77,16 @@ static int render_run(const void *options, const struct option_args *args, struc
     int rc;
 
     if (args->n != 2)
-        return err_set(e, ERR_ARG, "what for and a cluster file are needed: systemd FILE or slurm FILE");
-    if (strcmp(engine, "systemd") != 0 && strcmp(engine, "slurm") != 0)
-        return err_set(e, ERR_ARG, "\"%.40s\" is neither systemd nor slurm", engine);
+        return err_set(e, ERR_ARG, "what for and a cluster file are needed: systemd FILE, slurm FILE or "
+                                   "kubernetes FILE");
+    if (strcmp(engine, "systemd") != 0 && strcmp(engine, "slurm") != 0 &&
+        strcmp(engine, "kubernetes") != 0)
+        return err_set(e, ERR_ARG, "\"%.40s\" is none of systemd, slurm, kubernetes", engine);
     rc = cluster_load(&c, args->argv[1], &o->override, e);
     if (!rc)
         rc = render_plan(&p, &c, o->topology, e);
     if (!rc)
-        rc = render_for(&r, engine, &c, &p, e);
+        rc = render_for(&r, engine, &c, &p, o->image, e);
     if (!rc && *o->output)
         rc = render_write(&r, o->output, e);
     else if (!rc)

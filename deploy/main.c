@@ -26,7 +26,7 @@ static const struct subcommand {
     {"scale", cmd_scale, "[FILE|CLUSTER] KIND=N", "add or drain nodes while it serves"},
     {"role", cmd_role, "[FILE|CLUSTER] NODE ROLE", "have a node prefill or decode from now on"},
     {"plan", cmd_plan, "FILE", "show what `up` would start, and where"},
-    {"render", cmd_render, "KIND FILE", "write it for systemd or slurm"},
+    {"render", cmd_render, "KIND FILE", "write it for systemd, slurm or kubernetes"},
     {"doctor", cmd_doctor, "[FILE]", "show what is wrong on the hosts, and what mends it"},
     {"keys", cmd_keys, "FILE", "make the keys of a cluster's tcp, or with --client a client's"},
     {"tokenize", cmd_tokenize, "TEXT", "show the tokens of a text"},

@@ -11,6 +11,8 @@
 #include "base/check.h"
 #include "base/mem.h"
 
+#define RENDER_MARGIN ((uint64_t)512 << 20) /* rings, scratch, code */
+
 struct str *render_add(struct render *r, unsigned mode, const char *path, ...)
 {
     struct str text = {0};
@@ -24,6 +26,16 @@ struct str *render_add(struct render *r, unsigned mode, const char *path, ...)
     f = &r->files[r->n++];
     *f = (struct render_file){.path = str_steal(&text), .mode = mode};
     return &f->text;
+}
+
+struct render_size render_size(const struct cluster *c, const struct plan_node *n)
+{
+    bool router = n->place->kind == PLACE_ROUTER;
+    uint64_t bytes = RENDER_MARGIN + n->weight_bytes + n->kv_bytes;
+
+    if (n->place->kind == PLACE_DECODE)
+        bytes += c->decode.options.swap;
+    return (struct render_size){.cpus = router ? 1 : n->place->n_pus, .mib = bytes >> 20};
 }
 
 static const struct option_table *render_table(const struct launch_process *p)

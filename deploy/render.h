@@ -1,10 +1,11 @@
-/* render: a cluster as the files of systemd or Slurm. Pure: from cluster.yaml and its plan
+/* render: a cluster as the files of systemd, Slurm or Kubernetes. Pure: from cluster.yaml and its plan
  * to texts; render_write puts them into a folder. One thread. */
 #ifndef TANDEM_DEPLOY_RENDER_H
 #define TANDEM_DEPLOY_RENDER_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "base/str.h"
@@ -30,6 +31,19 @@ int render_systemd(struct render *out, const struct cluster *c, const struct pla
 /* serve.sbatch: the cluster as one job on as many machines as cluster.yaml has hosts, whatever their
  * names; node.sbatch: one more node of a cluster that runs. */
 int render_slurm(struct render *out, const struct cluster *c, const struct plan *p, struct err *e);
+
+/* tandem.yaml: a StatefulSet a role, Services, ConfigMap, HorizontalPodAutoscaler, disruption budgets.
+ * The pods' size is that of the plan's largest node of the role. image: with tandem's programs on its
+ * PATH and a shell. */
+int render_kubernetes(struct render *out, const struct cluster *c, const struct plan *p,
+                      const char *image, struct err *e);
+
+/* What a process asks of a machine: cores and memory, with a margin for what is not weights and KV. */
+struct render_size {
+    uint32_t cpus;
+    uint64_t mib;
+};
+struct render_size render_size(const struct cluster *c, const struct plan_node *n);
 
 /* A new file, whose text the caller appends to before the next call; path is printf-like. */
 struct str *render_add(struct render *r, unsigned mode, const char *path, ...)

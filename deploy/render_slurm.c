@@ -13,13 +13,6 @@
 #define SLURM_HTTP_JOB SLURM_NET "0.0:8000"
 #define SLURM_RUN "${run}"   /* what the script's variables stand for in command lines */
 #define SLURM_KEYS "${keys}"
-#define SLURM_MARGIN ((uint64_t)512 << 20) /* of a process, beside weights and KV: rings, scratch, code */
-
-/* What a process asks of its step. */
-struct slurm_step {
-    uint32_t cpus;
-    uint64_t mib;
-};
 
 /* How many bytes of text are an address of host *i; 0: it does not start with one. */
 static size_t slurm_address(const char *text, unsigned *i)
@@ -65,40 +58,31 @@ struct slurm_line {
 
 static void slurm_option(void *ctx, const char *key, const char *value)
 {
+    static const char *const own[] = {"name", "kv", "router", "keys", "metrics"};
     struct slurm_line *line = ctx;
     struct str word = {0};
 
     if (!strcmp(key, "cores") || !strcmp(key, "domain"))
         return;
-    if (line->more && (!strcmp(key, "name") || !strcmp(key, "kv") || !strcmp(key, "router") ||
-                       !strcmp(key, "keys")))
-        return;
+    for (size_t i = 0; i < ARRAY_LEN(own) && line->more; i++)
+        if (!strcmp(key, own[i]))
+            return;
     str_addf(&word, "--%s=%s%s", key, value, !strcmp(key, "keys") && !line->router ? ".node" : "");
     str_adds(line->out, " \\\n    ");
     slurm_word(line->out, str_text(&word));
     str_fini(&word);
 }
 
-static struct slurm_step slurm_step(const struct cluster *c, const struct plan_node *n)
-{
-    bool router = n->place->kind == PLACE_ROUTER;
-    uint64_t bytes = SLURM_MARGIN + n->weight_bytes + n->kv_bytes;
-
-    if (n->place->kind == PLACE_DECODE)
-        bytes += c->decode.options.swap;
-    return (struct slurm_step){.cpus = router ? 1 : n->place->n_pus, .mib = bytes >> 20};
-}
-
 /* What one machine must have for the fullest host. */
-static struct slurm_step slurm_machine(const struct cluster *c, const struct plan *p)
+static struct render_size slurm_machine(const struct cluster *c, const struct plan *p)
 {
-    struct slurm_step most = {0};
+    struct render_size most = {0};
 
     for (uint32_t h = 0; h < c->n_hosts; h++) {
-        struct slurm_step sum = {0};
+        struct render_size sum = {0};
 
         for (size_t i = 0; i < p->n; i++) {
-            struct slurm_step s = slurm_step(c, &p->nodes[i]);
+            struct render_size s = render_size(c, &p->nodes[i]);
 
             if (p->nodes[i].host != h)
                 continue;
@@ -121,7 +105,7 @@ static const char slurm_functions[] =
     "}\n";
 
 static void slurm_head(struct str *s, const struct cluster *c, const char *job, uint32_t machines,
-                       const struct slurm_step *each)
+                       const struct render_size *each)
 {
     str_addf(s,
              "#SBATCH --job-name=%s\n"
@@ -141,7 +125,7 @@ static void slurm_head(struct str *s, const struct cluster *c, const char *job, 
 static void slurm_serve(struct str *s, const struct cluster *c, const struct plan *p,
                         const struct launch *l, bool keys)
 {
-    struct slurm_step machine = slurm_machine(c, p);
+    struct render_size machine = slurm_machine(c, p);
     struct str job = {0};
 
     str_addf(&job, "tandem-%s", c->cluster);
@@ -182,7 +166,7 @@ static void slurm_serve(struct str *s, const struct cluster *c, const struct pla
     str_adds(s, " on \"${machine[0]}\"\n");
     for (size_t i = 0; i < l->n; i++) {
         const struct launch_process *process = &l->processes[i];
-        struct slurm_step step = slurm_step(c, &p->nodes[i]);
+        struct render_size step = render_size(c, &p->nodes[i]);
 
         str_addf(s, "\nstep %s \"${machine[%u]}\" %u %lu ", process->name, process->host, step.cpus,
                  (unsigned long)step.mib);
@@ -198,7 +182,7 @@ static void slurm_serve(struct str *s, const struct cluster *c, const struct pla
 static void slurm_more(struct str *s, const struct cluster *c, const struct plan *p,
                        const struct launch *l)
 {
-    struct slurm_step step = slurm_step(c, &p->nodes[l->n - 1]);
+    struct render_size step = render_size(c, &p->nodes[l->n - 1]);
     struct str job = {0};
 
     str_addf(&job, "tandem-%s-node", c->cluster);
@@ -211,12 +195,12 @@ static void slurm_more(struct str *s, const struct cluster *c, const struct plan
     str_addf(s,
              "role=${TANDEM_ROLE:-decode}\n"
              ". \"./tandem-%s.router\" || exit 1 # router, keys\n"
+             "here=$(address_of \"$SLURMD_NODENAME\")\n"
              "srun --cpus-per-task=%u \"$programs/tandem-$role\"",
              c->cluster, step.cpus);
     render_each(&l->processes[l->n - 1], slurm_option, &(struct slurm_line){.out = s, .more = true});
-    str_adds(s,
-             " \\\n    --name=\"$role-job-$SLURM_JOB_ID\" --router=\"$router\" --keys=\"${keys:+$keys.node}\" \\\n"
-             "    --kv=\"tcp://$(address_of \"$SLURMD_NODENAME\"):0\"\n");
+    str_adds(s, " \\\n    --name=\"$role-job-$SLURM_JOB_ID\" --router=\"$router\" --keys=\"${keys:+$keys.node}\" \\\n"
+                "    --kv=\"tcp://$here:0\" --metrics=\"$here:0\"\n");
     str_fini(&job);
 }
 

@@ -61,7 +61,7 @@ clusters build/bin
 echo "== clusters under AddressSanitizer and UndefinedBehaviorSanitizer"
 clusters build/san/bin
 
-echo "== what tandem render writes for systemd and Slurm"
+echo "== what tandem render writes for systemd, Slurm and Kubernetes"
 clusters build/bin render
 
 echo "== 64-bit Arm in qemu, alone and in a cluster with this machine"

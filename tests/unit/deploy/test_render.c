@@ -167,6 +167,7 @@ static void a_job_names_machines_by_their_number(void **state)
     job = file(&f, "node.sbatch");
     has(job, "--keys=\"${keys:+$keys.node}\"");
     has_not(job, "--router=tcp");
+    has_not(job, "${address["); /* it is on a machine of its own */
     drop(&f);
 }
 
@@ -189,6 +190,47 @@ static void a_job_asks_for_what_its_fullest_machine_needs(void **state)
     has(job, "\nkeys=\n"); /* insecure */
     has_not(job, "tandem\" keys");
     has(job, "\"--http=${address[0]}:8000\""); /* the default, loopback, would be of no use there */
+    drop(&f);
+}
+
+static void pods_are_told_what_their_pod_knows(void **state)
+{
+    struct fixture f;
+    const char *yaml;
+
+    (void)state;
+    plan(&f, ONE "kv_type: q8\n");
+    assert_int_equal(render_kubernetes(&f.r, &f.c, &f.p, "a\"b", &f.e), 0);
+    yaml = file(&f, "tandem.yaml");
+    has(yaml, "  decode.yaml: |\n    cluster: \"one\"\n");
+    has(yaml, "    slots: \"7\"\n");
+    has(yaml, "    kv_type: \"q8\"\n");
+    has(yaml, "--router=tcp://tandem-one-router:5555\n");
+    has(yaml, "image: \"a\\\"b\"\n");
+    has(yaml, "--keys=/run/tandem/keys\n");
+    has_not(yaml, "cores:"); /* a machine's */
+    has_not(yaml, "ipc:///run/tandem/nodes");
+    f.c.cluster[0] = 'O';
+    assert_int_equal(render_kubernetes(&f.r, &f.c, &f.p, "i", &f.e), ERR_CONFIG);
+    assert_non_null(strstr(f.e.text, "\"One\" is no name for Kubernetes"));
+    drop(&f);
+}
+
+static void a_role_without_nodes_has_no_objects(void **state)
+{
+    struct fixture f;
+    const char *yaml;
+
+    (void)state;
+    plan(&f, "cluster: agg\nrouter: {mode: aggregated}\ndecode: {nodes: 3}\ninsecure: true\n"
+             "hosts: [{host: local, address: 10.0.0.1}]\n");
+    assert_int_equal(render_kubernetes(&f.r, &f.c, &f.p, "i", &f.e), 0);
+    yaml = file(&f, "tandem.yaml");
+    has_not(yaml, "agg-prefill");
+    has_not(yaml, "secret");
+    has(yaml, "--keys=\n");
+    has(yaml, "    insecure: \"true\"\n");
+    has(yaml, "  minReplicas: 3\n  maxReplicas: 12\n");
     drop(&f);
 }
 
@@ -225,6 +267,8 @@ int main(void)
         cmocka_unit_test(units_of_several_hosts_are_in_folders),
         cmocka_unit_test(a_job_names_machines_by_their_number),
         cmocka_unit_test(a_job_asks_for_what_its_fullest_machine_needs),
+        cmocka_unit_test(pods_are_told_what_their_pod_knows),
+        cmocka_unit_test(a_role_without_nodes_has_no_objects),
         cmocka_unit_test(files_are_written_with_their_folders),
     };
 
