@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -14,6 +15,7 @@
 #include "deploy/agent_priv.h"
 #include "deploy/api.h"
 #include "deploy/control.h"
+#include "deploy/doctor.h"
 #include "deploy/paths.h"
 #include "host/cpu.h"
 #include "host/topo.h"
@@ -175,6 +177,20 @@ static void agent_op_connect(struct agent *a, const json_t *request)
         agent_reply(a, json_object());
 }
 
+static void agent_op_doctor(struct agent *a, const json_t *request)
+{
+    agent_reply(a, doctor_run("", json_object_get(request, "want")));
+}
+
+static void agent_op_clock(struct agent *a, const json_t *request)
+{
+    struct timespec now;
+
+    (void)request;
+    clock_gettime(CLOCK_REALTIME, &now);
+    agent_reply(a, json_pack("{s:f}", "time_s", (double)now.tv_sec + (double)now.tv_nsec / 1e9));
+}
+
 static const struct agent_op {
     const char *name;
     void (*run)(struct agent *a, const json_t *request);
@@ -183,7 +199,7 @@ static const struct agent_op {
     {"start", agent_op_start},     {"detach", agent_op_detach}, {"write", agent_op_write},
     {"list", agent_op_control},    {"add", agent_op_control},   {"remove", agent_op_control},
     {"stop", agent_op_stop},       {"tail", agent_op_tail},     {"http", agent_op_http},
-    {"connect", agent_op_connect},
+    {"connect", agent_op_connect}, {"doctor", agent_op_doctor}, {"clock", agent_op_clock},
 };
 
 static void agent_request(struct agent *a, const json_t *request)

@@ -18,6 +18,8 @@
  *   {"op": "tail", "cluster", "names": [...], "lines", "follow": BOOL}  events line, then {} or never
  *   {"op": "http", "http", "method", "path", "body"}   -> {"status", "body"}
  *   {"op": "connect", "http"}       -> {}: all that follows, both ways, is that connection's
+ *   {"op": "doctor", "want"}        -> as doctor_run answers, doctor.h
+ *   {"op": "clock"}                 -> {"time_s"}: what the clock on the wall says there
  *
  * Each reply has "re", the operation; one that failed has "error", a sentence, and "code". A cluster
  * that was started here and not left by detach ends with the agent. */

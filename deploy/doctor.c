@@ -2,6 +2,7 @@
 #include "deploy/doctor.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "deploy/api.h"
 #include "deploy/command.h"
 
+#define DOCTOR_CLOCK_S 0.05   /* of two hosts apart: what NTP keeps easily */
 #define DOCTOR_FILES_MIN 1024 /* below that even a small cluster's router runs out */
 
 static const char *const doctor_states[] = {"ok", "slow", "wrong"};
@@ -303,7 +305,7 @@ static void rule_model(struct doctor_report *out, const struct doctor_facts *f,
         return;
     }
     doctor_find(out, "model", DOCTOR_WRONG, "%s", f->model_wrong);
-    doctor_mend(out, "ls -lL %s", w->model);
+    doctor_mend(out, "ls -lL %.120s; `tandem up --sync` copies it to hosts that have not got it", w->model);
 }
 
 void doctor_check(struct doctor_report *out, const struct doctor_facts *f,
@@ -364,6 +366,20 @@ json_t *doctor_run(const char *root, const json_t *want)
     doctor_facts_fini(&facts);
     doctor_want_fini(&w);
     return reply;
+}
+
+void doctor_compare_clock(json_t *reply, double offset_s, double slack_s)
+{
+    bool apart = fabs(offset_s) > DOCTOR_CLOCK_S + slack_s;
+    char value[160];
+
+    snprintf(value, sizeof(value), "%.*f s %s this machine's%s", fabs(offset_s) < 1 ? 3 : 1,
+             fabs(offset_s), offset_s < 0 ? "behind" : "ahead of",
+             apart ? ": times in logs and traces of the hosts do not line up" : "");
+    json_array_append_new(json_object_get(reply, "findings"),
+                          json_pack("{s:s, s:s, s:s, s:s}", "check", "clock", "state",
+                                    doctor_states[apart ? DOCTOR_SLOW : DOCTOR_OK], "value", value,
+                                    "mend", apart ? "sudo timedatectl set-ntp true, or chronyc makestep" : ""));
 }
 
 bool doctor_print(const json_t *reply, struct str *out)

@@ -46,6 +46,9 @@ void doctor_check(struct doctor_report *out, const struct doctor_facts *f,
  * to say their version. */
 json_t *doctor_run(const char *root, const json_t *want);
 
+/* Adds what a reply cannot know: its host's clock is offset_s ahead of ours, give or take slack_s. */
+void doctor_compare_clock(json_t *reply, double offset_s, double slack_s);
+
 /* Appends a line a finding for people: "wrong  port    8000 is taken by ...". Returns whether none is
  * wrong. Of a peer's reply: what is malformed is left out. */
 bool doctor_print(const json_t *reply, struct str *out);

@@ -31,12 +31,12 @@ static json_t *want_domains(const struct plan *p, uint32_t host)
 {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < p->n; i++) {
+    for (size_t i = 0; p && i < p->n; i++) {
         const struct plan_node *node = &p->nodes[i];
         json_int_t bytes = (json_int_t)node->weight_bytes + (json_int_t)node->kv_bytes;
         json_t *known = NULL;
 
-        if (node->place->host != host || !bytes)
+        if (node->host != host || !bytes)
             continue;
         for (size_t k = 0; k < json_array_size(list) && !known; k++)
             if (json_integer_value(json_object_get(json_array_get(list, k), "domain")) ==
@@ -56,26 +56,26 @@ static json_t *want_cores(const struct plan *p, uint32_t host)
 {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < p->n; i++)
+    for (size_t i = 0; p && i < p->n; i++)
         for (uint32_t k = 0; k < p->nodes[i].place->n_pus; k++)
-            if (p->nodes[i].place->host == host)
+            if (p->nodes[i].host == host)
                 json_array_append_new(list, json_integer(p->nodes[i].place->pus[k]));
     return list;
 }
 
-json_t *doctor_want_json(const struct cluster *c, const struct plan *p, uint32_t host,
-                         const char *programs, bool running)
+json_t *doctor_want_json(const struct cluster *c, const struct plan *p, uint32_t host, bool running)
 {
     json_t *ports = json_array();
     bool router = host == 0;
 
     if (router) {
         want_add_port(ports, c->router.http);
-        want_add_port(ports, c->router.nodes);
+        if (cluster_uses_tcp(c))
+            want_add_port(ports, *c->router.nodes ? c->router.nodes : ":" CLUSTER_PORT);
         want_add_port(ports, c->router.clients);
     }
-    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:i, s:b, s:b}", "model", c->model, "programs",
-                     programs, "ports", ports, "domains", want_domains(p, host), "cores",
+    return json_pack("{s:s, s:s, s:o, s:o, s:o, s:i, s:b, s:b}", "model", c->hosts[host].model,
+                     "programs", c->hosts[host].programs, "ports", ports, "domains", want_domains(p, host), "cores",
                      want_cores(p, host), "files", router ? DOCTOR_ROUTER_FILES : DOCTOR_NODE_FILES,
                      "huge_pages",
                      c->prefill.options.huge_pages == MEM_HUGE_ON ||

@@ -31,9 +31,9 @@ struct doctor_want {
     bool running;             /* the cluster serves: it has its ports and memory */
 };
 
-/* What the plan wants of host number `host`, whose programs are in that folder. Returns owned. */
-json_t *doctor_want_json(const struct cluster *c, const struct plan *p, uint32_t host,
-                         const char *programs, bool running);
+/* What the cluster wants of host number `host`; p NULL: it could not be planned, so neither memory nor
+ * cores. Returns owned. */
+json_t *doctor_want_json(const struct cluster *c, const struct plan *p, uint32_t host, bool running);
 
 /* Reads that JSON, whose strings it borrows; NULL or {}: wants nothing. What is malformed is left
  * out. */

@@ -297,6 +297,68 @@ static void a_reply_is_json_whatever_the_names(void **state)
     str_fini(&text);
 }
 
+static void clocks_apart_are_told(void **state)
+{
+    json_t *reply = json_pack("{s:[]}", "findings");
+    struct str text = {0};
+
+    (void)state;
+    doctor_compare_clock(reply, -0.04, 0.001);
+    doctor_compare_clock(reply, 0.2, 0.18); /* a slow way there and back proves nothing */
+    doctor_compare_clock(reply, 75.25, 0.1);
+    assert_true(doctor_print(reply, &text)); /* it costs sense, not service */
+    assert_string_equal(str_text(&text),
+                        "  ok     clock           0.040 s behind this machine's\n"
+                        "  ok     clock           0.200 s ahead of this machine's\n"
+                        "  slow   clock           75.2 s ahead of this machine's: times in logs and traces "
+                        "of the hosts do not line up  ->  sudo timedatectl set-ntp true, or chronyc makestep\n");
+    str_fini(&text);
+    json_decref(reply);
+}
+
+/* A router and two nodes on domain 3 of host 1, one on domain 0 of host 0. */
+static void wants_are_summed_by_host_and_domain(void **state)
+{
+    uint32_t pus[] = {4, 5};
+    struct place_node places[] = {{.kind = PLACE_ROUTER}, {.n_pus = 1, .pus = pus},
+                                  {.n_pus = 2, .pus = pus}, {.n_pus = 1, .pus = pus}};
+    struct topo_domain domains[] = {{.os_index = 0}, {.os_index = 3}};
+    struct plan_node nodes[] = {
+        {.place = &places[0], .domain = &domains[0]},
+        {.place = &places[1], .domain = &domains[0], .weight_bytes = 7},
+        {.place = &places[2], .domain = &domains[1], .host = 1, .weight_bytes = 10, .kv_bytes = 1},
+        {.place = &places[3], .domain = &domains[1], .host = 1, .weight_bytes = 10, .kv_bytes = 2},
+    };
+    struct plan p = {.nodes = nodes, .n = 4};
+    struct cluster_host hosts[] = {{.host = (char *)"local", .model = (char *)"/m", .programs = (char *)"/p"},
+                                   {.host = (char *)"b", .model = (char *)"/m2", .programs = (char *)"/p2"}};
+    struct cluster c = {.hosts = hosts, .n_hosts = 2,
+                        .router = {.http = (char *)"127.0.0.1:8000", .nodes = (char *)"", .clients = (char *)"ipc://x:1"}};
+    struct doctor_want w;
+    json_t *json = doctor_want_json(&c, &p, 1, false);
+
+    (void)state;
+    doctor_want_read(&w, json);
+    assert_string_equal(w.model, "/m2");
+    assert_string_equal(w.programs, "/p2");
+    assert_int_equal(w.n_ports, 0); /* the router is elsewhere */
+    assert_int_equal(w.n_domains, 1);
+    assert_int_equal(w.domains[0].os_index, 3);
+    assert_int_equal(w.domains[0].bytes, 23);
+    assert_int_equal(w.n_cores, 3);
+    doctor_want_fini(&w);
+    json_decref(json);
+    json = doctor_want_json(&c, NULL, 0, true);
+    doctor_want_read(&w, json);
+    assert_int_equal(w.n_ports, 2);
+    assert_int_equal(w.ports[0], 8000);
+    assert_int_equal(w.ports[1], 5555);
+    assert_int_equal(w.n_domains + w.n_cores, 0); /* no plan */
+    assert_true(w.running);
+    doctor_want_fini(&w);
+    json_decref(json);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +370,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_cpuset_is_told_by_its_list, tree_make, tree_remove),
         cmocka_unit_test_setup_teardown(kernel_settings_cost_speed, tree_make, tree_remove),
         cmocka_unit_test_setup_teardown(an_empty_tree_is_no_finding, tree_make, tree_remove),
+        cmocka_unit_test(clocks_apart_are_told),
+        cmocka_unit_test(wants_are_summed_by_host_and_domain),
         cmocka_unit_test(programs_and_model_are_looked_at),
         cmocka_unit_test_setup_teardown(a_reply_is_json_whatever_the_names, tree_make, tree_remove),
     };
