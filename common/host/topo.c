@@ -117,7 +117,7 @@ static void topo_fill(struct topo *t, hwloc_topology_t hw, const char *xml)
     if (!xml) {
         hwloc_bitmap_t bound = hwloc_bitmap_alloc(); /* taskset, systemd's CPUAffinity= */
 
-        if (hwloc_get_cpubind(hw, bound, HWLOC_CPUBIND_PROCESS) == 0)
+        if (hwloc_get_cpubind(hw, bound, HWLOC_CPUBIND_THREAD) == 0)
             hwloc_bitmap_and(pus, pus, bound);
         hwloc_bitmap_free(bound);
     }
@@ -196,7 +196,7 @@ int topo_export(struct str *out, struct err *e)
     char *text = NULL;
     int rc = hw_load(&hw, NULL, e), n = 0;
 
-    if (!rc && hwloc_get_cpubind(hw, bound, HWLOC_CPUBIND_PROCESS) == 0 &&
+    if (!rc && hwloc_get_cpubind(hw, bound, HWLOC_CPUBIND_THREAD) == 0 &&
         hwloc_topology_restrict(hw, bound, 0) != 0)
         rc = err_set(e, ERR_IO, "topo: hwloc cannot leave out what the process may not use: %s",
                      strerror(errno));

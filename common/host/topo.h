@@ -1,7 +1,7 @@
 /* topo: the cores, hyper-threads and NUMA domains of a machine as plain arrays.
  *
  * Read through hwloc, of this machine or of a recorded XML file. Of this machine only what the
- * process may use (cpuset cgroup, taskset) is listed. A domain is a NUMA node with cores; memory
+ * calling thread may use (cpuset cgroup, taskset) is listed. A domain is a NUMA node with cores; memory
  * without cores (CXL, flat HBM beside DRAM) is not listed. Plain data, immutable after topo_load;
  * any thread. Threads are bound here too, so that nobody else needs to know the system's calls. */
 #ifndef TANDEM_HOST_TOPO_H
@@ -41,7 +41,7 @@ struct topo {
 int topo_load(struct topo **t, const char *xml, struct err *e);
 void topo_free(struct topo **t);
 
-/* Appends this machine as XML, with no more than the process may use: on another machine topo_load
+/* Appends this machine as XML, with no more than the thread may use: on another machine topo_load
  * makes of it what it makes of NULL here. ERR_IO. */
 int topo_export(struct str *out, struct err *e);
 
