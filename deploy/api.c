@@ -7,28 +7,6 @@
 #include "base/str.h"
 #include "net/http.h"
 
-int api_cluster(json_t **reply, const char *url, struct err *e)
-{
-    struct str body = {0};
-    json_error_t where;
-    int status = 0;
-    int rc = http_fetch(&status, &body, "GET", url, "/v1/cluster", NULL, API_TIMEOUT_MS, e);
-
-    *reply = NULL;
-    if (!rc && status != 200)
-        rc = err_set(e, ERR_PEER, "%s/v1/cluster: status %d instead of 200", url, status);
-    if (!rc) {
-        *reply = json_loadb(str_text(&body), body.len, 0, &where);
-        if (!json_is_object(*reply)) {
-            json_decref(*reply);
-            *reply = NULL;
-            rc = err_set(e, ERR_FORMAT, "%s/v1/cluster: the reply is not a JSON object", url);
-        }
-    }
-    str_fini(&body);
-    return rc;
-}
-
 int api_call(json_t **reply, const char *url, const char *method, const char *path,
              const json_t *body, struct err *e)
 {
@@ -51,6 +29,11 @@ int api_call(json_t **reply, const char *url, const char *method, const char *pa
         *reply = NULL;
     }
     return rc;
+}
+
+int api_cluster(json_t **reply, const char *url, struct err *e)
+{
+    return api_call(reply, url, "GET", "/v1/cluster", NULL, e);
 }
 
 const json_t *api_node(const json_t *reply, const char *name)

@@ -268,6 +268,7 @@ static int cluster_from_file(struct cluster *c, const struct yaml_doc *doc, cons
     if (!rc)
         rc = cluster_hosts_read(&c->hosts, &c->n_hosts, doc, yaml_get(root, "hosts"), dir, e);
     cluster_anchor_template(&c->router.chat_template, dir);
+    cluster_anchor(&c->router.api_keys, dir);
     return rc;
 }
 

@@ -66,6 +66,18 @@ static void explain_print(const json_t *x)
            number(seen, "decode_ms"), number(seen, "cached_tokens"), number(seen, "output_tokens"));
 }
 
+/* As it can stand in a URL; ids that tandem makes are letters, digits and '-'. */
+static int explain_check_id(const char *id, struct err *e)
+{
+    if (!*id)
+        return err_set(e, ERR_ARG, "the id of the request is empty; give a response's id or its x-request-id");
+    for (const char *s = id; *s; s++)
+        if (*s <= ' ' || *s > '~' || strchr("/?#%", *s))
+            return err_set(e, ERR_ARG, "the id of the request has a character at %zu that is not printable "
+                           "ASCII or is one of / ? # %%", (size_t)(s - id) + 1);
+    return 0;
+}
+
 static int explain_run(const void *options, const struct option_args *args, struct err *e)
 {
     const struct explain_options *o = options;
@@ -77,8 +89,8 @@ static int explain_run(const void *options, const struct option_args *args, stru
     if (args->n < 1 || args->n > 2)
         return err_set(e, ERR_ARG, "one request at a time, got %d arguments", args->n);
     rc = target_reach(&t, args->n == 2 ? args->argv[0] : NULL, e);
-    if (!rc && strpbrk(args->argv[args->n - 1], " /?#%"))
-        rc = err_set(e, ERR_ARG, "'%.64s' is not the id of a request", args->argv[args->n - 1]);
+    if (!rc)
+        rc = explain_check_id(args->argv[args->n - 1], e);
     str_addf(&path, "/tandem/explain/%s", args->argv[args->n - 1]);
     if (!rc)
         rc = api_call(&reply, t.url, "GET", str_text(&path), NULL, e);

@@ -177,6 +177,9 @@ static int up_read(struct up *u, const char *file, struct err *e)
     char *whole;
     int rc = cluster_load(&u->cluster, file, &u->options->override, e);
 
+    if (!rc && *u->cluster.router.api_keys && !getenv("TANDEM_API_KEY"))
+        rc = err_set(e, ERR_CONFIG, "%s: api_keys: the router will ask for a key; put one of that file in "
+                     "TANDEM_API_KEY, for this and the other commands", file);
     if (!rc)
         rc = rundir_locate(&u->dir, u->cluster.cluster, e);
     if (rc)

@@ -198,6 +198,8 @@ int stream_run(struct stream_figures *f, const char *url, const char *path, cons
     *f = (struct stream_figures){0};
     s.start = clock_now();
     rc = http_client_open(&client, s.base, url, 0, e);
+    if (!rc)
+        rc = http_client_authorize(client, e);
     if (!rc) {
         http_client_header(client, "x-tandem-timings", "1");
         rc = http_start(&s.request, client, "POST", path, body, strlen(body), &handlers, &s, e);

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "router/api_keys.h"
 #include "router/openai.h"
 #include "router/serve.h"
 
@@ -271,10 +272,10 @@ static uint64_t completion_alias(const struct http_conn *conn)
     return given.n ? hash64(given.s, given.n, 0) : 0;
 }
 
-/* Whose request it is: the API key's holder, else the user that the body names, else nobody. The key
- * itself is neither kept nor shown. */
+/* Whose request it is: the holder of the known API key; where all keys are let in, that of the key, else the
+ * user that the body names, else nobody. The key itself is neither kept nor shown. */
 static void completion_tenant(const struct http_conn *conn, const struct api_request *req,
-                              char out[MSG_NAME_MAX])
+                              const struct api_key *key, char out[MSG_NAME_MAX])
 {
     struct http_text auth = http_head_get(http_conn_head(conn), "authorization");
     const char *kind = auth.n ? "key" : "user";
@@ -282,7 +283,9 @@ static void completion_tenant(const struct http_conn *conn, const struct api_req
     size_t n = auth.n ? auth.n : req->user_bytes;
 
     out[0] = '\0';
-    if (n)
+    if (key)
+        memcpy(out, key->name, MSG_NAME_MAX);
+    else if (n)
         snprintf(out, MSG_NAME_MAX, "%s-%016" PRIx64, kind, hash64(who, n, 0));
 }
 
@@ -311,6 +314,7 @@ void completions_request(struct router *r, struct http_conn *conn, enum api_kind
     char tenant[MSG_NAME_MAX];
     size_t n;
     const char *body = http_conn_body(conn, &n);
+    const struct api_key *key = serve_key(r, conn);
 
     if (api_parse(&req, kind, body, n, &e) != 0 || completion_priority(conn, &req, &e) != 0 ||
         completion_check_model(&r->model, &req, &e) != 0 ||
@@ -320,7 +324,7 @@ void completions_request(struct router *r, struct http_conn *conn, enum api_kind
         api_request_fini(&req);
         return;
     }
-    completion_tenant(conn, &req, tenant);
+    completion_tenant(conn, &req, key, tenant);
     c = completion_new(r, conn, &req);
     http_conn_set_user(conn, c);
     job = (struct router_job){.tokens = prompt.ids,
@@ -329,7 +333,8 @@ void completions_request(struct router *r, struct http_conn *conn, enum api_kind
                               .sampling = req.sampling,
                               .has_seed = req.has_seed,
                               .tenant = tenant,
-                              .priority = req.priority,
+                              .limits = key ? &key->limits : NULL,
+                              .priority = key ? u32_max(req.priority, key->priority) : req.priority,
                               .ids = {c->number, completion_alias(conn)}};
     if (!req.has_max_tokens && kind == API_COMPLETION)
         job.default_new = API_COMPLETION_TOKENS;

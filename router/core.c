@@ -20,8 +20,7 @@ struct router_core *router_core_new(const struct router_config *config)
     ASSERT(config->heartbeat_ms && config->dead_ms > config->heartbeat_ms);
     c->config = *config;
     c->queue.age_ns = config->priority_age_ms * CLOCK_MS;
-    c->tenants.concurrent_max = config->tenant_concurrent;
-    c->tenants.tokens_minute = config->tenant_tokens_minute;
+    c->tenants.limits = (struct tenant_limits){config->tenant_concurrent, config->tenant_tokens_minute};
     c->next_request = config->first_request ? config->first_request : 1;
     return c;
 }
@@ -124,21 +123,23 @@ static bool core_admit_fails(struct router_core *c, const struct router_submit *
 static bool core_tenant_fails(struct router_core *c, const struct router_submit *submit)
 {
     uint64_t id = hash64(submit->tenant, strlen(submit->tenant), 0);
+    const struct tenant_limits *own = submit->has_limits ? &submit->limits : NULL;
+    const struct tenant_limits *limits = own ? own : &c->tenants.limits;
     int64_t wait = RETRY_MIN_MS * CLOCK_MS;
     char text[MSG_TEXT_MAX];
 
     if (!*submit->tenant)
         return false;
-    switch (tenants_may(&c->tenants, id, c->now, &wait)) {
+    switch (tenants_may(&c->tenants, id, own, c->now, &wait)) {
     case TENANT_OK:
         return false;
     case TENANT_BUSY:
         snprintf(text, sizeof(text), "you have %u requests under way, and may have %u at a time",
-                 c->tenants.concurrent_max, c->tenants.concurrent_max);
+                 limits->concurrent_max, limits->concurrent_max);
         break;
     case TENANT_SPENT:
         snprintf(text, sizeof(text), "you have used the %u tokens that you may use in a minute",
-                 c->tenants.tokens_minute);
+                 limits->tokens_minute);
         break;
     }
     c->counters.refused_tenant++;
@@ -160,7 +161,8 @@ static void core_submit(struct router_core *c, const struct router_submit *submi
     map_put(&c->by_request, s->id.request, s);
     map_put(&c->by_client, s->client, s);
     if (*s->tenant)
-        tenants_begin(&c->tenants, s->tenant_id, s->n_prompt, c->now);
+        tenants_begin(&c->tenants, s->tenant_id, submit->has_limits ? &submit->limits : NULL, s->n_prompt,
+                      c->now);
     queue_add(&c->queue, s, c->now);
     c->room = true;
     if (place_misses(c, s, text, sizeof(text))) {

@@ -53,7 +53,7 @@ struct router_config {
     uint32_t slo_ttft_ms, slo_tpot_ms; /* targets; 0: none */
     uint32_t heartbeat_ms, dead_ms;
     uint32_t queue_max;         /* requests waiting */
-    uint32_t tenant_concurrent, tenant_tokens_minute; /* limits of each tenant; 0: none */
+    uint32_t tenant_concurrent, tenant_tokens_minute; /* limits of each tenant that has none of its own; 0: none */
     uint32_t priority_age_ms;   /* after so long a band counts as one higher; 0: never */
     uint32_t queue_deadline_ms; /* longest wait for a pair of nodes */
     uint64_t first_request;     /* request numbers start here: unlike those of an earlier router */

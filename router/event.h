@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "net/msg.h"
+#include "router/tenants.h"
 
 struct router_submit {
     uint64_t client;  /* the shell's handle; not 0, not in use */
@@ -18,6 +19,8 @@ struct router_submit {
     uint32_t n_stop_tokens;
     uint32_t stop_tokens[MSG_STOP_TOKENS_MAX];
     char tenant[MSG_NAME_MAX]; /* "": nobody's */
+    bool has_limits;           /* it has limits of its own; else those of the config */
+    struct tenant_limits limits;
     uint32_t priority;         /* 0 first, at most MSG_PRIORITY_MAX */
     struct traceparent trace;  /* our span of it; none: all 0 */
     uint64_t ids[2];           /* by which the client may ask about it; 0: none */

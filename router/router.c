@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kv/kv_layout.h"
+#include "router/api_keys.h"
 #include "router/completions.h"
 #include "router/native.h"
 #include "router/serve.h"
@@ -145,6 +146,9 @@ void router_submit(struct router *r, struct generation *g, const struct router_j
     s->max_new = job->max_new ? job->max_new : router_room(ctx, job);
     s->sampling = job->sampling;
     snprintf(s->tenant, sizeof(s->tenant), "%s", job->tenant ? job->tenant : "");
+    s->has_limits = job->limits != NULL;
+    if (job->limits)
+        s->limits = *job->limits;
     s->priority = job->priority;
     memcpy(s->ids, job->ids, sizeof(s->ids));
     if (!job->has_seed)
@@ -221,6 +225,25 @@ static void router_on_tick(void *ctx)
         router_stop_tick(r);
 }
 
+static void router_refresh_keys(struct router *r)
+{
+    struct err e = {0};
+    int rc = api_keys_refresh(r->api_keys, &e);
+
+    if (rc > 0)
+        log_info("router", "api_keys=%s was read again", r->options->api_keys);
+    else if (rc < 0)
+        log_error("router", "the API keys stay as they were: %s", e.text);
+}
+
+static int router_keys_open(struct router *r, struct err *e)
+{
+    const struct router_options *o = r->options;
+    const struct tenant_limits limits = {o->tenant_concurrent, o->tenant_tokens_minute};
+
+    return *o->api_keys ? api_keys_open(&r->api_keys, o->api_keys, &limits, e) : 0;
+}
+
 static void router_on_second(void *ctx)
 {
     struct router *r = ctx;
@@ -229,6 +252,8 @@ static void router_on_second(void *ctx)
 
     while ((g = map_next(&r->generations, &iter)))
         completion_ping(g, clock_now());
+    if (r->api_keys)
+        router_refresh_keys(r);
 }
 
 static void router_on_signal(void *ctx)
@@ -334,6 +359,7 @@ static void router_close(struct router *r)
     map_fini(&r->generations);
     mem_free(r->pending);
     model_close(&r->model);
+    api_keys_close(&r->api_keys);
     mem_free(r);
 }
 
@@ -346,7 +372,9 @@ int router_run(const void *options, struct err *e)
     r->options = o;
     r->boot = rng_entropy();
     r->started_at = clock_now();
-    rc = model_open(&r->model, o->common.model, o->chat_template, e);
+    rc = router_keys_open(r, e);
+    if (!rc)
+        rc = model_open(&r->model, o->common.model, o->chat_template, e);
     if (!rc) {
         router_core_open(r);
         rc = router_net_open(r, e);

@@ -19,6 +19,8 @@ struct router_pending { /* an event that came up while actions were carried out 
     uint64_t handle;
 };
 
+struct api_keys;
+
 struct router {
     const struct router_options *options;
     struct model model;
@@ -29,6 +31,7 @@ struct router {
     struct http_server *http;
     struct native *native;
     struct router_core *core;
+    struct api_keys *api_keys; /* NULL: everybody is let in */
     struct router_actions actions;
     struct metrics metrics;
     struct map peers;       /* of struct peer, by node handle */
@@ -52,6 +55,7 @@ struct router_job {
     struct sampling sampling;
     bool has_seed; /* otherwise a seed is made */
     const char *tenant; /* borrowed; NULL: nobody's */
+    const struct tenant_limits *limits; /* borrowed; NULL: those of all */
     uint32_t priority;
     uint64_t ids[2]; /* as in router_submit */
 };

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -12,6 +13,7 @@
 #include "base/rng.h"
 #include "model/detok.h"
 #include "router/admin.h"
+#include "router/api_keys.h"
 #include "router/completions.h"
 
 /* An origin that this machine itself serves; any other page must not reach the cluster through its
@@ -303,28 +305,36 @@ static void serve_not_built(struct router *r, struct http_conn *c, struct http_t
     serve_status(r, c, &e);
 }
 
+/* Whom a path is for, where there is a file of API keys. */
+enum serve_door {
+    FOR_ALL, /* probes and scrapers */
+    FOR_KEYS,
+    FOR_ADMINS,
+};
+
 /* Each path also works behind /v1, and without. */
 static const struct serve_route {
     const char *method, *path;
     bool deeper; /* /path/anything too: `rest` is what follows path */
+    enum serve_door door;
     void (*handle)(struct router *r, struct http_conn *c, struct http_text rest);
 } serve_routes[] = {
-    {"POST", "/chat/completions", false, serve_chat_completions},
-    {"POST", "/completions", false, serve_completions},
-    {"GET", "/models", true, serve_models},
-    {"GET", "/health", false, serve_health},
-    {"GET", "/ready", false, serve_ready},
-    {"GET", "/metrics", false, serve_metrics},
-    {"GET", "/cluster", false, serve_cluster},
-    {"GET", "/tandem/explain", true, admin_explain},
-    {"POST", "/tandem/drain", false, admin_drain},
-    {"POST", "/tandem/role", false, admin_role},
-    {"POST", "/tokenize", false, serve_tokenize},
-    {"POST", "/detokenize", false, serve_detokenize},
-    {"POST", "/embeddings", false, serve_not_built},
-    {"POST", "/rerank", false, serve_not_built},
-    {"POST", "/responses", false, serve_not_built},
-    {"POST", "/messages", false, serve_not_built},
+    {"POST", "/chat/completions", false, FOR_KEYS, serve_chat_completions},
+    {"POST", "/completions", false, FOR_KEYS, serve_completions},
+    {"GET", "/models", true, FOR_KEYS, serve_models},
+    {"GET", "/health", false, FOR_ALL, serve_health},
+    {"GET", "/ready", false, FOR_ALL, serve_ready},
+    {"GET", "/metrics", false, FOR_ALL, serve_metrics},
+    {"GET", "/cluster", false, FOR_KEYS, serve_cluster},
+    {"GET", "/tandem/explain", true, FOR_ADMINS, admin_explain},
+    {"POST", "/tandem/drain", false, FOR_ADMINS, admin_drain},
+    {"POST", "/tandem/role", false, FOR_ADMINS, admin_role},
+    {"POST", "/tokenize", false, FOR_KEYS, serve_tokenize},
+    {"POST", "/detokenize", false, FOR_KEYS, serve_detokenize},
+    {"POST", "/embeddings", false, FOR_KEYS, serve_not_built},
+    {"POST", "/rerank", false, FOR_KEYS, serve_not_built},
+    {"POST", "/responses", false, FOR_KEYS, serve_not_built},
+    {"POST", "/messages", false, FOR_KEYS, serve_not_built},
 };
 
 static const struct serve_route *serve_find(struct http_text path, struct http_text *rest)
@@ -384,6 +394,45 @@ static void serve_wrong_method(struct router *r, struct http_conn *c,
     str_fini(&fields);
 }
 
+const struct api_key *serve_key(const struct router *r, const struct http_conn *c)
+{
+    static const char scheme[] = "bearer ";
+    struct http_text given = http_head_get(http_conn_head(c), "authorization");
+    size_t n = sizeof(scheme) - 1;
+
+    if (!r->api_keys || given.n <= n || strncasecmp(given.s, scheme, n) != 0)
+        return NULL;
+    while (n < given.n && given.s[n] == ' ')
+        n++;
+    return api_keys_find(r->api_keys, given.s + n, given.n - n);
+}
+
+/* Whether the client may have that; if not, it is answered. */
+static bool serve_lets_in(struct router *r, struct http_conn *c, enum serve_door door)
+{
+    const struct api_key *key = door == FOR_ALL ? NULL : serve_key(r, c);
+    struct api_error e = {.status = 401, .code = "invalid_api_key"};
+    struct str fields = {0};
+
+    if (door == FOR_ALL || !r->api_keys || (key && (key->admin || door == FOR_KEYS)))
+        return true;
+    if (key) {
+        e = (struct api_error){.status = 403};
+        snprintf(e.text, sizeof(e.text), "the API key of %s is not an administrator's", key->name);
+    } else if (http_head_get(http_conn_head(c), "authorization").n) {
+        snprintf(e.text, sizeof(e.text), "the API key is not known here");
+    } else {
+        snprintf(e.text, sizeof(e.text),
+                 "an API key is needed here, as `Authorization: Bearer KEY`");
+    }
+    serve_fields(r, c, NULL, &fields);
+    if (!key)
+        str_adds(&fields, "WWW-Authenticate: Bearer\r\n");
+    serve_error(c, &fields, &e, 0);
+    str_fini(&fields);
+    return false;
+}
+
 static void serve_request(void *ctx, struct http_conn *c)
 {
     struct router *r = ctx;
@@ -398,7 +447,7 @@ static void serve_request(void *ctx, struct http_conn *c)
         serve_options(r, c, route->method);
     else if (!http_text_is(h->method, route->method) && !(get && !strcmp(route->method, "GET")))
         serve_wrong_method(r, c, route);
-    else
+    else if (serve_lets_in(r, c, route->door))
         route->handle(r, c, rest);
 }
 

@@ -16,6 +16,9 @@ struct http_service serve_service(struct router *r);
  * pages that this machine itself serves. */
 void serve_fields(struct router *r, const struct http_conn *c, const char *id, struct str *out);
 
+/* The API key that the client gave; NULL: none that is known, or there is no file of them. Not kept. */
+const struct api_key *serve_key(const struct router *r, const struct http_conn *c);
+
 /* A JSON body under a status; fields as serve_fields made them. */
 void serve_json(struct http_conn *c, int status, const struct str *fields, const struct str *body);
 

@@ -8,6 +8,7 @@
 
 struct tenant {
     uint64_t id;
+    struct tenant_limits limits;
     uint32_t live;
     double tokens; /* in the bucket at `at`; may be negative */
     int64_t at;
@@ -23,67 +24,75 @@ void tenants_fini(struct tenants *t)
     map_fini(&t->all);
 }
 
-static void tenant_fill(const struct tenants *t, struct tenant *one, int64_t now)
+static void tenant_fill(struct tenant *one, int64_t now)
 {
-    double per_ns = t->tokens_minute / MINUTE_NS;
+    double per_ns = one->limits.tokens_minute / MINUTE_NS;
 
-    one->tokens = fmin(t->tokens_minute, one->tokens + (double)(now - one->at) * per_ns);
+    one->tokens = fmin(one->limits.tokens_minute, one->tokens + (double)(now - one->at) * per_ns);
     one->at = now;
 }
 
-static struct tenant *tenants_get(struct tenants *t, uint64_t id, int64_t now)
+/* own NULL: as it was, or as all. */
+static struct tenant *tenants_get(struct tenants *t, uint64_t id, const struct tenant_limits *own,
+                                  int64_t now)
 {
     struct tenant *one = map_get(&t->all, id);
 
     if (!one) {
         one = mem_zalloc(sizeof(*one));
         one->id = id;
-        one->tokens = t->tokens_minute;
+        one->limits = own ? *own : t->limits;
+        one->tokens = one->limits.tokens_minute;
         one->at = now;
         map_put(&t->all, id, one);
     }
-    tenant_fill(t, one, now);
+    if (own)
+        one->limits = *own;
+    tenant_fill(one, now);
     return one;
 }
 
 static void tenants_forget(struct tenants *t, struct tenant *one)
 {
-    if (one->live || one->tokens < t->tokens_minute)
+    if (one->live || one->tokens < one->limits.tokens_minute)
         return;
     map_del(&t->all, one->id);
     mem_free(one);
 }
 
-enum tenant_verdict tenants_may(struct tenants *t, uint64_t id, int64_t now, int64_t *wait_ns)
+enum tenant_verdict tenants_may(struct tenants *t, uint64_t id, const struct tenant_limits *own,
+                                int64_t now, int64_t *wait_ns)
 {
-    struct tenant *one = tenants_get(t, id, now);
+    struct tenant *one = tenants_get(t, id, own, now);
+    const struct tenant_limits *l = &one->limits;
     enum tenant_verdict verdict = TENANT_OK;
 
-    if (t->concurrent_max && one->live >= t->concurrent_max) {
+    if (l->concurrent_max && one->live >= l->concurrent_max) {
         verdict = TENANT_BUSY;
-    } else if (t->tokens_minute && one->tokens <= 0) {
+    } else if (l->tokens_minute && one->tokens <= 0) {
         verdict = TENANT_SPENT;
-        *wait_ns = (int64_t)((1 - one->tokens) * MINUTE_NS / t->tokens_minute);
+        *wait_ns = (int64_t)((1 - one->tokens) * MINUTE_NS / l->tokens_minute);
     }
     tenants_forget(t, one);
     return verdict;
 }
 
-void tenants_begin(struct tenants *t, uint64_t id, uint32_t prompt_tokens, int64_t now)
+void tenants_begin(struct tenants *t, uint64_t id, const struct tenant_limits *own,
+                   uint32_t prompt_tokens, int64_t now)
 {
-    struct tenant *one = tenants_get(t, id, now);
+    struct tenant *one = tenants_get(t, id, own, now);
 
     one->live++;
-    if (t->tokens_minute)
+    if (one->limits.tokens_minute)
         one->tokens -= prompt_tokens;
 }
 
 void tenants_end(struct tenants *t, uint64_t id, uint32_t output_tokens, int64_t now)
 {
-    struct tenant *one = tenants_get(t, id, now);
+    struct tenant *one = tenants_get(t, id, NULL, now);
 
     one->live--;
-    if (t->tokens_minute)
+    if (one->limits.tokens_minute)
         one->tokens -= output_tokens;
     tenants_forget(t, one);
 }

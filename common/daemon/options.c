@@ -186,6 +186,9 @@ static const struct option router_rows[] = {
            .help = "requests of one API key or user at a time, else 429; 0 for no limit"),
     OPTION(router_options, tenant_tokens_minute, U32, .def = "0", .min = 0, .max = 1000000000,
            .help = "tokens of one API key or user a minute, else 429; 0 for no limit"),
+    OPTION(router_options, api_keys, STR, .unit = "FILE",
+           .help = "lines of `NAME KEY [concurrent=N] [tokens_minute=N] [priority=N] [admin]`: HTTP "
+                   "without one of them is refused"),
     OPTION(router_options, slo_ttft_ms, U32, .def = "0", .min = 0, .max = 3600000, .unit = "MS",
            .help = "target of the first token; what cannot meet it is refused with 503, 0 for none"),
     OPTION(router_options, slo_tpot_ms, U32, .def = "0", .min = 0, .max = 3600000, .unit = "MS",
@@ -210,6 +213,9 @@ static int router_check(const void *cfg, struct err *e)
     if (o->dead_ms < 2 * o->heartbeat_ms)
         return err_set(e, ERR_CONFIG, "dead_ms: %u is less than twice heartbeat_ms, %u", o->dead_ms,
                        o->heartbeat_ms);
+    if (*o->api_keys && !strncmp(o->clients, "tcp://", 6) && !*o->common.keys)
+        return err_set(e, ERR_CONFIG, "clients: %s lets native clients in without an API key; use ipc:// "
+                       "or a key file (keys)", o->clients);
     return options_check(&o->common, e);
 }
 

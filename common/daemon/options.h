@@ -46,6 +46,7 @@ struct router_options {
     int move_roles;      /* 0: nodes keep theirs */
     uint32_t priority_age_ms, slo_ttft_ms, slo_tpot_ms;
     uint32_t tenant_concurrent, tenant_tokens_minute;
+    char *api_keys; /* file of API keys (router/api_keys.h); "": everybody is let in */
 };
 
 /* A prefill or decode node. Both have all of it: a node may change its role while it serves. */

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -326,6 +327,22 @@ void http_cancel(struct http_request **out)
         request_free(r);
 }
 
+int http_client_authorize(struct http_client *c, struct err *e)
+{
+    const char *key = getenv("TANDEM_API_KEY");
+    struct str value = {0};
+
+    if (!key || !*key)
+        return 0;
+    for (const char *s = key; *s; s++)
+        if (*s <= ' ' || *s > '~')
+            return err_set(e, ERR_CONFIG, "TANDEM_API_KEY has a character that is not printable ASCII");
+    str_addf(&value, "Bearer %s", key);
+    http_client_header(c, "Authorization", str_text(&value));
+    str_fini(&value);
+    return 0;
+}
+
 /* http_fetch's state: the request's handlers fill it in. */
 struct fetch {
     struct event_base *base;
@@ -380,6 +397,8 @@ int http_fetch(int *status, struct str *reply, const char *method, const char *u
 
     ASSERT(f.base);
     rc = http_client_open(&c, f.base, url, 0, e);
+    if (rc == ERR_OK)
+        rc = http_client_authorize(c, e);
     if (rc == ERR_OK)
         rc = http_start(&f.request, c, method, path, body, body ? strlen(body) : 0, &handlers, &f, e);
     if (rc != ERR_OK)

@@ -30,6 +30,10 @@ void http_client_close(struct http_client **c);
 /* Adds a header to every later request. Bug: a control character in name or value. */
 void http_client_header(struct http_client *c, const char *name, const char *value);
 
+/* Adds `Authorization: Bearer $TANDEM_API_KEY` if the environment has that, for command-line tools.
+ * ERR_CONFIG: it is no key. */
+int http_client_authorize(struct http_client *c, struct err *e);
+
 /* What a request tells its owner. Each may be NULL but on_done. */
 struct http_handlers {
     void (*on_status)(void *ctx, int status);
@@ -49,7 +53,7 @@ int http_start(struct http_request **r, struct http_client *c, const char *metho
 void http_cancel(struct http_request **r);
 
 /* One request, waited for, on an event base of its own; for command-line tools. body NULL: no body.
- * timeout_ms: for all of it, 0 waits for ever. An HTTP error status is not an error here. The reply's
+ * timeout_ms: for all of it, 0 waits for ever. Sends TANDEM_API_KEY. An HTTP error status is not an error here. The reply's
  * bytes are appended to *reply. */
 int http_fetch(int *status, struct str *reply, const char *method, const char *url, const char *path,
                const char *body, uint32_t timeout_ms, struct err *e);

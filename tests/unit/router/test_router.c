@@ -57,7 +57,7 @@ static void router_start(struct rig *r)
         .common = {.cluster = (char *)"test", .name = (char *)"router", .model = (char *)MODEL},
         .http = http, .nodes = r->nodes, .clients = r->clients,
         .mode = ROUTER_DISAGGREGATED, .queue_max = 1, .queue_deadline_ms = 30000, .heartbeat_ms = 20000, .dead_ms = 60000,
-        .chat_template = (char *)"auto"};
+        .chat_template = (char *)"auto", .api_keys = (char *)""};
     struct err e = {0};
     int rc;
 
@@ -727,7 +727,7 @@ static void test_port_in_use_is_one_sentence(void **state)
         .common = {.cluster = (char *)"test", .name = (char *)"router", .model = (char *)MODEL},
         .http = http, .nodes = (char *)"ipc:///nowhere/n", .clients = (char *)"ipc:///nowhere/c",
         .mode = ROUTER_DISAGGREGATED, .queue_max = 1, .queue_deadline_ms = 1, .heartbeat_ms = 10, .dead_ms = 50,
-        .chat_template = (char *)"auto"};
+        .chat_template = (char *)"auto", .api_keys = (char *)""};
     struct err e;
 
     check_answer(r, "GET", "/health", "", PARTS("200")); /* it is there */

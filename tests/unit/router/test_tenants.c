@@ -4,39 +4,59 @@
 
 static void test_concurrency_is_each_tenants_own(void **state)
 {
-    struct tenants t = {.concurrent_max = 2};
+    struct tenants t = {.limits.concurrent_max = 2};
     int64_t wait = 0;
 
     (void)state;
-    tenants_begin(&t, 1, 10, 0);
-    assert_int_equal(tenants_may(&t, 1, 0, &wait), TENANT_OK);
-    tenants_begin(&t, 1, 10, 0);
-    assert_int_equal(tenants_may(&t, 1, 0, &wait), TENANT_BUSY);
-    assert_int_equal(tenants_may(&t, 2, 0, &wait), TENANT_OK);
+    tenants_begin(&t, 1, NULL, 10, 0);
+    assert_int_equal(tenants_may(&t, 1, NULL, 0, &wait), TENANT_OK);
+    tenants_begin(&t, 1, NULL, 10, 0);
+    assert_int_equal(tenants_may(&t, 1, NULL, 0, &wait), TENANT_BUSY);
+    assert_int_equal(tenants_may(&t, 2, NULL, 0, &wait), TENANT_OK);
     tenants_end(&t, 1, 5, 0);
-    assert_int_equal(tenants_may(&t, 1, 0, &wait), TENANT_OK);
+    assert_int_equal(tenants_may(&t, 1, NULL, 0, &wait), TENANT_OK);
     tenants_end(&t, 1, 5, 0);
     assert_int_equal(t.all.len, 0); /* forgotten */
     tenants_fini(&t);
 }
 
-static void test_tokens_come_back_by_the_minute(void **state)
+static void test_limits_of_its_own_stand_above_those_of_all(void **state)
 {
-    struct tenants t = {.tokens_minute = 600}; /* 10 a second */
+    const struct tenant_limits own = {.concurrent_max = 3}, none = {0};
+    struct tenants t = {.limits = {.concurrent_max = 1, .tokens_minute = 100}};
     int64_t wait = 0;
 
     (void)state;
-    tenants_begin(&t, 1, 500, 0);
-    assert_int_equal(tenants_may(&t, 1, 0, &wait), TENANT_OK); /* 100 left */
-    tenants_begin(&t, 1, 150, 0);
-    assert_int_equal(tenants_may(&t, 1, 0, &wait), TENANT_SPENT); /* 50 below empty */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(tenants_may(&t, 1, &own, 0, &wait), TENANT_OK);
+        tenants_begin(&t, 1, &own, 1000, 0);
+    }
+    assert_int_equal(tenants_may(&t, 1, &own, 0, &wait), TENANT_BUSY);
+    assert_int_equal(tenants_may(&t, 1, &none, 0, &wait), TENANT_OK); /* the file was changed */
+    tenants_begin(&t, 2, NULL, 200, 0);
+    assert_int_equal(tenants_may(&t, 2, NULL, 0, &wait), TENANT_BUSY);
+    tenants_end(&t, 2, 0, 0);
+    assert_int_equal(tenants_may(&t, 2, NULL, 0, &wait), TENANT_SPENT);
+    tenants_fini(&t);
+}
+
+static void test_tokens_come_back_by_the_minute(void **state)
+{
+    struct tenants t = {.limits.tokens_minute = 600}; /* 10 a second */
+    int64_t wait = 0;
+
+    (void)state;
+    tenants_begin(&t, 1, NULL, 500, 0);
+    assert_int_equal(tenants_may(&t, 1, NULL, 0, &wait), TENANT_OK); /* 100 left */
+    tenants_begin(&t, 1, NULL, 150, 0);
+    assert_int_equal(tenants_may(&t, 1, NULL, 0, &wait), TENANT_SPENT); /* 50 below empty */
     assert_int_equal(wait / CLOCK_MS, 5100);
     tenants_end(&t, 1, 50, 0); /* 100 below */
     tenants_end(&t, 1, 0, 0);
-    assert_int_equal(tenants_may(&t, 1, 10 * CLOCK_S, &wait), TENANT_SPENT);
-    assert_int_equal(tenants_may(&t, 1, 10 * CLOCK_S + wait, &wait), TENANT_OK);
+    assert_int_equal(tenants_may(&t, 1, NULL, 10 * CLOCK_S, &wait), TENANT_SPENT);
+    assert_int_equal(tenants_may(&t, 1, NULL, 10 * CLOCK_S + wait, &wait), TENANT_OK);
     assert_int_equal(t.all.len, 1);
-    assert_int_equal(tenants_may(&t, 1, 80 * CLOCK_S, &wait), TENANT_OK); /* full again */
+    assert_int_equal(tenants_may(&t, 1, NULL, 80 * CLOCK_S, &wait), TENANT_OK); /* full again */
     assert_int_equal(t.all.len, 0);
     tenants_fini(&t);
 }
@@ -93,6 +113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_concurrency_is_each_tenants_own),
+        cmocka_unit_test(test_limits_of_its_own_stand_above_those_of_all),
         cmocka_unit_test(test_tokens_come_back_by_the_minute),
         cmocka_unit_test(test_over_its_limit_a_tenant_gets_429),
     };

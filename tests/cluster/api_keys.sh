@@ -1,0 +1,77 @@
+#!/bin/bash
+# A cluster with a file of API keys: who is let in, to what, and how much at a time.
+. tests/lib/cluster.sh
+
+ask='{"prompt": "It is a truth", "max_tokens": 20, "temperature": 0}'
+long='{"prompt": "It is a truth", "max_tokens": 900, "temperature": 0, "ignore_eos": true, "stream": true}'
+user=sk-user-0123456789abcdef admin=sk-admin-fedcba9876543210
+
+keys() {
+    umask 077
+    printf '%s\n' "shop $user concurrent=1" "ops sha256:$(printf %s $admin | sha256sum | cut -d' ' -f1) admin" "$@" >"$TMP/keys.new"
+    mv "$TMP/keys.new" "$TMP/keys"
+}
+# says CODE PATTERN KEY CURL-ARGUMENTS: the status, and the body
+says() {
+    local code=$1 want=$2 key=$3 got
+    shift 3
+    got=$(curl -sS -m 20 ${key:+-H "Authorization: Bearer $key"} -o "$TMP/body" -w '%{http_code}' "$@")
+    echo "$got"
+    cat "$TMP/body"
+    [ "$got" = "$code" ] && grep -q -- "$want" "$TMP/body"
+}
+with() { TANDEM_API_KEY=$1 "$BIN/tandem" "${@:2}" 2>&1; }
+one_at_a_time() {
+    local i
+    curl -sS -N -m 60 -H "Authorization: Bearer $user" -d "$long" "$URL/v1/completions" >"$TMP/long" & slow=$!
+    for i in $(seq 100); do [ -s "$TMP/long" ] && break; sleep 0.02; done
+    says 429 'you have 1 requests under way, and may have 1 at a time' "$user" -d "$ask" "$URL/v1/completions"
+    i=$?
+    kill $slow
+    wait $slow
+    return $i
+}
+read_again() {
+    local i
+    keys "late sk-late-0123456789abcdef"
+    for i in $(seq 50); do
+        says 200 object "sk-late-0123456789abcdef" "$URL/v1/models" && return 0
+        sleep 0.1
+    done
+    return 1
+}
+mistakes_change_nothing() {
+    echo "oops" >"$TMP/keys"
+    sleep 1.5
+    grep -q 'the API keys stay as they were: .*keys:1: oops has no key' "$TANDEM_RUN_DIR"/*/*/router.log && says 200 object "$user" "$URL/v1/models"
+}
+
+keys
+unset TANDEM_API_KEY
+port=$(free_port)
+URL=http://127.0.0.1:$port
+mkdir -p "$TANDEM_RUN_DIR"
+cat >"$TMP/keys.yaml" <<EOF
+cluster: keys
+model: $(realpath "$DEMO")
+prefill: {nodes: 1}
+decode: {nodes: 1}
+router: {http: "127.0.0.1:$port", api_keys: keys}
+EOF
+t "up asks for a key first" grep -q 'put one of that file in TANDEM_API_KEY' <("$BIN/tandem" up "$TMP/keys.yaml" 2>&1)
+TANDEM_API_KEY=$admin "$BIN/tandem" up "$TMP/keys.yaml" >"$TMP/up.log" 2>&1 || { cat "$TMP/up.log"; echo "not ok the cluster starts"; exit 1; }
+CLUSTER=keys
+t "no key: 401 in OpenAI's shape" says 401 '"code":"invalid_api_key"' "" -d "$ask" "$URL/v1/completions"
+t "a key that is not known: 401" says 401 'the API key is not known here' "${user}x" -d "$ask" "$URL/v1/completions"
+t "a known key is served" says 200 '"finish_reason"' "$user" -d "$ask" "$URL/v1/completions"
+t "probes and scrapers need none" says 200 tandem_requests "" "$URL/metrics"
+t "the tenant is the key's holder" says 200 '"tenant":"shop"' "$admin" "$URL/tandem/explain/$(jq -r .id "$TMP/body" 2>/dev/null; curl -sS -H "Authorization: Bearer $user" -d "$ask" "$URL/v1/completions" | jq -r .id)"
+t "a key that is no administrator's: 403" says 403 'the API key of shop is not an administrator' "$user" -d '{"node": "decode-1"}' "$URL/tandem/drain"
+t "a second request of one at a time: 429" one_at_a_time
+t "tandem status with the key" grep -q decode-1 <(with $user status keys)
+t "tandem status without: the router's sentence" grep -q 'an API key is needed here' <("$BIN/tandem" status keys 2>&1)
+t "tandem run with the key" test -n "$(with $user run keys 'It is a truth')"
+t "a file that changed is read again" read_again
+t "one that is wrong changes nothing" mistakes_change_nothing
+t "the log has no key" test "$(grep -lE "$user|$admin" "$TANDEM_RUN_DIR"/*/*/*.log | wc -l)" = 0
+down
