@@ -86,12 +86,14 @@ void quarantine_got_on(struct router_core *c, struct session *s)
         session_clear(c, s);
 }
 
-/* The node was computing for it, or was about to; not: it held a reservation or shipped. One that is to
- * compute the prompt too may have begun before we hear that it has the room. */
+/* The node was computing for it, or may have been: one that is to compute the prompt too begins before we
+ * hear that it has the room, and a node that is chosen again may not be done with the attempt before.
+ * Not: it held a reservation while the prompt was computed elsewhere, or shipped. */
 static bool session_computed_on(const struct session *s, const struct node *node)
 {
-    return (s->state == SESSION_PREFILL && s->prefill == node) ||
-           ((s->state == SESSION_DECODE || s->local) && s->decode == node);
+    if (s->state == SESSION_PREFILL)
+        return s->prefill == node;
+    return s->decode == node || (s->state == SESSION_RESERVING && s->prefill == node);
 }
 
 uint64_t quarantine_process(const char *name, const char *host, int32_t pid)
@@ -131,7 +133,7 @@ struct blame quarantine_strike(struct router_core *c, const struct node *node, e
         s->n_strikes += s->n_strikes < QUARANTINE_STRIKES;
         s->struck_at = s->n_delivered;
         blame_add(&blame, s);
-        if (end == NODE_UNHEARD && session_may_be_heavy(s))
+        if (session_may_be_heavy(s) && !session_is_heavy(s))
             c->word_at = s->word_until = c->now + QUARANTINE_WORD;
     }
     return blame;

@@ -62,15 +62,14 @@ static void client_tokens(struct world *w, struct client *c, const struct router
 }
 
 /* 503: faults may leave no nodes, and targets are missed with or without. 500 is for the poisoned, and for
- * those that were on lost nodes that nobody explained: stopped, cut off, or without a word; or beside a
- * poisoned one that left before it was found out. */
+ * those beside one or on lost nodes that nobody explained, where more goes wrong than that. */
 static bool client_may_fail(const struct world *w, const struct client *c,
                             const struct router_action *a)
 {
     const struct setup *s = &w->setup;
     bool faults = (s->faults || s->poison) && !c->probe;
     bool unheard = s->words != WORDS_PROMPT || s->kinds & (1u << FAULT_STOP | 1u << FAULT_CUT) ||
-                   (s->poison && s->cancel_in);
+                   (s->poison && !world_is_tidy(w));
 
     if (a->status == 500)
         return strstr(a->text, "nodes when they crashed") && faults && (c->poisoned || unheard);

@@ -214,6 +214,8 @@ struct world {
 };
 
 /* world.c */
+/* Nothing but a poisoned request goes wrong here, and supervisors speak at once: blame is exact. */
+bool world_is_tidy(const struct world *w);
 uint64_t draw64(struct world *w);
 uint32_t draw(struct world *w, uint32_t below); /* 0 if below is 0 */
 void world_at(struct world *w, int64_t at, enum event_kind kind, uint32_t proc, uint32_t arg,
