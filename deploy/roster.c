@@ -7,18 +7,20 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "config/ranges.h"
 #include "deploy/api.h"
 #include "deploy/paths.h"
 
 void roster_add(struct roster *r, const struct roster_host *host)
 {
     r->hosts = mem_realloc(r->hosts, (r->n + 1) * sizeof(*r->hosts));
-    r->hosts[r->n++] = (struct roster_host){
-        .host = mem_strdup(host->host),
-        .address = mem_strdup(host->address),
-        .programs = mem_strdup(host->programs),
-        .model = mem_strdup(host->model),
-    };
+    r->hosts[r->n] = *host;
+    r->hosts[r->n].host = mem_strdup(host->host);
+    r->hosts[r->n].address = mem_strdup(host->address);
+    r->hosts[r->n].programs = mem_strdup(host->programs);
+    r->hosts[r->n].model = mem_strdup(host->model);
+    r->hosts[r->n].cores = mem_strdup(host->cores);
+    r->n++;
 }
 
 void roster_from_cluster(struct roster *r, const struct cluster *c)
@@ -27,7 +29,17 @@ void roster_from_cluster(struct roster *r, const struct cluster *c)
     for (size_t i = 0; i < c->n_hosts; i++) {
         const struct cluster_host *h = &c->hosts[i];
 
-        roster_add(r, &(struct roster_host){h->host, h->address, h->programs, h->model});
+        roster_add(r, &(struct roster_host){
+                          .host = h->host,
+                          .address = h->address,
+                          .programs = h->programs,
+                          .model = h->model,
+                          .cores = h->cores,
+                          .reserve = h->reserve,
+                          .named = cluster_host_is_explicit(h),
+                          .prefill = h->prefill.n > 0,
+                          .decode = h->decode.n > 0,
+                      });
     }
 }
 
@@ -36,7 +48,17 @@ void roster_local(struct roster *r)
     static char local[] = CLUSTER_HOST_LOCAL, none[] = "";
 
     r->ssh = mem_strdup("");
-    roster_add(r, &(struct roster_host){local, none, (char *)(uintptr_t)paths_program_dir(), none});
+    roster_add(r, &(struct roster_host){.host = local,
+                                        .address = none,
+                                        .programs = (char *)(uintptr_t)paths_program_dir(),
+                                        .model = none,
+                                        .cores = none});
+}
+
+/* Borrowed, though not const. */
+static char *roster_word(const json_t *host, const char *key)
+{
+    return (char *)(uintptr_t)api_text(host, key);
 }
 
 static int roster_parse(struct roster *r, const json_t *root, const char *path, struct err *e)
@@ -48,14 +70,21 @@ static int roster_parse(struct roster *r, const json_t *root, const char *path, 
     r->decode = (uint32_t)api_number(root, "decode");
     for (size_t i = 0; i < json_array_size(hosts); i++) {
         const json_t *h = json_array_get(hosts, i);
-        const char *texts[] = {api_text(h, "host"), api_text(h, "address"), api_text(h, "programs"),
-                               api_text(h, "model")};
+        struct roster_host host = {
+            .host = roster_word(h, "host"),
+            .address = roster_word(h, "address"),
+            .programs = roster_word(h, "programs"),
+            .model = roster_word(h, "model"),
+            .cores = roster_word(h, "cores"),
+            .reserve = (uint32_t)api_number(h, "reserve"),
+            .named = json_is_true(json_object_get(h, "named")),
+            .prefill = json_is_true(json_object_get(h, "prefill")),
+            .decode = json_is_true(json_object_get(h, "decode")),
+        };
 
-        if (!*texts[0] || texts[2][0] != '/')
+        if (!*host.host || *host.programs != '/')
             return err_set(e, ERR_FORMAT, "%s: host %zu has no name or no programs", path, i + 1);
-        roster_add(r, &(struct roster_host){(char *)(uintptr_t)texts[0], (char *)(uintptr_t)texts[1],
-                                            (char *)(uintptr_t)texts[2],
-                                            (char *)(uintptr_t)texts[3]});
+        roster_add(r, &host);
     }
     return r->n ? 0 : err_set(e, ERR_FORMAT, "%s: it names no host", path);
 }
@@ -85,9 +114,11 @@ void roster_text(const struct roster *r, struct str *out)
     for (size_t i = 0; i < r->n; i++) {
         const struct roster_host *h = &r->hosts[i];
 
-        json_array_append_new(hosts, json_pack("{s:s, s:s, s:s, s:s}", "host", h->host, "address",
-                                               h->address, "programs", h->programs, "model",
-                                               h->model));
+        json_array_append_new(
+            hosts, json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:b, s:b, s:b}", "host", h->host, "address",
+                             h->address, "programs", h->programs, "model", h->model, "cores", h->cores,
+                             "reserve", (int)h->reserve, "named", h->named, "prefill", h->prefill,
+                             "decode", h->decode));
     }
     root = json_pack("{s:s, s:i, s:i, s:o}", "ssh", r->ssh, "prefill", (int)r->prefill, "decode",
                      (int)r->decode, "hosts", hosts);
@@ -106,6 +137,26 @@ size_t roster_find(const struct roster *r, const char *host)
     return i;
 }
 
+int roster_apply(const struct roster_host *h, struct topo *t, struct place_host *said, struct err *e)
+{
+    uint32_t *cores, n;
+    int rc;
+
+    *said = (struct place_host){
+        .explicit = h->named,
+        .prefill.n = h->prefill,
+        .decode.n = h->decode,
+        .reserved_cores = h->reserve,
+    };
+    if (!*h->cores)
+        return 0;
+    rc = ranges_parse(&cores, &n, h->cores, e);
+    if (!rc)
+        rc = topo_restrict(t, cores, n, e);
+    mem_free(cores);
+    return rc;
+}
+
 bool roster_has_local(const struct roster *r)
 {
     return roster_find(r, CLUSTER_HOST_LOCAL) < r->n;
@@ -118,6 +169,7 @@ void roster_fini(struct roster *r)
         mem_free(r->hosts[i].address);
         mem_free(r->hosts[i].programs);
         mem_free(r->hosts[i].model);
+        mem_free(r->hosts[i].cores);
     }
     mem_free(r->hosts);
     mem_free(r->ssh);

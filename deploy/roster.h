@@ -11,6 +11,8 @@
 #include "base/str.h"
 #include "deploy/cluster.h"
 #include "deploy/rundir.h"
+#include "host/place.h"
+#include "host/topo.h"
 
 #define ROSTER_FILE "hosts"
 
@@ -19,6 +21,9 @@ struct roster_host {
     char *address;  /* where the others reach it; "": nobody has to */
     char *programs; /* folder there */
     char *model;    /* file there */
+    char *cores;    /* ranges.h, the only ones to be used; "": all */
+    uint32_t reserve;             /* cores of each domain that no node computes on */
+    bool named, prefill, decode;  /* it named kinds of node, and which it is to run */
 };
 
 struct roster {
@@ -40,6 +45,10 @@ void roster_text(const struct roster *r, struct str *out);
 
 void roster_add(struct roster *r, const struct roster_host *host); /* copies */
 size_t roster_find(const struct roster *r, const char *host);      /* r->n: it has none */
+
+/* Takes from *t, the host's topology, what it does not give, and fills what place_add is told of it.
+ * ERR_ARG: cores that are not there any more. */
+int roster_apply(const struct roster_host *h, struct topo *t, struct place_host *said, struct err *e);
 bool roster_has_local(const struct roster *r);
 void roster_fini(struct roster *r);
 
