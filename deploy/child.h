@@ -17,6 +17,7 @@ struct child {
     int64_t started, restart_at;          /* restart_at matters while pid is 0 */
     int64_t backoff;               /* ns until the restart after next death */
     bool leaving;                  /* it is not started again */
+    bool stopping;                 /* it was told to end, and is started again at once */
 };
 
 /* Copies the process. */

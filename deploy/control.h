@@ -1,9 +1,10 @@
 /* control: how the other commands talk to the supervisor of a running cluster: a socket in its run
  * directory, one JSON object there and one back on each connection.
  *
- *   {"op": "list"}                                -> {"processes": [{"name", "pid", "argv"}, ...]}
+ *   {"op": "list"}                  -> {"processes": [{"name", "pid", "stopping": BOOL, "argv"}, ...]}
  *   {"op": "add", "name": NAME, "argv": [...]}    -> {}: started, and kept alive as the others
  *   {"op": "remove", "name": NAME, "stop": BOOL}  -> {}: not started again; stop: ended now
+ *   {"op": "replace", "name": NAME, "argv": [...]} -> {}: ended, and from now on started as argv says
  *   anything that cannot be done                  -> {"error": "a sentence"}
  *
  * The directory is the user's alone (0700), and so is the socket. pid is 0 while a process is dead. */

@@ -74,6 +74,7 @@ static void supervise_start(struct supervise *s, struct child *c, int64_t now)
 {
     struct err e = {0};
 
+    c->stopping = false;
     if (child_start(c, s->dir->path, now, &e) == 0) {
         log_info("process", "started name=%s pid=%ld", c->process.name, (long)c->pid);
     } else if (s->state == STARTING) {
@@ -92,7 +93,9 @@ static void supervise_death(struct supervise *s, struct child *c, int status, in
     if (s->state == RUNNING)
         child_tell_end(c, s->dir->path, c->pid, status);
     child_ended(c, now);
-    if (s->state == RUNNING && WIFEXITED(status) && !WEXITSTATUS(status))
+    if (c->stopping)
+        c->restart_at = now;
+    else if (s->state == RUNNING && WIFEXITED(status) && !WEXITSTATUS(status))
         c->leaving = true; /* as it was told: drained, or by a signal */
     if (s->state == STARTING) {
         str_addf(&why, "%s ended at start, %s: ", c->process.name, str_text(&how));
@@ -160,43 +163,82 @@ static json_t *supervise_list(const struct supervise *s)
 
         for (char **arg = c->process.argv; *arg; arg++)
             json_array_append_new(argv, json_string(*arg));
-        json_array_append_new(list, json_pack("{s:s, s:I, s:o}", "name", c->process.name, "pid",
-                                              (json_int_t)c->pid, "argv", argv));
+        json_array_append_new(list, json_pack("{s:s, s:I, s:b, s:o}", "name", c->process.name,
+                                              "pid", (json_int_t)c->pid, "stopping", c->stopping,
+                                              "argv", argv));
     }
     return json_pack("{s:o}", "processes", list);
 }
 
-static json_t *supervise_op_add(struct supervise *s, const json_t *request)
+/* The name and argv of a request into a zeroed process; else the reply that says what is wrong. */
+static json_t *supervise_process(struct launch_process *p, const json_t *request)
 {
     const char *name = api_text(request, "name"), *wrong = options_name_wrong(name);
     const json_t *argv = json_object_get(request, "argv");
     size_t n = json_array_size(argv), texts = 0;
-    struct launch_process process;
     const char **args;
-    json_t *reply;
+    json_t *reply = NULL;
 
     if (wrong)
         return control_error("name: \"%.80s\" %s", name, wrong);
-    if (supervise_find(s, name) < s->n)
-        return control_error("there is a process %s already", name);
-    if (s->state != RUNNING)
-        return control_error("the cluster is just being started or ended; try again");
     args = mem_calloc(n, sizeof(*args));
     for (size_t i = 0; i < n; i++)
         args[i] = json_string_value(json_array_get(argv, i));
     for (size_t i = 0; i < n; i++)
         texts += args[i] != NULL;
-    if (!n || texts < n || args[0][0] != '/') {
+    if (!n || texts < n || args[0][0] != '/')
         reply = control_error("argv: a list of texts is needed, the first an absolute path");
-    } else {
-        launch_process_init(&process, name, args, n);
-        supervise_add(s, &process);
-        supervise_start(s, s->children[s->n - 1], clock_now());
-        launch_process_fini(&process);
-        reply = json_object();
-    }
+    else
+        launch_process_init(p, name, args, n);
     mem_free(args);
     return reply;
+}
+
+static json_t *supervise_op_add(struct supervise *s, const json_t *request)
+{
+    struct launch_process process = {0};
+    json_t *reply = supervise_process(&process, request);
+
+    if (reply)
+        return reply;
+    if (supervise_find(s, process.name) < s->n) {
+        reply = control_error("there is a process %s already", process.name);
+    } else if (s->state != RUNNING) {
+        reply = control_error("the cluster is just being started or ended; try again");
+    } else {
+        supervise_add(s, &process);
+        supervise_start(s, s->children[s->n - 1], clock_now());
+        reply = json_object();
+    }
+    launch_process_fini(&process);
+    return reply;
+}
+
+static json_t *supervise_op_replace(struct supervise *s, const json_t *request)
+{
+    struct launch_process process = {0};
+    json_t *reply = supervise_process(&process, request);
+    struct child *c;
+    size_t i;
+
+    if (reply)
+        return reply;
+    i = supervise_find(s, process.name);
+    if (i == s->n || s->state != RUNNING) {
+        reply = i == s->n ? control_error("there is no process \"%.80s\"", process.name)
+                          : control_error("the cluster is just being started or ended; try again");
+        launch_process_fini(&process);
+        return reply;
+    }
+    c = s->children[i];
+    launch_process_fini(&c->process);
+    c->process = process;
+    log_info("process", "replaced name=%s", process.name);
+    c->restart_at = clock_now();
+    c->stopping = c->pid != 0;
+    if (c->pid)
+        kill(c->pid, SIGTERM);
+    return json_object();
 }
 
 static json_t *supervise_op_remove(struct supervise *s, const json_t *request)
@@ -230,7 +272,9 @@ static json_t *supervise_answer(void *ctx, const json_t *request)
         return supervise_op_add(s, request);
     if (!strcmp(op, "remove"))
         return supervise_op_remove(s, request);
-    return control_error("op: \"%.80s\" is none of list, add, remove", op);
+    if (!strcmp(op, "replace"))
+        return supervise_op_replace(s, request);
+    return control_error("op: \"%.80s\" is none of list, add, remove, replace", op);
 }
 
 static void supervise_signals(struct supervise *s)

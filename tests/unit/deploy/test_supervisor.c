@@ -239,6 +239,9 @@ static void test_processes_are_added_and_removed_while_it_runs(void **state)
     static const char add[] = "{\"op\": \"add\", \"name\": \"node-2\", \"argv\": [\"/bin/sh\", \"-c\","
                               " \"cd $TANDEM_RUN_DIR/tandem-$(id -u)/demo; echo >>more; exec sleep"
                               " 1000\"]}";
+    static const char replace[] = "{\"op\": \"replace\", \"name\": \"node-1\", \"argv\": [\"/bin/sh\","
+                                  " \"-c\", \"cd $TANDEM_RUN_DIR/tandem-$(id -u)/demo; echo >>other;"
+                                  " exec sleep 1000\"]}";
     struct rundir d;
     struct supervisor s = start(&d, mortal);
 
@@ -255,11 +258,15 @@ static void test_processes_are_added_and_removed_while_it_runs(void **state)
                   "starting with '.' or '-'");
     assert_answer(&d, "{\"op\": \"add\", \"name\": \"x\", \"argv\": [\"/bin/true\", 5]}",
                   "argv: a list of texts is needed, the first an absolute path");
+    assert_answer(&d, "{\"op\": \"replace\", \"name\": \"node-9\", \"argv\": [\"/bin/true\"]}",
+                  "there is no process \"node-9\"");
+    json_decref(ask(&d, replace));
+    wait_for(&d, "other", 1); /* though the first one ended with exit code 0, or by our signal */
     assert_answer(&d, "{\"op\": \"remove\", \"name\": \"node-9\"}", "there is no process \"node-9\"");
     json_decref(ask(&d, "{\"op\": \"add\", \"name\": \"router\", \"argv\": [\"/bin/sleep\", \"1000\"]}"));
     assert_answer(&d, "{\"op\": \"remove\", \"name\": \"router\"}",
                   "the router is not removed; `tandem down` ends the cluster");
-    assert_answer(&d, "{\"op\": \"fly\"}", "op: \"fly\" is none of list, add, remove");
+    assert_answer(&d, "{\"op\": \"fly\"}", "op: \"fly\" is none of list, add, remove, replace");
     json_decref(ask(&d, "{\"op\": \"remove\", \"name\": \"node-2\", \"stop\": true}"));
     while (count_processes(&d) > 2)
         usleep(2000);
