@@ -14,6 +14,7 @@
 #include "daemon/options.h"
 #include "deploy/agent_priv.h"
 #include "deploy/api.h"
+#include "deploy/child.h"
 #include "deploy/control.h"
 #include "deploy/doctor.h"
 #include "deploy/paths.h"
@@ -48,17 +49,19 @@ bool agent_cluster(struct agent *a, struct rundir *d, const json_t *request)
     return !e.code;
 }
 
-/* What runs of the cluster here. */
-static void hello_processes(json_t *reply, const struct rundir *d)
+/* Bytes that new processes may take without swapping; 0: the system does not say. */
+static json_int_t hello_memory(void)
 {
-    json_t *list = NULL;
-    pid_t pid;
-    bool running = rundir_running(d, &pid);
+    unsigned long long kib = 0;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "re");
 
-    json_object_set_new(reply, "running", json_boolean(running));
-    if (running && !control_ask(&list, d, json_pack("{s:s}", "op", "list"), NULL))
-        json_object_set(reply, "processes", json_object_get(list, "processes"));
-    json_decref(list);
+    while (f && fgets(line, sizeof(line), f))
+        if (!strncmp(line, "MemAvailable:", 13))
+            kib = strtoull(line + 13, NULL, 10);
+    if (f)
+        fclose(f);
+    return (json_int_t)(kib * 1024);
 }
 
 static void agent_op_hello(struct agent *a, const json_t *request)
@@ -70,6 +73,7 @@ static void agent_op_hello(struct agent *a, const json_t *request)
     struct rundir d;
     struct err e = {0};
     json_t *reply;
+    pid_t pid;
 
     if (protocol != WIRE_PROTOCOL) {
         err_set(&e, ERR_PEER, "tandem " TANDEM_VERSION " there speaks protocol %d, here it is %lld",
@@ -91,12 +95,30 @@ static void agent_op_hello(struct agent *a, const json_t *request)
         json_object_set_new(reply, "tier", json_string(cpu_tier_name(tier)));
     if (xml.len)
         json_object_set_new(reply, "topology", json_string(str_text(&xml)));
-    hello_processes(reply, &d);
+    json_object_set_new(reply, "running", json_boolean(rundir_running(&d, &pid)));
+    json_object_set_new(reply, "available", json_integer(hello_memory()));
     agent_reply(a, reply);
     str_fini(&xml);
 }
 
-/* list, add, remove: the supervisor's own. */
+/* Why a process is dead, just now. */
+static void list_last_words(const json_t *list, const struct rundir *d)
+{
+    size_t i;
+    json_t *p;
+
+    json_array_foreach (json_object_get(list, "processes"), i, p) {
+        struct str last = {0};
+
+        if (api_number(p, "pid") || json_is_true(json_object_get(p, "stopping")))
+            continue;
+        child_last_words(api_text(p, "name"), d->path, &last);
+        json_object_set_new(p, "last", json_string(str_text(&last)));
+        str_fini(&last);
+    }
+}
+
+/* list, add, remove, replace: the supervisor's own. */
 static void agent_op_control(struct agent *a, const json_t *request)
 {
     json_t *copy, *reply;
@@ -109,8 +131,11 @@ static void agent_op_control(struct agent *a, const json_t *request)
     json_object_del(copy, "cluster");
     if (control_ask(&reply, &d, copy, &e))
         agent_fail(a, &e);
-    else
+    else {
+        if (!strcmp(a->op, "list"))
+            list_last_words(reply, &d);
         agent_reply(a, reply);
+    }
 }
 
 static void agent_op_http(struct agent *a, const json_t *request)
@@ -198,8 +223,9 @@ static const struct agent_op {
     {"hello", agent_op_hello},     {"model", agent_op_model},   {"receive", agent_op_receive},
     {"start", agent_op_start},     {"detach", agent_op_detach}, {"write", agent_op_write},
     {"list", agent_op_control},    {"add", agent_op_control},   {"remove", agent_op_control},
-    {"stop", agent_op_stop},       {"tail", agent_op_tail},     {"http", agent_op_http},
-    {"connect", agent_op_connect}, {"doctor", agent_op_doctor}, {"clock", agent_op_clock},
+    {"replace", agent_op_control}, {"stop", agent_op_stop},     {"tail", agent_op_tail},
+    {"http", agent_op_http},       {"connect", agent_op_connect}, {"doctor", agent_op_doctor},
+    {"clock", agent_op_clock},
 };
 
 static void agent_request(struct agent *a, const json_t *request)

@@ -5,7 +5,7 @@
  *
  *   {"op": "hello", "protocol", "cluster", "topology": BOOL}
  *                                   -> {"version", "arch", "hostname", "tier", "programs", "run_dir", "running",
- *                                       "processes", "topology": XML}
+ *                                       "available": bytes of memory, "topology": XML}
  *   {"op": "model", "path"}         -> {"size", "hash"} or {"absent": true}
  *   {"op": "receive", "path", "size", "hash"}  {"event": "offset", "offset"}, then the raw bytes from there
  *                                      on are read, {}: the file is there, whole and checked
@@ -13,7 +13,8 @@
  *                                   -> {}; then, until detach, events progress and failed
  *   {"op": "detach", "stay": BOOL}  -> {}: it is ready; without stay it goes on without us
  *   {"op": "write", "cluster", "files"}        -> {}: into the run directory
- *   {"op": "list" | "add" | "remove", "cluster", ...}  -> as the supervisor answers, control.h
+ *   {"op": "list" | "add" | "remove" | "replace", "cluster", ...}  -> as the supervisor answers,
+ *                                      control.h; a listed process that is dead has "last", its last words
  *   {"op": "stop", "cluster"}       -> {"was": BOOL}: it is down
  *   {"op": "tail", "cluster", "names": [...], "lines", "follow": BOOL}  events line, then {} or never
  *   {"op": "http", "http", "method", "path", "body"}   -> {"status", "body"}

@@ -1,31 +1,31 @@
 /* tandem scale: more or fewer nodes of a kind in a cluster that serves. New ones are started as their
- * siblings were, on cores of their own if there are any; those that go are drained first, so no
- * request is lost. */
+ * siblings were, on cores of their own if there are any, on the host that has most of them or the one
+ * that was named; those that go are drained first, so no request is lost. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/check.h"
-#include "base/clock.h"
 #include "base/mem.h"
 #include "config/ranges.h"
+#include "deploy/address.h"
 #include "deploy/api.h"
-#include "deploy/child.h"
+#include "deploy/change.h"
 #include "deploy/command.h"
 #include "deploy/commands.h"
-#include "deploy/control.h"
 #include "host/place_add.h"
 #include "host/topo.h"
 
-#define SCALE_POLL (100 * CLOCK_MS)
-
 struct scale_options {
     uint32_t wait_s;
+    char *host;
 };
 
 static const struct option scale_rows[] = {
+    OPTION(scale_options, host, STR, .unit = "HOST",
+           .help = "where nodes come or go; left out: where there is most room, and the last ones"),
     OPTION(scale_options, wait_s, U32, .def = "600", .min = 1, .max = 86400, .unit = "S",
            .help = "how long one node may take to come or to go"),
 };
@@ -40,95 +40,52 @@ static const struct option_table scale_option_table = {
 
 /* One run. */
 struct scale {
+    const struct scale_options *options;
     struct target target;
-    struct topo *topo;
-    int64_t patience;
-    json_t *processes;         /* as the supervisor listed them */
-    struct place_node *nodes;  /* [n], of the same order */
-    size_t n;
+    struct fleet fleet;
+    struct change change;
+    struct topo **topos; /* [fleet.n], NULL: nothing of the cluster runs there */
+    uint32_t host;       /* PLACE_ANY_HOST */
+    struct place_node *nodes; /* [change.n], as the change's */
 };
 
-static void scale_forget(struct scale *s)
+static void scale_forget(struct scale *s, size_t n)
 {
-    for (size_t i = 0; i < s->n; i++)
+    for (size_t i = 0; s->nodes && i < n; i++)
         mem_free(s->nodes[i].pus);
     mem_free(s->nodes);
-    json_decref(s->processes);
     s->nodes = NULL;
-    s->processes = NULL;
-    s->n = 0;
 }
 
-/* The value behind "--key=" in a command line, NULL if it is not there. */
-static const char *scale_argument(const json_t *argv, const char *key)
+/* The index of a domain with this number of the system's. */
+static uint32_t scale_domain(const struct topo *t, const char *os_index)
 {
-    size_t n = strlen(key);
+    uint32_t want = os_index ? (uint32_t)strtoul(os_index, NULL, 10) : 0;
 
-    for (size_t i = 1; i < json_array_size(argv); i++) {
-        const char *arg = json_string_value(json_array_get(argv, i));
-
-        if (arg && !strncmp(arg, "--", 2) && !strncmp(arg + 2, key, n) && arg[2 + n] == '=')
-            return arg + 2 + n + 1;
-    }
-    return NULL;
+    for (uint32_t d = 0; d < t->n_domains; d++)
+        if (t->domains[d].os_index == want)
+            return d;
+    return 0;
 }
 
-/* What the process was started as. */
-static enum place_kind scale_kind(const json_t *argv)
+/* Where all that runs is, from the command lines that it runs with. */
+static int scale_nodes(struct scale *s, struct err *e)
 {
-    const char *path = json_string_value(json_array_get(argv, 0));
-    const char *file = path ? strrchr(path, '/') : NULL;
+    const struct change *c = &s->change;
 
-    if (file && !strcmp(file, "/tandem-prefill"))
-        return PLACE_PREFILL;
-    return file && !strcmp(file, "/tandem-decode") ? PLACE_DECODE : PLACE_ROUTER;
-}
-
-/* A node may have changed its role since: the router knows. */
-static void scale_roles(struct scale *s)
-{
-    json_t *reply;
-
-    if (api_cluster(&reply, s->target.url, NULL))
-        return;
-    for (size_t i = 0; i < s->n; i++) {
-        const json_t *node = api_node(reply, s->nodes[i].name);
-
-        if (node)
-            s->nodes[i].kind = !strcmp(api_text(node, "role"), "prefill") ? PLACE_PREFILL : PLACE_DECODE;
-    }
-    json_decref(reply);
-}
-
-/* What runs, from the command lines that it runs with. */
-static int scale_look(struct scale *s, struct err *e)
-{
-    json_t *reply;
-    int rc = control_ask(&reply, &s->target.dir, json_pack("{s:s}", "op", "list"), e);
-
-    scale_forget(s);
-    if (rc)
-        return rc;
-    s->processes = json_incref(json_object_get(reply, "processes"));
-    json_decref(reply);
-    s->n = json_array_size(s->processes);
-    s->nodes = mem_calloc(s->n, sizeof(*s->nodes));
-    for (size_t i = 0; i < s->n; i++) {
-        const json_t *process = json_array_get(s->processes, i);
-        const json_t *argv = json_object_get(process, "argv");
-        const char *cores = scale_argument(argv, "cores"), *domain = scale_argument(argv, "domain");
+    s->nodes = mem_calloc(c->n, sizeof(*s->nodes));
+    for (size_t i = 0; i < c->n; i++) {
+        const struct change_node *from = &c->nodes[i];
+        const char *cores = change_argument(from->argv, "cores");
         struct place_node *node = &s->nodes[i];
-        uint32_t os_index = domain ? (uint32_t)strtoul(domain, NULL, 10) : 0;
 
-        node->kind = scale_kind(argv);
-        snprintf(node->name, sizeof(node->name), "%s", api_text(process, "name"));
-        for (uint32_t d = 0; d < s->topo->n_domains; d++)
-            if (s->topo->domains[d].os_index == os_index)
-                node->domain = d;
+        node->kind = from->kind;
+        node->host = from->host;
+        node->domain = scale_domain(s->topos[from->host], change_argument(from->argv, "domain"));
+        snprintf(node->name, sizeof(node->name), "%s", from->name);
         if (cores && ranges_parse(&node->pus, &node->n_pus, cores, e))
             return err_wrap(e, "%s", node->name);
     }
-    scale_roles(s);
     return 0;
 }
 
@@ -136,224 +93,179 @@ static uint32_t scale_count(const struct scale *s, enum place_kind kind)
 {
     uint32_t n = 0;
 
-    for (size_t i = 0; i < s->n; i++)
-        n += s->nodes[i].kind == kind;
+    for (size_t i = 0; i < s->change.n; i++)
+        n += s->change.nodes[i].kind == kind;
     return n;
 }
 
-/* The last of its kind: names count up. */
-static size_t scale_last(const struct scale *s, enum place_kind kind)
+/* Names count up: decode-10 is behind decode-9. */
+static bool scale_is_behind(const char *a, const char *b)
 {
-    size_t last = 0;
+    size_t n_a = strlen(a), n_b = strlen(b);
 
-    for (size_t i = 0; i < s->n; i++)
-        if (s->nodes[i].kind == kind)
-            last = i;
+    return n_a != n_b ? n_a > n_b : strcmp(a, b) > 0;
+}
+
+/* The last of a kind, of a host or of any. NULL: there is none. */
+static const struct change_node *scale_last(const struct scale *s, enum place_kind kind, uint32_t host)
+{
+    const struct change_node *last = NULL;
+
+    for (size_t i = 0; i < s->change.n; i++) {
+        const struct change_node *n = &s->change.nodes[i];
+
+        if (n->kind == kind && (host == PLACE_ANY_HOST || n->host == host) &&
+            (!last || scale_is_behind(n->name, last->name)))
+            last = n;
+    }
     return last;
 }
 
-/* Whose command line a new node of the kind gets: the last of its kind, else the last node there is,
- * for all have the same options. The router: there is none. */
-static size_t scale_sibling(const struct scale *s, enum place_kind kind)
+/* Whose command line a new node gets: one of its kind and host, else of its host, else of its kind, else
+ * any, for all have the same options. */
+static const struct change_node *scale_sibling(const struct scale *s, enum place_kind kind,
+                                               uint32_t host)
 {
-    size_t last = scale_last(s, kind);
+    enum place_kind other = kind == PLACE_DECODE ? PLACE_PREFILL : PLACE_DECODE;
+    const struct change_node *n = scale_last(s, kind, host);
 
-    return last ? last
-                : scale_last(s, kind == PLACE_DECODE ? PLACE_PREFILL : PLACE_DECODE);
+    n = n ? n : scale_last(s, other, host);
+    n = n ? n : scale_last(s, kind, PLACE_ANY_HOST);
+    return n ? n : scale_last(s, other, PLACE_ANY_HOST);
 }
 
-/* The sibling's command line with the new node's own name, place and socket. A TCP socket takes any
- * free port: the node tells the router which. */
-static json_t *scale_argv(const struct scale *s, const json_t *sibling, const struct place_node *node)
+/* One argument of the sibling's, as the new node gets it. A TCP socket takes any free port: the node
+ * tells the router which. */
+static json_t *scale_argument(const struct scale *s, const struct change_node *sibling,
+                              const struct place_node *node, const char *arg)
 {
-    json_t *argv = json_array();
+    const struct roster_host *host = &s->target.roster.hosts[node->host];
+    const char *run_dir = api_text(s->fleet.hello[node->host], "run_dir"), *colon = strrchr(arg, ':');
+    bool moved = sibling->host != node->host;
+    char address[ADDRESS_MAX];
     struct str cores = {0};
+    json_t *out;
 
-    ranges_format(&cores, node->pus, node->n_pus);
-    for (size_t i = 0; i < json_array_size(sibling); i++) {
-        const char *arg = json_string_value(json_array_get(sibling, i));
-        const char *colon = strrchr(arg, ':');
-
-        if (i == 0) /* the sibling may have been started as the other kind */
-            json_array_append_new(argv, json_sprintf("%.*s/tandem-%s",
-                                                     (int)(strrchr(arg, '/') - arg), arg,
-                                                     place_kind_name(node->kind)));
-        else if (!strncmp(arg, "--name=", 7))
-            json_array_append_new(argv, json_sprintf("--name=%s", node->name));
-        else if (!strncmp(arg, "--cores=", 8))
-            json_array_append_new(argv, json_sprintf("--cores=%s", str_text(&cores)));
-        else if (!strncmp(arg, "--domain=", 9))
-            json_array_append_new(argv, json_sprintf("--domain=%u",
-                                                     s->topo->domains[node->domain].os_index));
-        else if (!strncmp(arg, "--kv=ipc://", 11))
-            json_array_append_new(argv, json_sprintf("--kv=ipc://%s/%s.sock", s->target.dir.path,
-                                                     node->name));
-        else if (!strncmp(arg, "--kv=tcp://", 11) && colon)
-            json_array_append_new(argv, json_sprintf("%.*s:0", (int)(colon - arg), arg));
-        else
-            json_array_append_new(argv, json_string(arg));
+    if (!strncmp(arg, "--cores=", 8)) {
+        ranges_format(&cores, node->pus, node->n_pus);
+        out = json_sprintf("--cores=%s", str_text(&cores));
+        str_fini(&cores);
+        return out;
     }
-    str_fini(&cores);
+    if (!strncmp(arg, "--name=", 7))
+        return json_sprintf("--name=%s", node->name);
+    if (!strncmp(arg, "--domain=", 9))
+        return json_sprintf("--domain=%u", s->topos[node->host]->domains[node->domain].os_index);
+    if (!strncmp(arg, "--kv=ipc://", 11))
+        return json_sprintf("--kv=ipc://%s/%s.sock", run_dir, node->name);
+    if (!strncmp(arg, "--kv=tcp://", 11) && moved && !address_resolve(address, host->address, NULL))
+        return json_sprintf(strchr(address, ':') ? "--kv=tcp://[%s]:0" : "--kv=tcp://%s:0", address);
+    if (!strncmp(arg, "--kv=tcp://", 11) && colon)
+        return json_sprintf("%.*s:0", (int)(colon - arg), arg);
+    if (moved && !strncmp(arg, "--model=", 8))
+        return json_sprintf("--model=%s", host->model);
+    if (moved && !strncmp(arg, "--keys=", 7) && arg[7])
+        return json_sprintf("--keys=%s%s", run_dir, strrchr(arg, '/'));
+    return json_string(arg);
+}
+
+static json_t *scale_argv(const struct scale *s, const struct place_node *node)
+{
+    const struct change_node *sibling = scale_sibling(s, node->kind, node->host);
+    json_t *argv = json_array();
+
+    json_array_append_new(argv, json_sprintf("%s/tandem-%s", s->target.roster.hosts[node->host].programs,
+                                             place_kind_name(node->kind)));
+    for (size_t i = 1; i < json_array_size(sibling->argv); i++)
+        json_array_append_new(argv, scale_argument(s, sibling, node, json_string_value(
+                                                       json_array_get(sibling->argv, i))));
     return argv;
 }
 
-/* The node as the router knows it: -1 unknown, else what it has to do. *up: it takes work. */
-static json_int_t scale_load(const struct scale *s, const char *name, bool *up)
-{
-    const json_t *node;
-    json_int_t load;
-    json_t *reply;
-
-    *up = false;
-    if (api_cluster(&reply, s->target.url, NULL))
-        return 0; /* busy: not gone */
-    node = api_node(reply, name);
-    load = node ? api_number(node, "queued") + api_number(node, "running") : -1;
-    *up = !strcmp(api_text(node, "state"), "ready");
-    json_decref(reply);
-    return load;
-}
-
-static void scale_pause(void)
-{
-    const struct timespec t = {.tv_nsec = SCALE_POLL};
-
-    nanosleep(&t, NULL);
-}
-
-static int scale_remove(const struct scale *s, const char *name, bool stop, struct err *e)
-{
-    json_t *reply;
-    int rc = control_ask(&reply, &s->target.dir, json_pack("{s:s, s:s, s:b}", "op", "remove", "name",
-                                                           name, "stop", stop), e);
-
-    json_decref(reply);
-    return rc;
-}
-
-/* Whether the supervisor still has a process of that name. */
-static bool scale_runs(struct scale *s, const char *name)
-{
-    struct err e = {0};
-
-    if (scale_look(s, &e))
-        return false; /* the supervisor itself is gone, and with it everything */
-    for (size_t i = 0; i < s->n; i++)
-        if (!strcmp(s->nodes[i].name, name))
-            return true;
-    return false;
-}
-
-static bool scale_answers(const struct scale *s)
-{
-    struct err e = {0};
-    json_t *reply;
-    int rc = control_ask(&reply, &s->target.dir, json_pack("{s:s}", "op", "list"), &e);
-
-    json_decref(reply);
-    return rc == 0;
-}
-
 /* A model that does not fit beside what is there would only drive the machine into swap. */
-static int scale_memory(const struct scale *s, struct err *e)
+static int scale_memory(const struct scale *s, uint32_t host, struct err *e)
 {
+    uint64_t left = (uint64_t)api_number(s->fleet.hello[host], "available");
     struct str need = {0}, have = {0};
-    unsigned long long kib = 0;
-    char line[128];
     struct stat st;
-    FILE *f = fopen("/proc/meminfo", "re");
-    int rc = 0;
 
-    while (f && fgets(line, sizeof(line), f))
-        if (!strncmp(line, "MemAvailable:", 13))
-            kib = strtoull(line + 13, NULL, 10);
-    if (f)
-        fclose(f);
-    if (kib && !stat(s->target.state.model, &st) && (uint64_t)st.st_size > kib * 1024) {
-        size_text(&need, (uint64_t)st.st_size);
-        size_text(&have, kib * 1024);
-        rc = err_set(e, ERR_LIMIT, "one more node needs %s for the weights, the machine has %s left",
-                     str_text(&need), str_text(&have));
-        str_fini(&need);
-        str_fini(&have);
-    }
+    if (!left || stat(s->target.state.model, &st) || (uint64_t)st.st_size <= left)
+        return 0;
+    size_text(&need, (uint64_t)st.st_size);
+    size_text(&have, left);
+    err_set(e, ERR_LIMIT, "one more node needs %s for the weights, the machine has %s left",
+            str_text(&need), str_text(&have));
+    str_fini(&need);
+    str_fini(&have);
+    return fleet_wrap(&s->fleet, host, e);
+}
+
+/* Where it goes. place_add knows only the hosts that may be: those where something runs. */
+static int scale_place(struct scale *s, enum place_kind kind, struct place_node *out, struct err *e)
+{
+    const struct topo **hosts = mem_calloc(s->fleet.n, sizeof(*hosts));
+    uint32_t *index = mem_calloc(s->fleet.n, sizeof(*index)); /* of a host, among those */
+    uint32_t *back = mem_calloc(s->fleet.n, sizeof(*back));
+    uint32_t n = 0;
+    int rc = scale_nodes(s, e);
+
+    for (uint32_t h = 0; h < s->fleet.n; h++)
+        if (s->topos[h]) {
+            index[h] = n;
+            back[n] = h;
+            hosts[n++] = s->topos[h];
+        }
+    for (size_t i = 0; i < s->change.n; i++)
+        s->nodes[i].host = index[s->nodes[i].host];
+    if (!rc)
+        rc = place_add(out, &(struct place_more){.kind = kind,
+                                                 .host = s->host == PLACE_ANY_HOST ? s->host
+                                                                                   : index[s->host],
+                                                 .hosts = hosts, .n_hosts = n, .running = s->nodes,
+                                                 .n_running = s->change.n}, e);
+    if (!rc)
+        out->host = back[out->host];
+    scale_forget(s, s->change.n);
+    mem_free(hosts);
+    mem_free(index);
+    mem_free(back);
     return rc;
 }
 
-/* Starts one node and waits until the router has it. One that does not come is taken away again. */
+/* Starts one node and waits until the router has it. */
 static int scale_more(struct scale *s, enum place_kind kind, struct err *e)
 {
-    const json_t *sibling = json_object_get(json_array_get(s->processes, scale_sibling(s, kind)), "argv");
-    struct place_node node;
-    json_t *reply = NULL;
-    int64_t until;
-    bool up = false;
-    int rc = scale_memory(s, e);
+    struct place_node node = {0};
+    int rc = scale_place(s, kind, &node, e);
 
+    if (!rc)
+        rc = scale_memory(s, node.host, e);
+    if (!rc)
+        rc = change_add(&s->change, node.host, node.name, scale_argv(s, &node), e);
     if (!rc) {
-        const struct topo *here[] = {s->topo};
-
-        rc = place_add(&node, &(struct place_more){.kind = kind, .host = 0, .hosts = here, .n_hosts = 1,
-                                                   .running = s->nodes, .n_running = s->n}, e);
-    }
-    if (rc)
-        return rc;
-    rc = control_ask(&reply, &s->target.dir,
-                     json_pack("{s:s, s:s, s:o}", "op", "add", "name", node.name, "argv",
-                               scale_argv(s, sibling, &node)), e);
-    json_decref(reply);
-    for (until = clock_now() + s->patience; !rc && !up;) {
-        scale_pause();
-        scale_load(s, node.name, &up);
-        if (!up && !scale_answers(s)) {
-            rc = err_set(e, ERR_NOT_FOUND, "the cluster has ended");
-            break;
-        }
-        if (!up && clock_now() >= until) {
-            struct str last = {0};
-
-            child_last_words(node.name, s->target.dir.path, &last);
-            rc = err_set(e, ERR_TIMEOUT, "%s did not come up within %.0f s: %s", node.name,
-                         clock_s(s->patience), str_text(&last));
-            str_fini(&last);
-            scale_remove(s, node.name, true, NULL);
-        }
-    }
-    if (!rc) {
-        printf("%s is up, %u core%s of domain %u%s\n", node.name, node.n_pus,
-               node.n_pus == 1 ? "" : "s", s->topo->domains[node.domain].os_index,
+        printf("%s is up, %u core%s of domain %u%s%s%s\n", node.name, node.n_pus,
+               node.n_pus == 1 ? "" : "s", s->topos[node.host]->domains[node.domain].os_index,
+               s->fleet.n > 1 ? " of " : "",
+               s->fleet.n > 1 ? s->target.roster.hosts[node.host].host : "",
                node.shared ? ", shared" : "");
         fflush(stdout);
     }
     mem_free(node.pus);
-    return rc ? rc : scale_look(s, e);
+    return rc;
 }
 
 /* Drains the last node of the kind: it finishes what it has, and goes. */
 static int scale_fewer(struct scale *s, enum place_kind kind, struct err *e)
 {
-    int64_t until = clock_now() + s->patience;
-    char name[sizeof(s->nodes->name)];
-    bool up, told = false;
-    json_int_t load;
+    const struct change_node *last = scale_last(s, kind, s->host);
+    char name[OPTIONS_NAME_MAX + 1];
     int rc;
 
-    memcpy(name, s->nodes[scale_last(s, kind)].name, sizeof(name));
-    rc = scale_remove(s, name, false, e);
-    if (!rc && (rc = api_drain(&load, s->target.url, name, e)))
-        err_wrap(e, "%s", name);
-    while (!rc && scale_runs(s, name)) {
-        if (!told && scale_load(s, name, &up) <= 0) { /* idle, or it has said BYE */
-            rc = scale_remove(s, name, true, e);
-            if (rc == ERR_PEER) /* it ended meanwhile */
-                rc = 0;
-            told = true;
-        }
-        if (clock_now() >= until)
-            return err_set(e, ERR_TIMEOUT, "%s is still busy after %.0f s; it goes on draining", name,
-                           clock_s(s->patience));
-        scale_pause();
-    }
+    if (!last)
+        return err_set(e, ERR_NOT_FOUND, "there is no %s node on host %s that could go",
+                       place_kind_name(kind), s->options->host);
+    snprintf(name, sizeof(name), "%s", last->name);
+    rc = change_remove(&s->change, name, e);
     if (!rc)
         printf("%s is drained and gone\n", name);
     fflush(stdout);
@@ -367,7 +279,7 @@ static int scale_one(struct scale *s, const char *text, struct err *e)
     enum place_kind kind;
     unsigned long want;
     char *end;
-    int rc;
+    int rc = 0;
 
     if (value && !strncmp(text, "prefill=", 8))
         kind = PLACE_PREFILL;
@@ -379,9 +291,8 @@ static int scale_one(struct scale *s, const char *text, struct err *e)
     if (end == value + 1 || *end || value[1] == '-' || want < 1 || want > PLACE_NODES_MAX)
         return err_set(e, ERR_ARG, "%s: \"%.40s\" is not a number of nodes, 1 .. %u",
                        place_kind_name(kind), value + 1, PLACE_NODES_MAX);
-    rc = scale_look(s, e);
-    if (!rc && !scale_sibling(s, kind))
-        rc = err_set(e, ERR_NOT_FOUND, "the cluster has no node left to start another like it");
+    if (!scale_sibling(s, kind, PLACE_ANY_HOST))
+        return err_set(e, ERR_NOT_FOUND, "the cluster has no node left to start another like it");
     while (!rc && scale_count(s, kind) < want)
         rc = scale_more(s, kind, e);
     while (!rc && scale_count(s, kind) > want)
@@ -389,20 +300,48 @@ static int scale_one(struct scale *s, const char *text, struct err *e)
     return rc;
 }
 
+/* Greets the hosts, and reads their topologies. */
+static int scale_open(struct scale *s, struct err *e)
+{
+    int rc = fleet_open(&s->fleet, "tandem scale", s->target.name, &s->target.roster, true, -1, e);
+
+    if (!rc)
+        rc = fleet_check(&s->fleet, NULL, e);
+    if (!rc)
+        rc = change_init(&s->change, &s->fleet, s->target.state.http, s->options->wait_s, e);
+    s->topos = mem_calloc(s->fleet.n, sizeof(*s->topos));
+    for (size_t i = 0; i < s->fleet.n && !rc; i++)
+        if (s->change.runs[i])
+            rc = topo_load(&s->topos[i], api_text(s->fleet.hello[i], "topology"), e);
+    s->host = PLACE_ANY_HOST;
+    if (rc || !*s->options->host)
+        return rc;
+    s->host = (uint32_t)roster_find(&s->target.roster, s->options->host);
+    if (s->host == s->fleet.n)
+        return err_set(e, ERR_ARG, "the cluster has no host \"%.80s\"", s->options->host);
+    if (!s->topos[s->host])
+        return err_set(e, ERR_ARG, "nothing of the cluster runs on %s yet; give it a node in the file, "
+                       "then `tandem up`", s->options->host);
+    return 0;
+}
+
 static int scale_run(const void *options, const struct option_args *args, struct err *e)
 {
-    const struct scale_options *o = options;
-    struct scale s = {.patience = o->wait_s * CLOCK_S};
+    struct scale s = {.options = options};
     int first = args->n && !strchr(args->argv[0], '=');
-    int rc = args->n > first ? target_find(&s.target, first ? args->argv[0] : NULL, e)
+    int rc = args->n > first ? target_hosts(&s.target, first ? args->argv[0] : NULL, e)
                              : err_set(e, ERR_ARG, "say how many: decode=N, prefill=N");
 
     if (!rc)
-        rc = topo_load(&s.topo, NULL, e);
+        rc = scale_open(&s, e);
     for (int i = first; i < args->n && !rc; i++)
         rc = scale_one(&s, args->argv[i], e);
-    scale_forget(&s);
-    topo_free(&s.topo);
+    for (size_t i = 0; i < s.fleet.n; i++)
+        topo_free(&s.topos[i]);
+    mem_free(s.topos);
+    if (s.change.fleet)
+        change_fini(&s.change);
+    fleet_close(&s.fleet);
     target_fini(&s.target);
     return rc;
 }

@@ -98,7 +98,7 @@ static void up_add_own_files(const struct up *u, json_t *files)
     struct roster now = u->roster;
     struct str text = {0};
 
-    while (now.n && u->hosts[now.n - 1].left)
+    while (u->settled && now.n && u->hosts[now.n - 1].left)
         now.n--;
     roster_text(&now, &text);
     up_add_file(files, ROSTER_FILE, &text);
@@ -124,8 +124,7 @@ json_t *up_files(const struct up *u, size_t host)
     return files;
 }
 
-/* Where nothing of the cluster runs here: our files in a directory that nobody locks. */
-static int up_keep_files(const struct up *u, struct err *e)
+int up_keep_files(const struct up *u, struct err *e)
 {
     json_t *files = json_object();
     struct str text = {0};
@@ -159,7 +158,7 @@ static int up_keys(struct up *u, struct err *e)
         rc = keys_read(&k, path, e);
         if (!rc && !keys_set_of(&u->keys, &k))
             rc = err_set(e, ERR_FORMAT, "%s has not the keys of router and nodes", path);
-    } else if (u->running) {
+    } else if (u->running && !(u->before.n == 1 && roster_has_local(&u->before))) {
         rc = err_set(e, ERR_NOT_FOUND, "the keys of cluster %s are not on this machine: change it where "
                      "it was started", u->cluster.cluster);
     } else {
@@ -196,6 +195,7 @@ static int up_read(struct up *u, const char *file, struct err *e)
         strcmp(state.file, u->file) != 0)
         rc = err_set(e, ERR_BUSY, "cluster %s is running already, from %s; `tandem down %s` ends it",
                      u->cluster.cluster, state.file, u->cluster.cluster);
+    u->http = mem_strdup(state.http && *state.http ? state.http : u->cluster.router.http);
     rundir_state_fini(&state);
     return rc;
 }
@@ -279,6 +279,7 @@ static int up_fresh(struct up *u, struct err *e)
     int64_t start = clock_now();
     int rc;
 
+    u->settled = true;
     up_print_plan(u);
     rc = up_start(u, e);
     if (!rc && !roster_has_local(&u->roster))
@@ -289,8 +290,11 @@ static int up_fresh(struct up *u, struct err *e)
            u->cluster.router.http, *up_label(u, 0) ? " on " : "",
            *up_label(u, 0) ? u->roster.hosts[0].host : "", clock_s(clock_now() - start));
     fflush(stdout);
-    if (u->options->foreground)
+    if (u->options->foreground) {
         up_stay(u);
+        if (!roster_has_local(&u->roster) && !rundir_lock(&u->dir, u->cluster.cluster, NULL))
+            rundir_remove(&u->dir);
+    }
     return 0;
 }
 
@@ -308,7 +312,7 @@ static int up_all(struct up *u, const char *file, struct err *e)
         rc = up_models(u, e);
     if (rc)
         return rc;
-    return u->running ? up_change(u, file, e) : up_fresh(u, e);
+    return u->running ? up_change(u, e) : up_fresh(u, e);
 }
 
 static void up_fini(struct up *u)
@@ -326,6 +330,7 @@ static void up_fini(struct up *u)
     roster_fini(&u->roster);
     cluster_fini(&u->cluster);
     mem_free(u->file);
+    mem_free(u->http);
     if (u->signal_fd >= 0)
         close(u->signal_fd);
 }

@@ -44,6 +44,7 @@ struct up {
     const struct up_options *options;
     struct cluster cluster;
     char *file; /* it was read from: an absolute path */
+    char *http; /* where the router listens, in a cluster that runs: until it is changed */
     struct roster before, roster; /* of the cluster that runs; the file's, and behind it those left */
     struct rundir dir;            /* on this machine */
     struct plan plan;
@@ -54,6 +55,7 @@ struct up {
     struct keys_set keys;
     bool keyed;    /* the cluster speaks CURVE */
     bool running;  /* some of it runs already */
+    bool settled;  /* it is as the file says: hosts that were left may be forgotten */
     int signal_fd; /* SIGINT, SIGTERM, SIGHUP, which are blocked */
 };
 
@@ -65,6 +67,9 @@ const char *up_label(const struct up *u, size_t host);
 
 /* The files that the host's run directory gets: {NAME: TEXT}, owned by the caller. */
 json_t *up_files(const struct up *u, size_t host);
+
+/* The same where nothing of the cluster runs on this machine. */
+int up_keep_files(const struct up *u, struct err *e);
 
 /* {"name", "argv"}, owned by the caller. */
 json_t *up_process(const struct launch_process *p);
@@ -83,6 +88,6 @@ void up_stay(struct up *u);
 void up_stop(struct up *u);
 
 /* Makes a cluster that runs what the file says, and says what it did. */
-int up_change(struct up *u, const char *file, struct err *e);
+int up_change(struct up *u, struct err *e);
 
 #endif

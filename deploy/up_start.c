@@ -218,8 +218,13 @@ static int start_detach(struct up *u, struct err *e)
 
 int up_start(struct up *u, struct err *e)
 {
+    bool any = false;
     int rc = start_ask(u, e);
 
+    for (size_t i = 0; i < u->fleet.n; i++)
+        any |= u->hosts[i].started;
+    if (!any)
+        return rc;
     if (!rc)
         rc = start_wait(u, e);
     if (!rc)

@@ -90,8 +90,10 @@ taken() {
     tandem up "$yaml" || return 1
     tandem up --cluster=other "$yaml" >/dev/null 2>"$out" && return 1
     has "router ended at start" && has "$TANDEM_HTTP" && one_line || return 1
-    tandem up "$yaml" >/dev/null 2>"$out" && return 1
-    has "cluster demo is running already" && one_line || return 1
+    tandem up "$yaml" >"$out" && has "nothing to change" || return 1
+    cp "$yaml" "$TMP/demo.yaml"
+    tandem up --model="$DEMO" "$TMP/demo.yaml" >/dev/null 2>"$out" && return 1
+    has "cluster demo is running already, from" && one_line || return 1
     tandem status && tandem down "$yaml" && nothing_left
 }
 

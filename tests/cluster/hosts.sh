@@ -69,11 +69,142 @@ starts() {
 }
 works() {
     tandem run --temperature=0 --max_tokens=8 hosts "It is a truth" >"$said" 2>&1 && has "8 output tokens" &&
-        tandem status hosts >"$said" && has decode-2 prefill-1
+        tandem status hosts >"$said" && has decode-1 prefill-1
 }
 goes() { tandem down hosts >"$said" && has "cluster hosts is down" && nothing_left; }
+
+
+again() { up_ok && has "nothing to change" && [ "$(ready)" = "decode-1 decode-2 prefill-1" ]; }
+from_elsewhere() {
+    cp "$yaml" "$TMP/other.yaml"
+    ! tandem up "$TMP/other.yaml" 2>"$said" && has "running already, from $yaml"
+}
+# changed_under_load: streams that run while hosts come and go are whole.
+stream() { post /v1/completions '{"prompt": "It is a truth", "max_tokens": 400, "temperature": 0, "stream": true, "ignore_eos": true}' | sse_text; }
+changed() {
+    local i bad=0
+    stream >"$TMP/want"
+    for i in 1 2 3 4; do stream >"$TMP/got.$i" & done
+    file "$H1" "$H3"
+    up_ok && has "h2: decode-2 drained, to run elsewhere" "h3: decode-2 added" "h2: this host left" "3 changes" || bad=1
+    wait
+    for i in 1 2 3 4; do cmp "$TMP/want" "$TMP/got.$i" || bad=1; done
+    [ "$(ready)" = "decode-1 decode-2 prefill-1" ] && [ ! -e "$FAKE_SSH"/h2/run/*/hosts ] && [ $bad = 0 ]
+}
+router_changed() {
+    sed -i "s/nodes: \"tcp/queue_max: 77, nodes: \"tcp/" "$yaml"
+    up_ok && has "h1: router replaced" "1 change" || return 1
+    works && grep -q -- --queue_max=77 <(pgrep -af "tandem-router --cluster=$CLUSTER")
+}
+node_broken() { # what runs goes on
+    sed -i "s/^hosts:/decode: {kv_pages: 1}\nhosts:/" "$yaml"
+    tandem up --wait_s=5 "$yaml" >"$said" 2>&1 && { cat "$said"; return 1; }
+    cat "$said"
+    file "$H1" "$H3"
+    up_ok && [ "$(ready)" = "decode-1 decode-2 prefill-1" ]
+}
+scaled() {
+    tandem scale hosts decode=3 --host=h1 >"$said" && has "decode-3 is up" "of h1" &&
+        tandem scale hosts decode=4 >>"$said" && [ "$(ready)" = "decode-1 decode-2 decode-3 decode-4 prefill-1" ] &&
+        tandem scale hosts decode=2 >"$said" && has "decode-4 is drained and gone" "decode-3 is drained and gone" &&
+        [ "$(ready)" = "decode-1 decode-2 prefill-1" ]
+}
+drained() {
+    tandem drain --wait_s=20 hosts decode-2 >"$said" && has "decode-2 has left" && up_ok && has "h3: decode-2 added"
+}
+supervisor_killed() { # one host's supervisor: `up` starts that host again
+    kill -9 "$(cat "$FAKE_SSH"/h3/run/*/hosts/supervisor.pid)"
+    sleep 0.2
+    up_ok && has "h3: decode-2 added" && [ "$(ready)" = "decode-1 decode-2 prefill-1" ]
+}
+unreachable() {
+    printf 'ssh: connect to host h2 port 22: %s\n' "$1" >"$FAKE_SSH/h2/refuse"
+    up_fails "$2"
+    local rc=$?
+    rm "$FAKE_SSH/h2/refuse"
+    return $rc
+}
+two_wrong() {
+    echo "Host key verification failed." >"$FAKE_SSH/h1/refuse"
+    echo "a@h2: Permission denied (publickey)." >"$FAKE_SSH/h2/refuse"
+    up_fails "tandem up: h1: its host key is not known here; \`ssh h1\` once shows it and asks" \
+        "tandem up: h2: it does not let us in; \`ssh-copy-id h2\` gives it a key of ours"
+    local rc=$?
+    rm "$FAKE_SSH"/h[12]/refuse
+    return $rc
+}
+absent() {
+    file "$H1" "$H2, programs: /nowhere/bin"
+    up_fails "tandem up: h2: /nowhere/bin/tandem is not there; install tandem, or say where it is"
+}
+port_taken() {
+    file "$H1" "$H2"
+    sed -i "s/$PORT/22/; s/127.0.0.1:22/127.0.0.1:$1/" "$yaml"
+    up_fails "tandem up: h1: router ended at start"
+}
+model_absent() {
+    file "$H1" "$H2, model: $FAKE_SSH/h2/models/m.gguf"
+    up_fails "tandem up: h2: the model is not there: no $FAKE_SSH/h2/models/m.gguf; \`tandem up --sync\` copies it"
+}
+model_cut() { # the connection breaks in the middle of the copy
+    echo 2000000 >"$FAKE_SSH/h2/cut"
+    tandem up --sync "$yaml" >"$said" 2>&1 && return 1
+    rm "$FAKE_SSH/h2/cut"
+    has "tandem up: h2: the connection to it ended" && [ ! -e "$FAKE_SSH/h2/models/m.gguf" ] &&
+        [ "$(stat -c %s "$FAKE_SSH"/h2/models/m.gguf.*.part)" -gt 1000000 ] && nothing_left
+}
+model_resumed() {
+    up_ok --sync && has "h2: copies the rest of the model" && cmp "$DEMO" "$FAKE_SSH/h2/models/m.gguf" &&
+        [ "$(ls "$FAKE_SSH/h2/models")" = m.gguf ] && goes
+}
+model_other() {
+    printf '\377' | dd of="$FAKE_SSH/h2/models/m.gguf" bs=1 seek=1000000 conv=notrunc 2>/dev/null
+    up_fails "tandem up: h2: $FAKE_SSH/h2/models/m.gguf is another model than ours" &&
+        ! tandem up --sync "$yaml" 2>/dev/null && nothing_left
+}
+killed() { # up is killed while the hosts load: nothing goes on there
+    file "$H1" "$H2"
+    local after pid i
+    for after in 0.05 0.15 0.3; do
+        "$BIN/tandem" up --foreground "$yaml" >/dev/null 2>&1 &
+        pid=$!
+        sleep "$after"
+        kill -"$1" "$pid"
+        wait "$pid"
+        for i in $(seq 40); do [ -z "$(processes)" ] && break; sleep 0.1; done
+        [ "$1" = KILL ] && tandem down hosts >/dev/null 2>&1 # forgets what `up` could not
+        nothing_left || { echo "after $after s"; return 1; }
+    done
+}
+local_too() { # this machine is one of them, and has the router
+    file "host: local, address: 127.0.0.1, prefill: 1" "$H2"
+    up_ok && works && again_two && goes
+}
+again_two() { up_ok && has "nothing to change"; }
 
 file "$H1" "$H2"
 t "up starts the cluster on two hosts" starts
 t "run and status go to the router's host" works
+t "up again changes nothing" again
+t "another file of the same name is refused" from_elsewhere
+t "up with another host moves a node there, under load" changed
+t "up with another option of the router starts that anew" router_changed
+file "$H1" "$H3"
+up_ok
+t "scale adds where it is told, or where there is room, and drains" scaled
+t "drain, then up brings it back" drained
+t "up starts again a host whose supervisor was killed" supervisor_killed
 t "down ends it everywhere" goes
+file "$H1" "$H2"
+t "a host that does not answer" unreachable "Connection timed out" "tandem up: h2: h2 is unreachable: it does not answer"
+t "a host without ssh" unreachable "Connection refused" "tandem up: h2: no ssh server answers at h2"
+t "two hosts that refuse: a sentence each" two_wrong
+t "no tandem there" absent
+t "a host that is no host" eval 'file "$H1" "host: nowhere, decode: 1"; up_fails "nowhere"'
+t "no model there, without --sync" model_absent
+t "a copy that is cut" model_cut
+t "goes on where it was cut, and the cluster starts" model_resumed
+t "another model there is not overwritten" model_other
+t "up that is killed leaves nothing on the hosts" killed KILL
+t "up that is interrupted leaves nothing on the hosts" killed TERM
+t "this machine is one of the hosts" local_too
