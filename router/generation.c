@@ -108,8 +108,14 @@ void generation_end(struct generation *g, struct metrics *m, struct generation_e
     if (end->status == 200) {
         if (!g->first_at) /* the first token was a stop token: served, with an empty answer */
             m->prompt_tokens += g->n_prompt;
-        hist_add(&m->total, now - g->started_at);
-        hist_add(&m->wait, s->wait_ns);
+        metrics_served(m, &(struct metrics_served){
+                              .finish = end->finish,
+                              .prompt_tokens = g->n_prompt,
+                              .output_tokens = g->n_tokens,
+                              .total = now - g->started_at,
+                              .tpot = g->n_tokens > 1 ? (g->last_at - g->first_at) / (g->n_tokens - 1)
+                                                      : 0,
+                              .stats = s});
     }
     log_info("request",
              "request=%" PRIu64 " endpoint=%s status=%d finish=%s prompt=%u output=%u ttft_ms=%.1f "

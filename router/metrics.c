@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "daemon/prom.h"
 
 static const int metrics_statuses[METRICS_STATUSES] = {200, 400, 404, 413, 429, 499, 500, 503, 0};
 static const char *const metrics_endpoints[METRICS_ENDPOINT_COUNT] = {"chat", "completions",
@@ -23,6 +24,7 @@ void metrics_first(struct metrics *m, uint32_t prompt_tokens, int64_t ttft)
     m->prompt_tokens += prompt_tokens;
     m->output_tokens++;
     hist_add(&m->ttft, ttft);
+    live_time(&m->live, LIVE_TTFT, ttft);
 }
 
 void metrics_tokens(struct metrics *m, uint32_t n, int64_t gap)
@@ -32,34 +34,30 @@ void metrics_tokens(struct metrics *m, uint32_t n, int64_t gap)
         hist_add(&m->itl, gap / n);
 }
 
-static void metrics_head(struct str *out, const char *name, const char *type, const char *help)
+void metrics_served(struct metrics *m, const struct metrics_served *s)
 {
-    str_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
+    const struct router_stats *r = s->stats;
 
-static void metrics_one(struct str *out, const char *name, const char *type, const char *help,
-                        double value)
-{
-    metrics_head(out, name, type, help);
-    str_addf(out, "%s %.17g\n", name, value);
-}
-
-static void metrics_hist(struct str *out, const char *name, const char *help, const struct hist *h)
-{
-    static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-                                    1,     2.5,    5,     10,   25,    60,   120, 300};
-
-    metrics_head(out, name, "histogram", help);
-    for (size_t i = 0; i < ARRAY_LEN(bounds); i++)
-        str_addf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, bounds[i],
-                 hist_count_le(h, (int64_t)(bounds[i] * 1e9)));
-    str_addf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.9g\n%s_count %" PRIu64 "\n", name,
-             h->count, name, h->sum / 1e9, name, h->count);
+    m->finished[s->finish]++;
+    m->cached_tokens += r->cached_tokens;
+    hist_add(&m->total, s->total);
+    hist_add(&m->wait, r->wait_ns);
+    hist_add(&m->prefill, r->prefill_ns);
+    hist_add(&m->decode, r->decode_ns);
+    hist_add(&m->handoff, r->handoff_ns);
+    hist_add(&m->inference, s->total - r->wait_ns - r->queue_ns);
+    hist_add(&m->prompts, s->prompt_tokens);
+    hist_add(&m->answers, s->output_tokens);
+    live_time(&m->live, LIVE_E2E, s->total);
+    if (s->output_tokens < 2)
+        return;
+    hist_add(&m->tpot, s->tpot);
+    live_time(&m->live, LIVE_TPOT, s->tpot);
 }
 
 static void metrics_requests(struct str *out, const struct metrics *m)
 {
-    metrics_head(out, "tandem_requests_total", "counter", "Requests ended, by status.");
+    prom_head(out, "tandem_requests_total", "counter", "Requests ended, by status.");
     for (size_t e = 0; e < METRICS_ENDPOINT_COUNT; e++) {
         for (size_t i = 0; i < METRICS_STATUSES; i++) {
             if (!m->requests[e][i] && metrics_statuses[i] != 200)
@@ -70,34 +68,75 @@ static void metrics_requests(struct str *out, const struct metrics *m)
     }
 }
 
-/* One sample a node: value is read from where `get` says. Names need no escapes: nodes.c. */
-static void metrics_nodes(struct str *out, const struct router_core *core, const char *name,
-                          const char *type, const char *help,
-                          uint64_t (*get)(const struct node *node))
-{
-    metrics_head(out, name, type, help);
-    for (size_t i = 0; i < router_core_node_count(core); i++) {
-        const struct node *n = router_core_node(core, i);
-
-        if (n->state != NODE_WAITING)
-            str_addf(out, "%s{node=\"%s\",role=\"%s\"} %" PRIu64 "\n", name, n->reg.name,
-                     n->reg.role == ROLE_PREFILL ? "prefill" : "decode", get(n));
+/* One of the metrics that have a sample a node, from its last heartbeat or the rates. */
+struct metrics_node {
+    const char *name, *type, *help;
+    double (*get)(const struct node *n, const struct live_node_rates *r);
+};
+#define NODE(name, value)                                                                          \
+    static double name(const struct node *n, const struct live_node_rates *r)                      \
+    {                                                                                              \
+        (void)n, (void)r;                                                                          \
+        return (double)(value);                                                                    \
     }
-}
+NODE(node_up, n->state == NODE_UP)
+NODE(node_queued, n->beat.queued)
+NODE(node_running, n->beat.running)
+NODE(node_tokens, n->beat.tokens)
+NODE(node_steps, n->beat.steps)
+NODE(node_kv_bytes, n->beat.kv_bytes)
+NODE(node_hit_tokens, n->beat.hit_tokens)
+NODE(node_local_tokens, n->beat.local_tokens)
+NODE(node_preempted, n->beat.preempted)
+NODE(node_busy, (double)n->beat.busy_ns * 1e-9)
+NODE(node_pages_used, n->beat.pages_total - u32_min(n->beat.pages_free, n->beat.pages_total))
+NODE(node_pages_total, n->beat.pages_total)
+NODE(node_mfu, r->mfu)
+NODE(node_mbu, r->mbu)
 
-static uint64_t node_up(const struct node *n) { return n->state == NODE_UP; }
-static uint64_t node_queued(const struct node *n) { return n->beat.queued; }
-static uint64_t node_running(const struct node *n) { return n->beat.running; }
-static uint64_t node_tokens(const struct node *n) { return n->beat.tokens; }
-static uint64_t node_steps(const struct node *n) { return n->beat.steps; }
-static uint64_t node_kv_bytes(const struct node *n) { return n->beat.kv_bytes; }
-static uint64_t node_hit_tokens(const struct node *n) { return n->beat.hit_tokens; }
-static uint64_t node_local_tokens(const struct node *n) { return n->beat.local_tokens; }
-static uint64_t node_preempted(const struct node *n) { return n->beat.preempted; }
-static uint64_t node_pages_total(const struct node *n) { return n->beat.pages_total; }
-static uint64_t node_pages_used(const struct node *n)
+static const struct metrics_node metrics_nodes[] = {
+    {"tandem_node_up", "gauge", "1: takes work; 0: drains.", node_up},
+    {"tandem_node_queued", "gauge", "Jobs waiting there.", node_queued},
+    {"tandem_node_running", "gauge", "Sequences there.", node_running},
+    {"tandem_node_tokens_total", "counter", "Tokens computed.", node_tokens},
+    {"tandem_node_steps_total", "counter", "Forward passes.", node_steps},
+    {"tandem_node_kv_bytes_total", "counter", "KV bytes moved.", node_kv_bytes},
+    {"tandem_node_hit_tokens_total", "counter", "Prompt tokens found in the prefix cache.",
+     node_hit_tokens},
+    {"tandem_node_local_tokens_total", "counter", "Prompt tokens computed by a decode node.",
+     node_local_tokens},
+    {"tandem_node_preempted_total", "counter", "Sequences set aside for want of KV pages.",
+     node_preempted},
+    {"tandem_node_busy_seconds_total", "counter", "In forward passes.", node_busy},
+    {"tandem_node_mfu", "gauge", "FLOPs of the last seconds, 1 is the peak measured at start.",
+     node_mfu},
+    {"tandem_node_mbu", "gauge", "Bytes read in the last seconds, 1 is the peak measured at start.",
+     node_mbu},
+    {"tandem_kv_pages_used", "gauge", "KV pages in use.", node_pages_used},
+    {"tandem_kv_pages_total", "gauge", "KV pages there are.", node_pages_total},
+};
+
+/* Names need no escapes: nodes.c. */
+static void metrics_of_nodes(struct str *out, const struct live *live, const struct router_core *core)
 {
-    return n->beat.pages_total - u32_min(n->beat.pages_free, n->beat.pages_total);
+    size_t n = router_core_node_count(core);
+
+    for (size_t m = 0; m < ARRAY_LEN(metrics_nodes); m++) {
+        const struct metrics_node *metric = &metrics_nodes[m];
+
+        prom_head(out, metric->name, metric->type, metric->help);
+        for (size_t i = 0; i < n; i++) {
+            const struct node *node = router_core_node(core, i);
+            struct live_node_rates rates = live_node_rates(live, node);
+            char labels[PROM_LABELS_MAX];
+
+            if (node->state == NODE_WAITING)
+                continue;
+            prom_labels(labels, "node", node->reg.name, "role",
+                        node->reg.role == ROLE_PREFILL ? "prefill" : "decode", NULL);
+            prom_sample(out, metric->name, labels, metric->get(node, &rates));
+        }
+    }
 }
 
 static void metrics_core(struct str *out, const struct router_core *core)
@@ -139,51 +178,122 @@ static void metrics_core(struct str *out, const struct router_core *core)
     };
 
     for (size_t i = 0; i < ARRAY_LEN(counters); i++)
-        metrics_one(out, counters[i].name, "counter", counters[i].help, (double)counters[i].value);
-    metrics_head(out, "tandem_placed_total", "counter", "Attempts given to nodes, by why there.");
+        prom_one(out, counters[i].name, "counter", counters[i].help, "", (double)counters[i].value);
+    prom_head(out, "tandem_placed_total", "counter", "Attempts given to nodes, by why there.");
     for (size_t i = 0; i < SCHEDULE_RUNGS; i++)
         str_addf(out, "tandem_placed_total{rung=\"%s\"} %" PRIu64 "\n", schedule_rung_names[i],
                  c->placed[i]);
-    metrics_one(out, "tandem_queue_depth", "gauge", "Requests waiting for a pair of nodes.",
-                router_core_queued(core));
-    metrics_one(out, "tandem_requests_running", "gauge", "Requests on a pair of nodes.",
-                router_core_running(core));
-    metrics_one(out, "tandem_ready", "gauge", "1 if the nodes that the mode needs are registered.",
-                router_core_ready(core));
+    prom_one(out, "tandem_queue_depth", "gauge", "Requests waiting for a pair of nodes.", "",
+             router_core_queued(core));
+    prom_one(out, "tandem_requests_running", "gauge", "Requests on a pair of nodes.", "",
+             router_core_running(core));
+    prom_one(out, "tandem_ready", "gauge", "1 if the nodes that the mode needs are registered.", "",
+             router_core_ready(core));
 }
 
-void metrics_render(const struct metrics *m, const struct router_core *core, uint32_t http_conns,
-                    int64_t uptime, struct str *out)
+/* The whole cluster as the one engine that vLLM's dashboards know. */
+static void metrics_engine(struct str *out, const struct metrics *m, const struct router_core *core,
+                           const char *labels)
 {
-    metrics_head(out, "tandem_build_info", "gauge", "Always 1.");
-    str_addf(out, "tandem_build_info{version=\"%s\"} 1\n", TANDEM_VERSION);
-    metrics_one(out, "tandem_uptime_seconds", "gauge", "Since the start.", clock_s(uptime));
+    struct prom_engine e = {
+        .labels = labels,
+        .running = router_core_running(core),
+        .waiting = router_core_queued(core),
+        .prompt_tokens = m->prompt_tokens,
+        .generation_tokens = m->output_tokens,
+        .prefix_queries = m->prompt_tokens,
+        .prefix_hits = m->cached_tokens,
+    };
+    double used = 0, total = 0;
+
+    for (size_t i = 0; i < router_core_node_count(core); i++) {
+        const struct node *n = router_core_node(core, i);
+
+        if (n->state == NODE_WAITING)
+            continue;
+        e.preemptions += n->beat.preempted;
+        if (n->reg.role != ROLE_DECODE)
+            continue;
+        used += n->beat.pages_total - u32_min(n->beat.pages_free, n->beat.pages_total);
+        total += n->beat.pages_total;
+    }
+    e.kv_usage = total > 0 ? used / total : 0;
+    prom_engine(out, &e);
+}
+
+/* Those that vLLM's dashboards count by. */
+static void metrics_success(struct str *out, const struct metrics *m, const char *labels)
+{
+    static const struct {
+        const char *reason;
+        enum finish finish;
+    } reasons[] = {{"stop", FINISH_STOP}, {"length", FINISH_LENGTH}, {"abort", FINISH_CANCELLED}};
+
+    prom_head(out, "vllm:request_success_total", "counter", "Requests served, by why they ended.");
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++)
+        str_addf(out, "vllm:request_success_total{%s,finished_reason=\"%s\"} %" PRIu64 "\n", labels,
+                 reasons[i].reason, m->finished[reasons[i].finish]);
+}
+
+static void metrics_vllm(struct str *out, const struct metrics *m, const struct router_core *core,
+                         const char *model)
+{
+    const struct {
+        const char *name, *help;
+        const struct hist *h;
+        const struct prom_buckets *b;
+        double unit;
+    } hists[] = {
+        {"vllm:time_to_first_token_seconds", "Time to first token.", &m->ttft, &prom_ttft, 1e-9},
+        {"vllm:inter_token_latency_seconds", "Time between tokens.", &m->itl, &prom_itl, 1e-9},
+        {"vllm:time_per_output_token_seconds", "The same under its former name.", &m->itl, &prom_itl,
+         1e-9},
+        {"vllm:request_time_per_output_token_seconds",
+         "Mean time between a request's tokens.", &m->tpot, &prom_itl, 1e-9},
+        {"vllm:e2e_request_latency_seconds", "Whole time of a request.", &m->total, &prom_request,
+         1e-9},
+        {"vllm:request_queue_time_seconds", "Waiting for a pair of nodes.", &m->wait, &prom_request,
+         1e-9},
+        {"vllm:request_inference_time_seconds", "From the prefill's start to the end.",
+         &m->inference, &prom_request, 1e-9},
+        {"vllm:request_prefill_time_seconds", "Computing the prompt.", &m->prefill, &prom_request,
+         1e-9},
+        {"vllm:request_decode_time_seconds", "From the decode node's first token to the end.",
+         &m->decode, &prom_request, 1e-9},
+        {"vllm:request_prompt_tokens", "Tokens of a prompt.", &m->prompts, &prom_tokens, 1},
+        {"vllm:request_generation_tokens", "Tokens of an answer.", &m->answers, &prom_tokens, 1},
+    };
+    char labels[PROM_LABELS_MAX];
+
+    prom_labels(labels, "model_name", model, "engine", "0", NULL);
+    metrics_engine(out, m, core, labels);
+    metrics_success(out, m, labels);
+    for (size_t i = 0; i < ARRAY_LEN(hists); i++)
+        prom_hist(out, hists[i].name, hists[i].help, labels, hists[i].h, hists[i].unit, hists[i].b);
+}
+
+void metrics_render(const struct metrics *m, const struct router_core *core, const char *model,
+                    uint32_t http_conns, int64_t uptime, struct str *out)
+{
+    prom_one(out, "tandem_build_info", "gauge", "Always 1.", "version=\"" TANDEM_VERSION "\"", 1);
+    prom_one(out, "tandem_uptime_seconds", "gauge", "Since the start.", "", clock_s(uptime));
     metrics_requests(out, m);
-    metrics_one(out, "tandem_prompt_tokens_total", "counter", "Prompt tokens of served requests.",
-                (double)m->prompt_tokens);
-    metrics_one(out, "tandem_output_tokens_total", "counter", "Tokens delivered to clients.",
-                (double)m->output_tokens);
-    metrics_hist(out, "tandem_ttft_seconds", "Time to first token.", &m->ttft);
-    metrics_hist(out, "tandem_itl_seconds", "Time between tokens.", &m->itl);
-    metrics_hist(out, "tandem_request_seconds", "Whole time of served requests.", &m->total);
-    metrics_hist(out, "tandem_queue_seconds", "Wait for a pair of nodes.", &m->wait);
+    prom_one(out, "tandem_prompt_tokens_total", "counter", "Prompt tokens of served requests.", "",
+             (double)m->prompt_tokens);
+    prom_one(out, "tandem_output_tokens_total", "counter", "Tokens delivered to clients.", "",
+             (double)m->output_tokens);
+    prom_hist(out, "tandem_ttft_seconds", "Time to first token.", "", &m->ttft, 1e-9, &prom_fine);
+    prom_hist(out, "tandem_itl_seconds", "Time between tokens.", "", &m->itl, 1e-9, &prom_fine);
+    prom_hist(out, "tandem_tpot_seconds", "Mean time between a request's tokens.", "", &m->tpot, 1e-9,
+              &prom_fine);
+    prom_hist(out, "tandem_request_seconds", "Whole time of served requests.", "", &m->total, 1e-9,
+              &prom_fine);
+    prom_hist(out, "tandem_queue_seconds", "Wait for a pair of nodes.", "", &m->wait, 1e-9,
+              &prom_fine);
+    prom_hist(out, "tandem_handoff_seconds", "KV that was not there when prefill ended.", "",
+              &m->handoff, 1e-9, &prom_fine);
     metrics_core(out, core);
-    metrics_one(out, "tandem_http_connections", "gauge", "HTTP connections open.", http_conns);
-    metrics_nodes(out, core, "tandem_node_up", "gauge", "1: takes work; 0: drains.", node_up);
-    metrics_nodes(out, core, "tandem_node_queued", "gauge", "Jobs waiting there.", node_queued);
-    metrics_nodes(out, core, "tandem_node_running", "gauge", "Sequences there.", node_running);
-    metrics_nodes(out, core, "tandem_node_tokens_total", "counter", "Tokens computed.",
-                  node_tokens);
-    metrics_nodes(out, core, "tandem_node_steps_total", "counter", "Forward passes.", node_steps);
-    metrics_nodes(out, core, "tandem_node_kv_bytes_total", "counter", "KV bytes moved.",
-                  node_kv_bytes);
-    metrics_nodes(out, core, "tandem_node_hit_tokens_total", "counter",
-                  "Prompt tokens found in the prefix cache.", node_hit_tokens);
-    metrics_nodes(out, core, "tandem_node_local_tokens_total", "counter",
-                  "Prompt tokens computed by a decode node.", node_local_tokens);
-    metrics_nodes(out, core, "tandem_node_preempted_total", "counter",
-                  "Sequences set aside for want of KV pages.", node_preempted);
-    metrics_nodes(out, core, "tandem_kv_pages_used", "gauge", "KV pages in use.", node_pages_used);
-    metrics_nodes(out, core, "tandem_kv_pages_total", "gauge", "KV pages there are.",
-                  node_pages_total);
+    prom_one(out, "tandem_http_connections", "gauge", "HTTP connections open.", "", http_conns);
+    metrics_of_nodes(out, &m->live, core);
+    metrics_vllm(out, m, core, model);
 }

@@ -247,6 +247,9 @@ static int router_keys_open(struct router *r, struct err *e)
 static void router_on_second(void *ctx)
 {
     struct router *r = ctx;
+    const struct live_totals totals = {.requests = router_core_counters(r->core)->submitted,
+                                       .prompt_tokens = r->metrics.prompt_tokens,
+                                       .output_tokens = r->metrics.output_tokens};
     struct generation *g;
     size_t iter = 0;
 
@@ -254,6 +257,7 @@ static void router_on_second(void *ctx)
         completion_ping(g, clock_now());
     if (r->api_keys)
         router_refresh_keys(r);
+    live_tick(&r->metrics.live, r->core, &totals, clock_now());
 }
 
 static void router_on_signal(void *ctx)
@@ -350,6 +354,7 @@ static void router_close(struct router *r)
     loop_del_event(&r->interrupt);
     loop_free(&r->loop);
     sock_ctx_free(&r->ctx);
+    live_fini(&r->metrics.live);
     router_actions_fini(&r->actions);
     router_core_free(&r->core);
     iter = 0;

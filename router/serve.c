@@ -11,10 +11,12 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "daemon/prom.h"
 #include "model/detok.h"
 #include "router/admin.h"
 #include "router/api_keys.h"
 #include "router/completions.h"
+#include "router/overview.h"
 
 /* An origin that this machine itself serves; any other page must not reach the cluster through its
  * visitor's browser. */
@@ -163,65 +165,39 @@ static void serve_metrics(struct router *r, struct http_conn *c, struct http_tex
     struct str fields = {0}, page = {0};
 
     (void)rest;
-    metrics_render(&r->metrics, r->core, http_server_conns(r->http), clock_now() - r->started_at,
-                   &page);
+    metrics_render(&r->metrics, r->core, r->model.name, http_server_conns(r->http),
+                   clock_now() - r->started_at, &page);
     serve_fields(r, c, NULL, &fields);
-    http_reply(c, 200, "text/plain; version=0.0.4; charset=utf-8", str_text(&fields),
-               str_text(&page), page.len);
+    http_reply(c, 200, PROM_TYPE, str_text(&fields), str_text(&page), page.len);
     str_fini(&fields);
     str_fini(&page);
 }
 
-/* What a pass costs there and what the machine gives, as the node measured it; 0: it did not say. */
-static json_t *serve_node_costs(const struct node *n)
-{
-    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "weight_bytes", (json_int_t)n->reg.weight_bytes,
-                     "kv_token_bytes", (json_int_t)n->reg.kv_token_bytes, "flops_token",
-                     (json_int_t)n->reg.flops_token, "read_bytes_s",
-                     (json_int_t)n->reg.read_bytes_s, "flops_s", (json_int_t)n->reg.flops_s);
-}
-
-static json_t *serve_node_value(const struct node *n)
-{
-    json_t *value = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-        n->reg.name, "role", n->reg.role == ROLE_PREFILL ? "prefill" : "decode", "tier",
-        n->reg.tier, "state", node_state_names[n->state], "queued", (json_int_t)n->beat.queued,
-        "running", (json_int_t)n->beat.running, "slots", (json_int_t)n->reg.slots, "pages_free",
-        (json_int_t)n->beat.pages_free, "pages_total", (json_int_t)n->beat.pages_total, "tokens",
-        (json_int_t)n->beat.tokens, "steps", (json_int_t)n->beat.steps, "kv_bytes",
-        (json_int_t)n->beat.kv_bytes, "domain", (json_int_t)n->reg.domain, "cores",
-        (json_int_t)n->reg.cores, "pid", (json_int_t)n->reg.pid, "pages_cached",
-        (json_int_t)n->beat.pages_cached, "hit_tokens", (json_int_t)n->beat.hit_tokens,
-        "local_tokens", (json_int_t)n->beat.local_tokens, "preempted",
-        (json_int_t)n->beat.preempted);
-
-    json_object_set_new(value, "host", json_string(n->reg.host));
-    json_object_set_new(value, "busy_ms", json_integer((json_int_t)(n->beat.busy_ns / CLOCK_MS)));
-    json_object_set_new(value, "costs", serve_node_costs(n));
-    return value;
-}
-
 static void serve_cluster(struct router *r, struct http_conn *c, struct http_text rest)
 {
-    const struct router_counters *k = router_core_counters(r->core);
-    json_t *nodes = json_array(), *router;
+    (void)rest;
+    serve_value(r, c, overview_cluster(r));
+}
+
+static void serve_history(struct router *r, struct http_conn *c, struct http_text rest)
+{
+    (void)rest;
+    serve_value(r, c, overview_history(r));
+}
+
+static void serve_targets(struct router *r, struct http_conn *c, struct http_text rest)
+{
+    static const char good[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:[]";
+    struct http_text asked = http_head_get(http_conn_head(c), "host");
+    char host[256];
 
     (void)rest;
-    for (size_t i = 0; i < router_core_node_count(r->core); i++)
-        json_array_append_new(nodes, serve_node_value(router_core_node(r->core, i)));
-    router = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s}", "ready",
-                       router_core_ready(r->core), "queued",
-                       (json_int_t)router_core_queued(r->core), "running",
-                       (json_int_t)router_core_running(r->core), "context",
-                       (json_int_t)router_core_ctx(r->core), "requests", (json_int_t)k->submitted,
-                       "restarts", (json_int_t)k->restarts, "prompt_tokens",
-                       (json_int_t)r->metrics.prompt_tokens, "output_tokens",
-                       (json_int_t)r->metrics.output_tokens, "uptime_s",
-                       clock_s(clock_now() - r->started_at), "version", TANDEM_VERSION);
-    serve_value(r, c,
-                json_pack("{s:s, s:s, s:o, s:o}", "cluster", r->options->common.cluster, "model",
-                          r->model.name, "router", router, "nodes", nodes));
+    /* as whoever asks reaches us; what is no address with a port is replaced by where we listen */
+    snprintf(host, sizeof(host), "%.*s", (int)size_min(asked.n, 255), asked.n ? asked.s : "");
+    if (host[strspn(host, good)] || options_address_wrong(host))
+        snprintf(host, sizeof(host), "%s", r->options->http);
+    serve_value(r, c, overview_targets(r, host));
 }
 
 static void serve_tokenize(struct router *r, struct http_conn *c, struct http_text rest)
@@ -326,6 +302,8 @@ static const struct serve_route {
     {"GET", "/ready", false, FOR_ALL, serve_ready},
     {"GET", "/metrics", false, FOR_ALL, serve_metrics},
     {"GET", "/cluster", false, FOR_KEYS, serve_cluster},
+    {"GET", "/tandem/history", false, FOR_KEYS, serve_history},
+    {"GET", "/tandem/targets", false, FOR_KEYS, serve_targets},
     {"GET", "/tandem/explain", true, FOR_ADMINS, admin_explain},
     {"POST", "/tandem/drain", false, FOR_ADMINS, admin_drain},
     {"POST", "/tandem/role", false, FOR_ADMINS, admin_role},
