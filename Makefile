@@ -177,6 +177,7 @@ $(BUILD)/%.o: %.c | $(PB_H)
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
+$(BUILD)/router/page.o: router/page/index.html
 $(LIBCOMMON): $(COMMON)
 	@echo "  AR    $@"
 	$(Q)rm -f $@ && $(AR) rcs $@ $(COMMON)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a goal needs and that are missing; says which.
-# usage: install-deps.sh build|check|lint|arm...
+# usage: install-deps.sh build|check|lint|arm|web...
 # arm, for `make ARCH=aarch64` on another machine: the compiler, qemu and, into build/aarch64/sysroot,
 # the libraries (arm-sysroot.sh).
 set -eu
@@ -22,7 +22,9 @@ for goal in "$@"; do
     check) want="$want $check" ;;
     lint) want="$want $lint" ;;
     arm) want="$want $arm" sysroot=$here/../build/aarch64/sysroot ;;
-    *) echo "install-deps: unknown goal '$goal'; build, check, lint or arm" >&2; exit 2 ;;
+    web) want="$want chromium fonts-dejavu-core" # and npm, wherever it is from
+        command -v npm >/dev/null || want="$want nodejs npm" ;;
+    *) echo "install-deps: unknown goal '$goal'; build, check, lint, arm or web" >&2; exit 2 ;;
     esac
 done
 

@@ -39,7 +39,7 @@ struct router {
     struct router_pending *pending;
     size_t n_pending, cap_pending;
     bool stepping;
-    uint64_t boot, next_client, next_trace;
+    uint64_t boot, next_client, next_trace, next_page;
     int64_t started_at;
     int64_t stop_at; /* 0: serving; else when the rest is cut off */
 };

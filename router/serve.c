@@ -17,6 +17,7 @@
 #include "router/api_keys.h"
 #include "router/completions.h"
 #include "router/overview.h"
+#include "router/page.h"
 
 /* An origin that this machine itself serves; any other page must not reach the cluster through its
  * visitor's browser. */
@@ -200,6 +201,22 @@ static void serve_targets(struct router *r, struct http_conn *c, struct http_tex
     serve_value(r, c, overview_targets(r, host));
 }
 
+static void serve_page(struct router *r, struct http_conn *c, struct http_text rest)
+{
+    const uint64_t key = ~r->boot ^ SERVE_NONCE_KEY;
+    const uint64_t nonce[] = {rng_u64(key, 2 * r->next_page), rng_u64(key, 2 * r->next_page + 1)};
+    struct str fields = {0}, page = {0};
+
+    (void)rest;
+    r->next_page++;
+    serve_fields(r, c, NULL, &fields);
+    page_fields(&fields, nonce);
+    page_render(&page, nonce);
+    http_reply(c, 200, "text/html; charset=utf-8", str_text(&fields), str_text(&page), page.len);
+    str_fini(&fields);
+    str_fini(&page);
+}
+
 static void serve_tokenize(struct router *r, struct http_conn *c, struct http_text rest)
 {
     struct token_list list = {0};
@@ -301,6 +318,7 @@ static const struct serve_route {
     {"GET", "/health", false, FOR_ALL, serve_health},
     {"GET", "/ready", false, FOR_ALL, serve_ready},
     {"GET", "/metrics", false, FOR_ALL, serve_metrics},
+    {"GET", "/", false, FOR_ALL, serve_page}, /* says nothing itself */
     {"GET", "/cluster", false, FOR_KEYS, serve_cluster},
     {"GET", "/tandem/history", false, FOR_KEYS, serve_history},
     {"GET", "/tandem/targets", false, FOR_KEYS, serve_targets},

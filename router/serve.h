@@ -8,6 +8,7 @@
 #include "router/openai.h"
 #include "router/router.h"
 
+#define SERVE_NONCE_KEY 0x6e6f6e6365 /* so that nothing of ids and seeds is told */
 #define SERVE_ID_MAX 129 /* bytes of an x-request-id, NUL included; a longer one is replaced */
 
 struct http_service serve_service(struct router *r);

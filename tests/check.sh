@@ -64,6 +64,9 @@ clusters build/san/bin
 echo "== what tandem render writes for systemd, Slurm and Kubernetes"
 clusters build/bin render
 
+echo "== the router's page in headless Chromium"
+clusters build/bin web
+
 echo "== 64-bit Arm in qemu, alone and in a cluster with this machine"
 clusters build/bin arm
 

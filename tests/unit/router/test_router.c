@@ -669,6 +669,36 @@ static void test_endpoints(void **state)
 }
 
 /* 1024 - 1020: the default of 16 is ours, so it is no reason to refuse. */
+/* The page, whose scripts only run under its own nonce, and what it and Prometheus ask for. */
+static void test_page_and_what_it_asks_for(void **state)
+{
+    struct rig *r = *state;
+    struct str got = {0};
+    const char *nonce;
+    char script[64];
+    int fd;
+
+    pair_start(r);
+    check_answer(r, "GET", "/", "", PARTS("200 OK", "text/html; charset=utf-8", "nosniff",
+                                          "default-src 'none'; script-src 'nonce-", "<!doctype html>",
+                                          "</html>"));
+    fd = http_send(r, "GET", "/", "");
+    http_read(fd, &got, NULL);
+    close(fd);
+    nonce = strstr(got.data, "script-src 'nonce-") + strlen("script-src 'nonce-");
+    assert_int_equal(strspn(nonce, "0123456789abcdef"), 32);
+    snprintf(script, sizeof(script), "<script nonce=\"%.32s\">", nonce);
+    assert_non_null(strstr(got.data, script));
+    assert_null(strstr(got.data, "@NONCE@"));
+    str_fini(&got);
+    check_answer(r, "GET", "/tandem/history", "", PARTS("200 OK", "\"ttft_p50\":["));
+    check_answer(r, "GET", "/v1/cluster", "", PARTS("\"mbu\":0.0", "\"ttft_ms\":{\"n\":0,\"p50\":null",
+                                                    "\"silent_ms\":", "\"window_s\":60"));
+    check_answer(r, "GET", "/tandem/targets", "", PARTS("[{\"targets\":[\"127.0.0.1:",
+                                                        "\"tandem_role\":\"router\"}}]"));
+    check_answer(r, "POST", "/", "", PARTS("405"));
+}
+
 static void test_default_of_max_tokens_fits_the_context(void **state)
 {
     struct rig *r = *state;
@@ -755,6 +785,7 @@ int main(void)
         TEST(test_node_that_is_not_known_registers_again),
         TEST(test_native_client),
         TEST(test_endpoints),
+        TEST(test_page_and_what_it_asks_for),
         TEST(test_default_of_max_tokens_fits_the_context),
         TEST(test_sigterm_ends_streams_cleanly),
         TEST(test_port_in_use_is_one_sentence),
