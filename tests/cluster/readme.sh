@@ -20,8 +20,16 @@ works() {
     [ "$rc" = 0 ] && [ -n "$out" ] && [[ $out != *'"error"'* ]]
 }
 
-readme | sed -n '/^```yaml$/,/^```$/p' | grep -v '^```' >"$TMP/cluster.yaml"
+# Its Nth YAML.
+yaml() { readme | awk -v n="$1" '/^```/ { i += /^```yaml$/; in_yaml = /^```yaml$/; next } in_yaml && i == n'; }
+
+yaml 1 >"$TMP/cluster.yaml"
 commands >"$TMP/commands"
 while read -r line; do
     t "README: $line" works "$line"
 done <"$TMP/commands"
+
+# Its file of several hosts is read; what is on them is not known here.
+{ yaml 1 | grep -v '^hosts:'; yaml 2; } >"$TMP/hosts.yaml"
+asks() { (cd "$TMP" && "$BIN/tandem" plan hosts.yaml 2>&1) | grep -q '^tandem plan: host alice@arm1: record its topology'; }
+t "README: a file of several hosts" asks
