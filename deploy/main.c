@@ -20,6 +20,7 @@ static const struct subcommand {
     {"down", cmd_down, "[FILE|CLUSTER]", "end it, leaving nothing behind"},
     {"status", cmd_status, "[FILE|CLUSTER]", "show its nodes and what they do"},
     {"top", cmd_top, "[FILE|CLUSTER]", "the same, refreshed, with rates"},
+    {"logs", cmd_logs, "[FILE|CLUSTER] [NODE]", "show what its processes logged; -f goes on"},
     {"drain", cmd_drain, "[FILE|CLUSTER] NODE", "let a node finish its streams and leave"},
     {"explain", cmd_explain, "[FILE|CLUSTER] ID", "show why a request went where it went"},
     {"run", cmd_run, "[FILE|CLUSTER] PROMPT", "send one prompt and stream the answer; -i to chat"},

@@ -117,6 +117,24 @@ supervisor_killed() { # one host's supervisor: `up` starts that host again
     sleep 0.2
     up_ok && has "h3: decode-2 added" && [ "$(ready)" = "decode-1 decode-2 prefill-1" ]
 }
+logs() {
+    tandem logs -n 100 hosts >"$said" && has "h1 router | " "h1 prefill-1 | " "h3 decode-2 | " "h3 supervisor | " || return 1
+    sed 's/.*| //' "$said" | cut -c1-24 | sort -c || return 1 # in order, whatever the host
+    tandem logs -n 1 decode-2 >"$said" && [ "$(wc -l <"$said")" = 1 ] && grep " decode-2 " "$said" &&
+        ! tandem logs hosts decode-9 2>"$said" && has 'cluster hosts has no process "decode-9" with a log'
+}
+logs_follow() {
+    local pid i
+    "$BIN/tandem" logs -f -n 0 hosts router >"$said" 2>&1 &
+    pid=$!
+    for i in $(seq 50); do
+        tandem run --max_tokens=4 hosts "It is" >/dev/null 2>&1
+        grep -q "finish=length" "$said" && break
+        sleep 0.1
+    done
+    kill $pid
+    has "finish=length"
+}
 unreachable() {
     printf 'ssh: connect to host h2 port 22: %s\n' "$1" >"$FAKE_SSH/h2/refuse"
     up_fails "$2"
@@ -191,6 +209,8 @@ t "up with another host moves a node there, under load" changed
 t "up with another option of the router starts that anew" router_changed
 file "$H1" "$H3"
 up_ok
+t "logs of all hosts, in order of time" logs
+t "logs that are followed" logs_follow
 t "scale adds where it is told, or where there is room, and drains" scaled
 t "drain, then up brings it back" drained
 t "up starts again a host whose supervisor was killed" supervisor_killed
