@@ -242,17 +242,18 @@ static void node_table(struct str *out, const struct result *r, const struct roo
         str_addf(out, "<td>%.1f<td>%.1f<td>%.2f<td>%.2f<td>%.2f<td>%.2f", tokens, steps,
                  steps > 0 ? tokens / steps : 0, monitor_mean(n, MONITOR_RUNNING),
                  monitor_mean(n, MONITOR_QUEUED), n->total[MONITOR_KV_BYTES] / m->seconds * 1e-6);
-        share_cell(out, monitor_mean(n, MONITOR_MFU),
+        share_cell(out, monitor_mfu(m, n),
                    roof->peak_flops > 0 ? 2 * roof->weights * tokens / roof->peak_flops : 0);
-        share_cell(out, monitor_mean(n, MONITOR_MBU),
+        share_cell(out, monitor_mbu(m, n),
                    roof->peak_bytes > 0 ? roof->weight_bytes * steps / roof->peak_bytes : 0);
         str_adds(out, "</tr>\n");
     }
     str_adds(
         out,
-        "</table></div><p>MFU: 2 x weights x tokens/s over the peak of arithmetic. MBU: bytes of "
-        "the weights x passes/s over the peak of memory. The node's own figures, if it tells "
-        "them; else from --tokenizer (a whole model) and --roofline.</p>\n");
+        "</table></div><p>MFU: tokens/s x FLOPs of a token, without attention, over the arithmetic "
+        "that the node measured its cores to give. MBU: passes/s x bytes of the weights and of the "
+        "KV in use, over the memory rate that it measured. Where nodes do not say: from --tokenizer "
+        "(a whole model) and --roofline, without KV.</p>\n");
 }
 
 static void settings(struct str *out, const struct bench_options *o)

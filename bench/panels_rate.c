@@ -159,7 +159,7 @@ void panel_roofline(struct str *out, const struct panels *p)
     y = chart_axis_fit("GFLOP/s", low_y, high_y, true);
     chart_open(&c, out, "Roofline",
                r->peak_flops > 0
-                   ? "How near nodes came to what such a machine can do."
+                   ? "How near nodes came to what their machine can do, as they or --roofline say."
                    : "Ceilings come with --roofline, a file of tandem-bench engine --json.",
                true, PLOT_HEIGHT, &x, &y);
     if (r->peak_flops > 0)

@@ -1,5 +1,6 @@
 /* roof: how far nodes are from what their machine can do: work from the counts of tokens and passes,
- * ceilings from a file that `tandem-bench engine --json` wrote on such a machine. */
+ * ceilings from a file that `tandem-bench engine --json` wrote on such a machine, else the highest
+ * that nodes told. */
 #ifndef TANDEM_BENCH_ROOF_H
 #define TANDEM_BENCH_ROOF_H
 
@@ -18,7 +19,7 @@ struct roof_point {
 };
 
 struct roof {
-    double peak_flops, peak_bytes; /* a second; 0: no file was given */
+    double peak_flops, peak_bytes; /* a second; 0: nobody told */
     double weights, weight_bytes;  /* of the model's matrices; 0: no model file was given */
     struct roof_point points[ROOF_POINTS_MAX];
     uint32_t n;
@@ -27,8 +28,8 @@ struct roof {
 /* engine_json and gguf: paths, "" for none. ERR_IO, ERR_FORMAT. */
 int roof_load(struct roof *r, const char *engine_json, const char *gguf, struct err *e);
 
-/* Adds a point a node: 2 * weights a token, and the matrices once a pass (the KV, which only the node
- * knows, is left out). Nothing without a model file. */
+/* Adds a point a node: what its work takes by its own costs (monitor_flops, monitor_bytes); of one that
+ * told none 2 * weights a token, and the matrices once a pass, if there is a model file. */
 void roof_nodes(struct roof *r, const struct monitor_nodes *m);
 
 #endif

@@ -99,9 +99,8 @@ static void nodes(struct str *out, const struct result *r)
                  steps > 0 ? n->total[MONITOR_TOKENS] / steps : 0,
                  n->total[MONITOR_KV_BYTES] / m->seconds * 1e-6,
                  total > 0 ? 100 * monitor_mean(n, MONITOR_PAGES_USED) / total : 0);
-        if (n->last[MONITOR_MFU] > 0 || n->last[MONITOR_MBU] > 0)
-            str_addf(out, "%-14s MFU %.3f  MBU %.3f\n", "", monitor_mean(n, MONITOR_MFU),
-                     monitor_mean(n, MONITOR_MBU));
+        if (monitor_mfu(m, n) > 0 || monitor_mbu(m, n) > 0)
+            str_addf(out, "%-14s MFU %.3f  MBU %.3f\n", "", monitor_mfu(m, n), monitor_mbu(m, n));
     }
 }
 
