@@ -214,6 +214,7 @@ void figures_make(struct figures *f, struct result *r, const struct bench_option
     f->peak_concurrency = peak_of(r);
     f->client_cpu = f->seconds > 0 ? r->cpu_s / f->seconds : 0;
     rates(f);
+    batches_make(&f->batches, r);
     costs(f, r, o);
     for (int i = 0; i < METRIC_COUNT; i++)
         f->metrics[i] = series_stats(&f->values[i]);

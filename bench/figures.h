@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bench/batches.h"
 #include "bench/options.h"
 #include "bench/result.h"
 #include "bench/series.h"
@@ -24,6 +25,7 @@ struct figures {
     uint64_t prompt_tokens, cached_tokens, output_tokens; /* of the ok */
     double seconds;                                       /* first start to last end, each segment's */
     double requests_per_s, input_tokens_per_s, output_tokens_per_s; /* of the ok */
+    struct batches batches; /* how sure these rates are; all 0: too few requests to say */
     uint32_t peak_concurrency;
     struct series values[METRIC_COUNT]; /* sorted; ITL: all gaps */
     struct stats metrics[METRIC_COUNT]; /* ms */

@@ -94,6 +94,11 @@ static void tiles(struct str *out, const struct figures *f)
     if (f->tokens_per_joule >= 0)
         tile(out, "tokens out/J", "%.2f", f->tokens_per_joule);
     str_adds(out, "</div>\n");
+    if (f->batches.requests_per_s[1] > 0)
+        str_addf(out, "<p>At 95 %%: %.2f to %.2f requests/s, %.1f to %.1f tokens out/s, by the means of "
+                 "%d equal parts of the run.</p>\n", f->batches.requests_per_s[0],
+                 f->batches.requests_per_s[1], f->batches.output_tokens_per_s[0],
+                 f->batches.output_tokens_per_s[1], BATCHES_PARTS);
 }
 
 static void verdict(struct str *out, bool good, const char *text)

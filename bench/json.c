@@ -233,6 +233,12 @@ static void counts_set(json_t *root, const struct figures *f, const struct resul
     set(root, "input_throughput", json_real(f->input_tokens_per_s));
     set(root, "output_throughput", json_real(f->output_tokens_per_s));
     set(root, "total_token_throughput", json_real(f->input_tokens_per_s + f->output_tokens_per_s));
+    if (f->batches.requests_per_s[1] > 0) {
+        set(root, "request_throughput_95", json_pack("[f, f]", f->batches.requests_per_s[0],
+                                                     f->batches.requests_per_s[1]));
+        set(root, "output_throughput_95", json_pack("[f, f]", f->batches.output_tokens_per_s[0],
+                                                    f->batches.output_tokens_per_s[1]));
+    }
     set_n(root, "max_concurrent_requests", f->peak_concurrency);
 }
 

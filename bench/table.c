@@ -37,6 +37,14 @@ static void head(struct str *out, const struct result *r, const struct bench_opt
              r->interrupted ? ", INTERRUPTED" : "", r->saturated ? ", ended early: saturated" : "");
 }
 
+static void sureness(struct str *out, const struct batches *b)
+{
+    if (b->requests_per_s[1] > 0)
+        str_addf(out, "at 95 %%      %.2f to %.2f requests/s, %.1f to %.1f tokens out/s\n",
+                 b->requests_per_s[0], b->requests_per_s[1], b->output_tokens_per_s[0],
+                 b->output_tokens_per_s[1]);
+}
+
 static void failures(struct str *out, const struct result *r)
 {
     for (unsigned i = OUTCOME_OK + 1; i < OUTCOME_COUNT; i++)
@@ -173,8 +181,10 @@ void table_result(struct str *out, const struct figures *f, const struct result 
     if (f->cached_tokens > 0)
         str_addf(out, ", %.1f %% of them cached",
                  100 * (double)f->cached_tokens / (double)f->prompt_tokens);
-    str_addf(out, "\ntokens out   %" PRIu64 ": %.1f/s\n\n", f->output_tokens,
+    str_addf(out, "\ntokens out   %" PRIu64 ": %.1f/s\n", f->output_tokens,
              f->output_tokens_per_s);
+    sureness(out, &f->batches);
+    str_addc(out, '\n');
     latencies(out, f);
     stages(out, f);
     nodes(out, r);
