@@ -259,6 +259,24 @@ int change_remove(struct change *c, const char *name, struct err *e)
     return rc;
 }
 
+int change_settle(struct change *c, struct err *e)
+{
+    int64_t until = clock_now() + c->patience;
+    bool ready;
+
+    for (size_t i = 0; i < c->n; i++)
+        while (change_kind(c->nodes[i].argv) != PLACE_ROUTER) {
+            change_load(c, c->nodes[i].name, &ready);
+            if (ready)
+                break;
+            if (clock_now() >= until)
+                return err_set(e, ERR_TIMEOUT, "%s is not ready after %.0f s", c->nodes[i].name,
+                               clock_s(c->patience));
+            change_pause();
+        }
+    return 0;
+}
+
 /* Has the router's supervisor start it as argv says, and waits until it answers. Takes argv. */
 static int router_replace(struct change *c, json_t *argv, struct err *e)
 {

@@ -52,6 +52,10 @@ int change_add(struct change *c, uint32_t host, const char *name, json_t *argv, 
  * draining. */
 int change_remove(struct change *c, const char *name, struct err *e);
 
+/* Waits until the router has each node that runs as ready: after it was started anew they have to come
+ * back. ERR_TIMEOUT names one that is not. */
+int change_settle(struct change *c, struct err *e);
+
 /* Ends the router and starts it as argv says, which it takes, to listen at http, which it borrows; waits
  * until it answers. Requests under way have some seconds to end. One that does not start is replaced by
  * the one that was. */

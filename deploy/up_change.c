@@ -247,6 +247,8 @@ int up_change(struct up *u, struct err *e)
         rc = change_fewer(&x, e);
     if (!rc)
         rc = change_leave(&x, e);
+    if (!rc && x.n)
+        rc = change_settle(&x.change, e);
     u->settled = !rc;
     if (!rc)
         rc = change_files(&x, e);
