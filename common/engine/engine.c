@@ -45,6 +45,8 @@ static void scratch_own(struct scratch *s, const struct kernels *kern, const str
         s->own[i].row = scratch_rows(1, widest);
         s->own[i].xn = scratch_rows(FEW_ROWS, hp->n_embd);
         scratch_act(&s->own[i].act, kern, FEW_ROWS, (uint32_t)size_round_up(hp->n_embd, QK));
+        s->own[i].gate = scratch_rows(FFN_ROWS, FFN_STRIDE);
+        s->own[i].up = scratch_rows(FFN_ROWS, FFN_STRIDE);
     }
 }
 
@@ -94,6 +96,8 @@ static void scratch_fini(struct scratch *s, uint32_t threads)
     for (uint32_t i = 0; s->own && i < threads; i++) {
         mem_free(s->own[i].row);
         mem_free(s->own[i].xn);
+        mem_free(s->own[i].gate);
+        mem_free(s->own[i].up);
         scratch_act_fini(&s->own[i].act);
     }
     mem_free(s->own);

@@ -225,18 +225,53 @@ static void lane_attention(struct lane *t, uint32_t layer)
     lane_barrier(t);
 }
 
-/* My columns of silu(gate) * up, in whole blocks, in the form that down asks for. */
-static void lane_silu(struct lane *t, const struct panels *down, uint32_t c0, uint32_t c1)
+/* Columns c0 <= c < c0 + n of silu(gate) * up of rows r0 <= r < r1, whole blocks, in the form that down
+ * asks for; gate and up are those columns, rows `stride` apart. */
+static void lane_silu(struct lane *t, const struct panels *down, const float *gate, const float *up, size_t stride,
+                      uint32_t r0, uint32_t r1, uint32_t c0, uint32_t n)
 {
     unsigned kind = lane_kind(t, down);
-    uint32_t n = t->hp->n_ff;
-    struct act to = lane_act(&t->s->later, t->s->gate, n);
+    struct act to = lane_act(&t->s->later, t->s->gate, t->hp->n_ff);
 
-    for (uint32_t r = 0; r < t->p->n; r++) {
-        float *g = t->s->gate + (size_t)r * n + c0, *y = kind == 1u << ACT_F32 ? g : t->s->own[t->tid].row;
+    for (uint32_t r = r0; r < r1; r++, gate += stride, up += stride) {
+        float *y = kind == 1u << ACT_F32 ? t->s->gate + (size_t)r * t->hp->n_ff + c0 : t->s->own[t->tid].row;
 
-        t->k->silu_mul(y, g, t->s->up + (size_t)r * n + c0, c1 - c0);
-        kernels_prepare_part(t->k, &to, kind, r, c0, y, c1 - c0);
+        t->k->silu_mul(y, gate, up, n);
+        kernels_prepare_part(t->k, &to, kind, r, c0, y, n);
+    }
+}
+
+/* Panels from p on. */
+static struct panels panels_from(const struct panels *w, uint32_t p)
+{
+    struct panels from = *w;
+
+    from.data += p * w->panel_bytes;
+    from.n_panels -= p;
+    from.n_out -= p * PANEL_ROWS;
+    return from;
+}
+
+/* Panels p0 <= p < p1 of gate and up and their silu, of many rows: parts of x and of what comes of them
+ * are in L2 as long as they are used. */
+static void lane_gate_up(struct lane *t, const struct model_layer *l, const struct act *x, uint32_t p0, uint32_t p1)
+{
+    struct own *own = &t->s->own[t->tid];
+    uint32_t most = u32_min(kernels_rows(t->k, t->hp->n_embd), FFN_ROWS);
+
+    for (uint32_t r0 = 0, r1; r0 < t->p->n; r0 = r1) {
+        struct act part = kernels_act_from(x, r0);
+
+        r1 = u32_min(r0 + most, t->p->n);
+        for (uint32_t p = p0; p < p1; p += FFN_PANELS) {
+            struct panels gate = panels_from(l->gate, p), up = panels_from(l->up, p);
+            uint32_t n = u32_min(p1 - p, FFN_PANELS), c0 = p * PANEL_ROWS;
+
+            kernels_matmul(t->k, own->gate, FFN_STRIDE, &gate, &part, r1 - r0, 0, n);
+            kernels_matmul(t->k, own->up, FFN_STRIDE, &up, &part, r1 - r0, 0, n);
+            lane_silu(t, l->down, own->gate, own->up, FFN_STRIDE, r0, r1, c0,
+                      u32_min(c0 + n * PANEL_ROWS, t->hp->n_ff) - c0);
+        }
     }
 }
 
@@ -249,10 +284,14 @@ static void lane_ffn(struct lane *t, const struct model_layer *l)
     team_range((l->gate->n_panels + per - 1) / per, t->tid, t->nt, &p0, &p1);
     p0 *= per;
     p1 = u32_min(p1 * per, l->gate->n_panels);
-    if (p0 < p1) {
+    if (p0 < p1 && n > FFN_MANY) {
+        lane_gate_up(t, l, &x, p0, p1);
+    } else if (p0 < p1) {
+        uint32_t c0 = p0 * PANEL_ROWS, c1 = u32_min(p1 * PANEL_ROWS, t->hp->n_ff);
+
         kernels_matmul(t->k, t->s->gate, l->gate->n_out, l->gate, &x, n, p0, p1);
         kernels_matmul(t->k, t->s->up, l->up->n_out, l->up, &x, n, p0, p1);
-        lane_silu(t, l->down, p0 * PANEL_ROWS, u32_min(p1 * PANEL_ROWS, t->hp->n_ff));
+        lane_silu(t, l->down, t->s->gate + c0, t->s->up + c0, t->hp->n_ff, 0, n, c0, c1 - c0);
     }
     lane_barrier(t);
     lane_residual(t, l->down, &silu);

@@ -3,6 +3,9 @@
 #include "base/check.h"
 #include "kernels/tiers.h"
 
+/* Of x in cache: with weights and sums these fit an L2 of 2 MiB. */
+#define KERNELS_X_BYTES ((size_t)1 << 20)
+
 static const struct kernels tables[CPU_TIER_COUNT] = {
     [CPU_REF] = {KERNELS_OF(CPU_REF, ref), .matmul_q = matmul_q_ref, KERNELS_KV_OF(ref)},
 #ifdef __x86_64__
@@ -85,6 +88,26 @@ void kernels_prepare_part(const struct kernels *k, struct act *a, unsigned kinds
         part.k_pad = (uint32_t)size_round_up(len, QK);
         k->to_bf16(&part, row % 16, x + i, len);
     }
+}
+
+struct act kernels_act_from(const struct act *a, uint32_t row)
+{
+    struct act from = *a;
+    size_t blocks = (size_t)row * (a->q8.k_pad / QK);
+
+    from.x += row * a->x_stride;
+    from.q8.q += blocks * QK;
+    from.q8.d += blocks;
+    from.q8.sum += 2 * blocks;
+    from.bf16.first += row;
+    return from;
+}
+
+uint32_t kernels_rows(const struct kernels *k, uint32_t width)
+{
+    size_t row = k->matmul_bf16 ? 2 * (size_t)width : width, rows = KERNELS_X_BYTES / row;
+
+    return (uint32_t)size_max(rows > 256 ? 256 : rows / 16 * 16, 128);
 }
 
 void kernels_divide(float *y, float by, size_t n)

@@ -35,10 +35,11 @@ struct act_q8 {
 /* Activations of M rows as bf16, in the order of the matrix unit's tiles: 16 rows by QK values,
  * tiles of up to ACT_BF16_KC values of k beside each other, then the next 16 rows, then the next k.
  *   x[k_pad / ACT_BF16_KC][rows / 16][up to ACT_BF16_KC / QK][16][QK]
- * k_pad = K rounded up to QK, the tail is zero. rows: room for so many, a multiple of 16. */
+ * k_pad = K rounded up to QK, the tail is zero. rows: room for so many, a multiple of 16. Row 0 is
+ * row `first` of them, a multiple of 16. */
 struct act_bf16 {
     uint16_t *x;
-    uint32_t k_pad, rows;
+    uint32_t k_pad, rows, first;
 };
 #define ACT_BF16_KC 512
 
@@ -48,7 +49,7 @@ static inline uint16_t *act_bf16_at(const struct act_bf16 *a, uint32_t row, uint
     const uint32_t per = ACT_BF16_KC / QK;
     uint32_t first = b / per * per, n = a->k_pad / QK - first < per ? a->k_pad / QK - first : per;
 
-    size_t tile = (size_t)first * a->rows / 16 + row / 16 * n + b - first;
+    size_t tile = (size_t)first * a->rows / 16 + (a->first + row) / 16 * n + b - first;
 
     return a->x + (tile * 16 + row % 16) * QK;
 }
@@ -197,6 +198,13 @@ void kernels_prepare(const struct kernels *k, struct act *a, unsigned kinds, uin
  * k0 is a multiple of QK, and n is, or the columns are the row's last. */
 void kernels_prepare_part(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
                           uint32_t k0, const float *x, size_t n);
+
+/* a from row `row` on, a multiple of 16. */
+struct act kernels_act_from(const struct act *a, uint32_t row);
+
+/* How many rows of width k a tier's matmul takes best at a time where the caller may choose: so many
+ * that they stay in cache while weights pass, a multiple of 16. */
+uint32_t kernels_rows(const struct kernels *k, uint32_t width);
 
 /* y[i] /= by */
 void kernels_divide(float *y, float by, size_t n);

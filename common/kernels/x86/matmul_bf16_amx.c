@@ -341,7 +341,7 @@ static void coming_weights(struct coming *c, const struct job *j, uint32_t p, ui
 
     c->bytes = panel * n / blocks;
     for (uint32_t i = 0; i < 2; i++)
-        c->weights[i] = panel_at(j->w, p + i < j->p1 ? p + i : p) + at;
+        c->weights[i] = panel_at(j->w, p + i < j->w->n_panels ? p + i : p) + at;
 }
 
 /* x from block b0 on: slab i of n fetches a share of the rows. */
@@ -372,7 +372,7 @@ UNPACK_INLINE void slab_group(const struct job *j, struct slab *s, enum dtype ty
                                 p, m0, m1, b0, n};
             struct coming c = {.x_bytes = 0};
 
-            coming_weights(&c, j, p + 2 < q1 ? p + 2 : next || q1 == j->p1 ? q0 : q1,
+            coming_weights(&c, j, p + 2 < q1 ? p + 2 : next || q1 >= j->w->n_panels ? q0 : q1,
                            p + 2 < q1 ? b0 : next);
             if (pairs > 1)
                 coming_x(&c, j, &part, next, (p - q0) / 2, pairs);
