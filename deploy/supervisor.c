@@ -394,6 +394,15 @@ static int supervise_detach(const struct rundir *d)
     return 0;
 }
 
+/* Its log is as those of the processes: in JSON if theirs are. */
+static enum log_format supervise_log_format(const struct launch *l)
+{
+    for (char **arg = l->n ? l->processes[0].argv : NULL; arg && *arg; arg++)
+        if (!strcmp(*arg, "--log_format=json"))
+            return LOG_JSON;
+    return LOG_TEXT;
+}
+
 /* The whole life of the supervisor process. */
 static _Noreturn void supervise_main(struct rundir *d, const struct launch *l, int up_fd)
 {
@@ -403,6 +412,7 @@ static _Noreturn void supervise_main(struct rundir *d, const struct launch *l, i
     int64_t now = clock_now();
 
     log_init("supervisor", LOG_INFO);
+    log_set_format(supervise_log_format(l));
     if (s.signal_fd < 0 || supervise_detach(d))
         err_set(&e, ERR_IO, "the supervisor cannot start: %s", strerror(errno));
     else if (!rundir_write_pid(d, getpid(), &e))

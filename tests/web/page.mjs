@@ -203,5 +203,26 @@ await t('what the cluster says is text', async () => {
   await page.context().close();
 });
 
+await t('a router with API keys: the page asks for one', async () => {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  const page = await context.newPage(), faults = [];
+  page.on('pageerror', e => faults.push(String(e)));
+  const guard = r => r.request().headers().authorization === 'Bearer sk-right' ? r.continue() : r.fulfill({ status: 401, json: { error: {} } });
+  await page.route('**/v1/cluster', guard);
+  await page.route('**/tandem/history', guard);
+  await page.goto(url + '/');
+  await page.getByLabel('This router asks for an API key').fill('sk-wrong');
+  await page.keyboard.press('Enter');
+  await page.getByText('does not accept this API key').waitFor();
+  await contrast(page);
+  await page.screenshot({ path: `${out}/key.png` });
+  await page.getByLabel('This router asks for an API key').fill('sk-right');
+  await page.getByRole('button', { name: 'Look' }).click();
+  await page.waitForFunction(() => document.getElementById('state').textContent === 'live');
+  check(await page.locator('#ask').isHidden() && await page.locator('#notice').isHidden(), 'it asks on');
+  check(faults.length === 0, faults.join('\n'));
+  await context.close();
+});
+
 await browser.close();
 process.exit(failed ? 1 : 0);
