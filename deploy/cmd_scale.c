@@ -44,7 +44,8 @@ struct scale {
     struct target target;
     struct fleet fleet;
     struct change change;
-    struct topo **topos; /* [fleet.n], NULL: nothing of the cluster runs there */
+    struct topo **topos;     /* [fleet.n], NULL: nothing of the cluster runs there */
+    struct place_host *said; /* [fleet.n], what the file said of each */
     uint32_t host;       /* PLACE_ANY_HOST */
     struct place_node *nodes; /* [change.n], as the change's */
 };
@@ -200,35 +201,17 @@ static int scale_memory(const struct scale *s, uint32_t host, struct err *e)
     return fleet_wrap(&s->fleet, host, e);
 }
 
-/* Where it goes. place_add knows only the hosts that may be: those where something runs. */
+/* Where it goes: a host where nothing runs gets nothing. */
 static int scale_place(struct scale *s, enum place_kind kind, struct place_node *out, struct err *e)
 {
-    const struct topo **hosts = mem_calloc(s->fleet.n, sizeof(*hosts));
-    uint32_t *index = mem_calloc(s->fleet.n, sizeof(*index)); /* of a host, among those */
-    uint32_t *back = mem_calloc(s->fleet.n, sizeof(*back));
-    uint32_t n = 0;
     int rc = scale_nodes(s, e);
 
-    for (uint32_t h = 0; h < s->fleet.n; h++)
-        if (s->topos[h]) {
-            index[h] = n;
-            back[n] = h;
-            hosts[n++] = s->topos[h];
-        }
-    for (size_t i = 0; i < s->change.n; i++)
-        s->nodes[i].host = index[s->nodes[i].host];
     if (!rc)
-        rc = place_add(out, &(struct place_more){.kind = kind,
-                                                 .host = s->host == PLACE_ANY_HOST ? s->host
-                                                                                   : index[s->host],
-                                                 .hosts = hosts, .n_hosts = n, .running = s->nodes,
-                                                 .n_running = s->change.n}, e);
-    if (!rc)
-        out->host = back[out->host];
+        rc = place_add(out, &(struct place_more){.kind = kind, .host = s->host,
+                                                 .hosts = (const struct topo *const *)s->topos,
+                                                 .n_hosts = s->fleet.n, .said = s->said,
+                                                 .running = s->nodes, .n_running = s->change.n}, e);
     scale_forget(s, s->change.n);
-    mem_free(hosts);
-    mem_free(index);
-    mem_free(back);
     return rc;
 }
 
@@ -300,6 +283,16 @@ static int scale_one(struct scale *s, const char *text, struct err *e)
     return rc;
 }
 
+/* The host's topology, as far as the cluster may have it. */
+static int scale_topo(struct scale *s, uint32_t host, struct err *e)
+{
+    int rc = topo_load(&s->topos[host], api_text(s->fleet.hello[host], "topology"), e);
+
+    if (!rc)
+        rc = roster_apply(&s->target.roster.hosts[host], s->topos[host], &s->said[host], e);
+    return rc ? fleet_wrap(&s->fleet, host, e) : 0;
+}
+
 /* Greets the hosts, and reads their topologies. */
 static int scale_open(struct scale *s, struct err *e)
 {
@@ -310,9 +303,10 @@ static int scale_open(struct scale *s, struct err *e)
     if (!rc)
         rc = change_init(&s->change, &s->fleet, s->target.state.http, s->options->wait_s, e);
     s->topos = mem_calloc(s->fleet.n, sizeof(*s->topos));
-    for (size_t i = 0; i < s->fleet.n && !rc; i++)
+    s->said = mem_calloc(s->fleet.n, sizeof(*s->said));
+    for (uint32_t i = 0; i < s->fleet.n && !rc; i++)
         if (s->change.runs[i])
-            rc = topo_load(&s->topos[i], api_text(s->fleet.hello[i], "topology"), e);
+            rc = scale_topo(s, i, e);
     s->host = PLACE_ANY_HOST;
     if (rc || !*s->options->host)
         return rc;
@@ -339,6 +333,7 @@ static int scale_run(const void *options, const struct option_args *args, struct
     for (size_t i = 0; i < s.fleet.n; i++)
         topo_free(&s.topos[i]);
     mem_free(s.topos);
+    mem_free(s.said);
     if (s.change.fleet)
         change_fini(&s.change);
     fleet_close(&s.fleet);

@@ -17,8 +17,8 @@ static bool host_takes(const struct place_more *m, uint32_t host)
 {
     const struct place_host *said = said_of(m, host);
 
-    if (m->host != PLACE_ANY_HOST)
-        return m->host == host;
+    if (!m->hosts[host] || m->host != PLACE_ANY_HOST)
+        return m->hosts[host] && m->host == host;
     return !said->explicit || (m->kind == PLACE_PREFILL ? said->prefill.n : said->decode.n) > 0;
 }
 
@@ -89,7 +89,7 @@ static struct candidate candidate_best(const struct place_more *m)
     struct candidate best = {0};
 
     for (uint32_t h = 0; h < m->n_hosts; h++)
-        for (uint32_t d = 0; d < m->hosts[h]->n_domains && host_takes(m, h); d++) {
+        for (uint32_t d = 0; host_takes(m, h) && d < m->hosts[h]->n_domains; d++) {
             struct candidate c = candidate_of(m, h, d);
 
             if (!best.cores || is_better(&c, &best))

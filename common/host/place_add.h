@@ -15,7 +15,7 @@
 struct place_more {
     enum place_kind kind;
     uint32_t host;                    /* index into hosts, or PLACE_ANY_HOST */
-    const struct topo *const *hosts;
+    const struct topo *const *hosts;  /* NULL: takes none, nothing of the cluster is there */
     size_t n_hosts;
     const struct place_host *said;    /* of each host, as for place(); NULL: nothing of any */
     const struct place_node *running; /* the cluster's nodes, of all hosts; the router's cores count as

@@ -198,6 +198,12 @@ local_too() { # this machine is one of them, and has the router
     file "host: local, address: 127.0.0.1, prefill: 1" "$H2"
     up_ok && works && again_two && goes
 }
+kept() { # h1 has more room, but is for prefill; h2 gives one core
+    local cpus
+    cpus=$(awk '/^Cpus_allowed_list/ {print $2}' /proc/self/status)
+    file "host: h1, address: 127.0.0.1, prefill: 1" "$H2, cores: '${cpus%%[-,]*}'"
+    up_ok && tandem scale hosts decode=2 >"$said" && has "decode-2 is up, 1 core of domain" "of h2, shared" && goes
+}
 again_two() { up_ok && has "nothing to change"; }
 
 file "$H1" "$H2"
@@ -228,3 +234,4 @@ t "another model there is not overwritten" model_other
 t "up that is killed leaves nothing on the hosts" killed KILL
 t "up that is interrupted leaves nothing on the hosts" killed TERM
 t "this machine is one of the hosts" local_too
+t "scale keeps to the hosts and cores that the file names" kept

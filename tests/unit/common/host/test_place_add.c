@@ -144,8 +144,24 @@ static void one_more_goes_to_the_host_named_or_the_emptiest(void **state)
         assert_int_equal(node.shared, node.host != 2);
         mem_free(node.pus);
     }
-    for (int h = 0; h < 3; h++)
-        topo_free(&hosts[h]);
+    /* Without a topology a host is none. */
+    topo_free(&hosts[2]);
+    for (uint32_t named = 0; named < 2; named++) {
+        struct place_more more = {.kind = PLACE_PREFILL, .host = named ? 2 : PLACE_ANY_HOST,
+                                  .hosts = (const struct topo *const *)hosts, .n_hosts = 3,
+                                  .running = running + 1, .n_running = 1};
+        struct place_node node;
+        struct err e = {0};
+
+        assert_int_equal(place_add(&node, &more, &e), named ? ERR_ARG : 0);
+        if (named)
+            assert_string_equal(e.text, "place: there is no host 2");
+        else
+            assert_int_equal(node.host, 1);
+        mem_free(node.pus);
+    }
+    topo_free(&hosts[0]);
+    topo_free(&hosts[1]);
 }
 
 int main(void)
