@@ -238,20 +238,6 @@ int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
     return rc;
 }
 
-int launch_add(struct launch_process *out, const struct cluster *c, const struct plan_node *node,
-               const struct launch_place *places, struct err *e)
-{
-    struct launch_context x = {.cluster = c, .places = places};
-    int rc = launch_context_init(&x, e);
-
-    if (!rc)
-        rc = launch_one(out, &x, node, e);
-    if (!rc)
-        rc = launch_check(out, &x, e);
-    mem_free(x.addresses);
-    return rc;
-}
-
 void launch_process_init(struct launch_process *out, const char *name, const char *const *argv,
                          size_t n)
 {

@@ -41,11 +41,6 @@ struct launch_place {
  * address that is none. */
 int launch_init(struct launch *l, const struct cluster *c, const struct plan *p,
                 const struct launch_place *places, struct err *e);
-
-/* The same of one prefill or decode node that plan_add made. out is zeroed, launch_process_fini in any
- * case. */
-int launch_add(struct launch_process *out, const struct cluster *c, const struct plan_node *node,
-               const struct launch_place *places, struct err *e);
 void launch_fini(struct launch *l);
 
 #endif

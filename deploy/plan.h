@@ -11,7 +11,7 @@
 #include "base/str.h"
 #include "deploy/cluster.h"
 #include "deploy/solve.h"
-#include "host/place_add.h"
+#include "host/place.h"
 #include "host/topo.h"
 #include "model/hparams.h"
 
@@ -41,19 +41,6 @@ struct plan {
  * not what its entry names; ERR_LIMIT where weights and KV exceed a domain's memory. */
 int plan_init(struct plan *p, const struct cluster *c, const char *const *topo_xml, struct err *e);
 void plan_fini(struct plan *p);
-
-/* One more node for a cluster that runs. */
-struct plan_more {
-    enum place_kind kind;             /* not the router */
-    uint32_t host;                    /* index into the cluster's hosts, or PLACE_ANY_HOST */
-    const struct place_node *running; /* all of the cluster's; host and domain by p's indices */
-    size_t n_running;
-};
-
-/* Places and sizes it into *node, whose pus the caller frees in any case, and *out, which refers to
- * it. As place_add, and ERR_LIMIT where its domain has not the memory. */
-int plan_add(struct plan_node *out, struct place_node *node, const struct plan *p,
-             const struct cluster *c, const struct plan_more *more, struct err *e);
 
 /* Appends the table that people read. In plan_print.c. */
 void plan_print(const struct plan *p, const struct cluster *c, struct str *out);

@@ -357,57 +357,6 @@ static void one_host_is_open_to_nodes_elsewhere(void **state)
     }
 }
 
-/* On web2 domains 0 and 1 decode and 3 computes prompts. */
-static void one_more_node_is_sized_and_launched(void **state)
-{
-    static const struct launch_place places[2] = {
-        {.program_dir = "/opt/a", .run_dir = "/run/a"},
-        {.program_dir = "/opt/b", .run_dir = "/run/b"},
-    };
-    struct launch_process process = {0};
-    struct plan_more more = {.kind = PLACE_DECODE, .host = 1};
-    struct plan_node node;
-    struct place_node place;
-    struct plan p = {0};
-    struct cluster c;
-    struct err e = {0};
-    char *xml[2];
-
-    (void)state;
-    two_topologies(xml);
-    load_text(&c, "ratio: 1:2\n" TWO_HOSTS);
-    assert_int_equal(plan_init(&p, &c, (const char *const *)xml, &e), 0);
-    more.running = p.placement.nodes;
-    more.n_running = p.placement.n;
-    assert_int_equal(plan_add(&node, &place, &p, &c, &more, &e), 0);
-    assert_int_equal(node.host, 1);
-    assert_int_equal(node.domain->os_index, 2);
-    assert_int_equal(place.n_pus, 7); /* one is reserved */
-    assert_int_equal(node.kv_pages, 512);
-    assert_int_equal(launch_add(&process, &c, &node, places, &e), 0);
-    assert_string_equal(process.name, place.name);
-    assert_int_equal(process.host, 1);
-    assert_string_equal(process.argv[0], "/opt/b/tandem-decode");
-    assert_true(has(process.argv, "--cores=16-22"));
-    assert_true(has(process.argv, "--domain=2"));
-    assert_true(has(process.argv, "--kv=tcp://[fd00::2]:0"));
-    launch_process_fini(&process);
-    mem_free(place.pus);
-    /* Its weights beside those that are there are too much. */
-    p.weight_bytes = (uint64_t)5 << 30;
-    more.host = 0;
-    assert_int_equal(plan_add(&node, &place, &p, &c, &more, &e), 0); /* 16 GiB, two copies */
-    mem_free(place.pus);
-    p.weight_bytes = (uint64_t)9 << 30;
-    assert_int_equal(plan_add(&node, &place, &p, &c, &more, &e), ERR_LIMIT);
-    assert_non_null(strstr(e.text, "of alice@web1 has 16.00 GiB"));
-    mem_free(place.pus);
-    plan_fini(&p);
-    cluster_fini(&c);
-    mem_free(xml[0]);
-    mem_free(xml[1]);
-}
-
 /* A run directory may come from another host: its length is checked, not trusted. */
 static void a_run_dir_too_long_for_a_socket_is_refused(void **state)
 {
@@ -443,7 +392,6 @@ int main(void)
         cmocka_unit_test(what_a_host_has_not_is_refused_with_its_place),
         cmocka_unit_test(several_hosts_meet_over_tcp),
         cmocka_unit_test(one_host_is_open_to_nodes_elsewhere),
-        cmocka_unit_test(one_more_node_is_sized_and_launched),
         cmocka_unit_test(a_run_dir_too_long_for_a_socket_is_refused),
     };
 
