@@ -39,8 +39,14 @@ lint() {
 }
 
 well_formed() {
+    local p rc
     scrape && lint || return 1
-    ! command -v promtool >/dev/null || for p in "$TMP"/page.*; do promtool check metrics <"$p" || return 1; done
+    command -v promtool >/dev/null || return 0
+    for p in "$TMP"/page.*; do # 3: it minds names, such as those of vLLM with a colon
+        promtool check metrics <"$p"
+        rc=$?
+        [ "$rc" -eq 0 ] || [ "$rc" -eq 3 ] || return 1
+    done
 }
 
 # Whatever deploy/grafana.json asks for is on some page.
