@@ -21,6 +21,7 @@ uint32_t plan_kv_pages(uint64_t page_bytes, uint32_t context, uint32_t wanted,
 {
     uint64_t one = kv_layout_pages(context), pages = one * wanted;
 
+    ASSERT(page_bytes > 0 && sharers > 0);
     if (memory_bytes) {
         uint64_t fit = memory_bytes / PLAN_MEMORY_SHARE / sharers / page_bytes;
 
