@@ -157,6 +157,8 @@ static void metrics_core(struct str *out, const struct router_core *core)
          c->refused_slo},
         {"tandem_requests_refused_tenant_total", "Refused with 429: over the tenant's own limit.",
          c->refused_tenant},
+        {"tandem_requests_refused_cost_total", "Refused with 503: what waits costs too much.",
+         c->refused_cost},
         {"tandem_requests_quarantined_total", "Failed: on two nodes when they crashed.",
          c->quarantined},
         {"tandem_requests_expired_total", "Waited longer than the queue deadline.", c->expired},
