@@ -39,6 +39,20 @@ void hist_add(struct hist *h, int64_t value)
     h->buckets[hist_index((uint64_t)value)]++;
 }
 
+void hist_merge(struct hist *h, const struct hist *other)
+{
+    if (!other->count)
+        return;
+    if (!h->count || other->min < h->min)
+        h->min = other->min;
+    if (other->max > h->max)
+        h->max = other->max;
+    h->count += other->count;
+    h->sum += other->sum;
+    for (uint32_t i = 0; i < HIST_BUCKETS; i++)
+        h->buckets[i] += other->buckets[i];
+}
+
 int64_t hist_percentile(const struct hist *h, double p)
 {
     uint64_t want, seen = 0;

@@ -18,6 +18,7 @@ struct hist {
 
 /* Negative values count as 0. */
 void hist_add(struct hist *h, int64_t value);
+void hist_merge(struct hist *h, const struct hist *other);
 
 /* Smallest recorded value (to the bucket's precision) that at least p percent of the values do not
  * exceed; 0 if empty. p in [0, 100]; 0 gives min, 100 gives max, exactly. */

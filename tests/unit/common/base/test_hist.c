@@ -103,6 +103,33 @@ static void test_extremes(void **state)
     mem_free(h);
 }
 
+static void test_merging_is_adding_all(void **state)
+{
+    struct hist *a = mem_zalloc(sizeof(*a)), *b = mem_zalloc(sizeof(*b));
+    struct hist *all = mem_zalloc(sizeof(*all)), *empty = mem_zalloc(sizeof(*empty));
+    int64_t *v = draw(9, 20);
+
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        hist_add(i % 3 ? a : b, v[i]);
+        hist_add(all, v[i]);
+    }
+    hist_merge(a, b);
+    hist_merge(a, empty);
+    hist_merge(empty, a);
+    assert_int_equal(a->count, all->count);
+    assert_int_equal(empty->min, all->min);
+    assert_int_equal(a->max, all->max);
+    assert_memory_equal(a->buckets, all->buckets, sizeof(all->buckets));
+    assert_memory_equal(empty->buckets, all->buckets, sizeof(all->buckets));
+    assert_true(fabs(hist_mean(a) / hist_mean(all) - 1) < 1e-12);
+    mem_free(a);
+    mem_free(b);
+    mem_free(all);
+    mem_free(empty);
+    mem_free(v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -110,6 +137,7 @@ int main(void)
         cmocka_unit_test(test_percentiles_agree_with_sorting),
         cmocka_unit_test(test_values_below_128_are_exact),
         cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_merging_is_adding_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
