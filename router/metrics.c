@@ -138,7 +138,7 @@ static void metrics_of_nodes(struct str *out, const struct live *live, const str
             if (node->state == NODE_WAITING)
                 continue;
             prom_labels(labels, "node", node->reg.name, "role",
-                        node->reg.role == ROLE_PREFILL ? "prefill" : "decode", NULL);
+                        node->reg.role == ROLE_PREFILL ? "prefill" : "decode");
             prom_sample(out, metric->name, labels, metric->get(node, &rates));
         }
     }
@@ -272,7 +272,7 @@ static void metrics_vllm(struct str *out, const struct metrics *m, const struct 
     };
     char labels[PROM_LABELS_MAX];
 
-    prom_labels(labels, "model_name", model, "engine", "0", NULL);
+    prom_labels(labels, "model_name", model, "engine", "0");
     metrics_engine(out, m, core, labels);
     metrics_success(out, m, labels);
     for (size_t i = 0; i < ARRAY_LEN(hists); i++)

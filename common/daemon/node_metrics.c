@@ -67,9 +67,9 @@ void node_metrics(const struct node *n, const struct node_options *o, const stru
     };
 
     options_model_name(model, sizeof(model), o->common.model);
-    prom_labels(own, "node", o->common.name, "role", prefill ? "prefill" : "decode", NULL);
-    prom_labels(vllm, "model_name", model, "engine", o->common.name, NULL);
-    prom_labels(build, "version", TANDEM_VERSION, "tier", cpu_tier_name(n->tier), NULL);
+    prom_labels(own, "node", o->common.name, "role", prefill ? "prefill" : "decode");
+    prom_labels(vllm, "model_name", model, "engine", o->common.name);
+    prom_labels(build, "version", TANDEM_VERSION, "tier", cpu_tier_name(n->tier));
     prom_one(out, "tandem_build_info", "gauge", "Always 1.", build, 1);
     prom_engine(out, &engine);
     prom_hist(out, "vllm:iteration_tokens_total", "Tokens of a forward pass.", vllm, &n->pass_rows, 1,

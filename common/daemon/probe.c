@@ -70,13 +70,14 @@ int probe_open(struct probe **out, struct event_base *base, const char *address,
                const struct probe_events *events, struct err *e)
 {
     struct http_service service = {NULL, probe_request, probe_gone, probe_refused};
-    const char *colon = strrchr(address, ':');
+    const char *colon;
     struct probe *p;
     int rc;
 
     *out = NULL;
     if (!address || !*address)
         return 0;
+    colon = strrchr(address, ':');
     service.ctx = p = mem_zalloc(sizeof(*p));
     p->events = *events;
     snprintf(p->host, sizeof(p->host), "%.*s", colon ? (int)(colon - address) : 0, address);

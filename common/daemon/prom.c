@@ -2,9 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/check.h"
 
@@ -47,31 +45,31 @@ void prom_one(struct str *out, const char *name, const char *type, const char *h
     prom_sample(out, name, labels, value);
 }
 
-void prom_labels(char out[PROM_LABELS_MAX], ...)
+static void prom_label(struct str *all, const char *key, const char *value)
 {
-    struct str all = {0}, one = {0};
-    const char *key;
-    va_list ap;
+    struct str one = {0};
 
-    va_start(ap, out);
-    while ((key = va_arg(ap, const char *))) {
-        const char *value = va_arg(ap, const char *);
-
-        str_clear(&one);
-        str_addf(&one, "%s%s=\"", all.len ? "," : "", key);
-        for (; *value; value++) {
-            if (*value == '\\' || *value == '"')
-                str_addc(&one, '\\');
-            str_addc(&one, *value == '\n' ? ' ' : *value);
-        }
-        str_addc(&one, '"');
-        if (all.len + one.len < PROM_LABELS_MAX)
-            str_add(&all, one.data, one.len);
+    str_addf(&one, "%s%s=\"", all->len ? "," : "", key);
+    for (; *value; value++) {
+        if (*value == '\\' || *value == '"')
+            str_addc(&one, '\\');
+        str_addc(&one, *value == '\n' ? ' ' : *value);
     }
-    va_end(ap);
+    str_addc(&one, '"');
+    if (all->len + one.len < PROM_LABELS_MAX)
+        str_add(all, one.data, one.len);
+    str_fini(&one);
+}
+
+void prom_labels(char out[PROM_LABELS_MAX], const char *key, const char *value, const char *other_key,
+                 const char *other_value)
+{
+    struct str all = {0};
+
+    prom_label(&all, key, value);
+    prom_label(&all, other_key, other_value);
     snprintf(out, PROM_LABELS_MAX, "%s", str_text(&all));
     str_fini(&all);
-    str_fini(&one);
 }
 
 void prom_hist(struct str *out, const char *name, const char *help, const char *labels,

@@ -21,8 +21,9 @@ void prom_sample(struct str *out, const char *name, const char *labels, double v
 void prom_one(struct str *out, const char *name, const char *type, const char *help,
               const char *labels, double value);
 
-/* key="value" of each pair up to a NULL, values escaped, into out; those that have no room are left out. */
-void prom_labels(char out[PROM_LABELS_MAX], ...) __attribute__((sentinel));
+/* key="value" of both, values escaped, into out; one that has no room is left out. */
+void prom_labels(char out[PROM_LABELS_MAX], const char *key, const char *value, const char *other_key,
+                 const char *other_value);
 
 struct prom_buckets {
     const double *bounds; /* [n], ascending */
