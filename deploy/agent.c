@@ -141,18 +141,23 @@ static void agent_op_control(struct agent *a, const json_t *request)
 static void agent_op_http(struct agent *a, const json_t *request)
 {
     const json_t *body = json_object_get(request, "body");
+    const char *key = json_string_value(json_object_get(request, "key"));
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     struct str url = {0}, got = {0};
     struct err e = {0};
     int status = 0;
 
     str_addf(&url, "http://%s", api_text(request, "http"));
+    if (key)
+        setenv("TANDEM_API_KEY", key, 1); // NOLINT(concurrency-mt-unsafe)
     if (http_fetch(&status, &got, api_text(request, "method"), str_text(&url),
                    api_text(request, "path"), text, API_TIMEOUT_MS, &e))
         agent_fail(a, &e);
     else
         agent_reply(a, json_pack("{s:i, s:o?}", "status", status, "body",
                                  json_loadb(str_text(&got), got.len, JSON_DECODE_ANY, NULL)));
+    if (key) /* not for what we start */
+        unsetenv("TANDEM_API_KEY"); // NOLINT(concurrency-mt-unsafe)
     str_fini(&got);
     str_fini(&url);
     free(text); /* jansson's own */

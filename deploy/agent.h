@@ -17,7 +17,7 @@
  *                                      control.h; a listed process that is dead has "last", its last words
  *   {"op": "stop", "cluster"}       -> {"was": BOOL}: it is down
  *   {"op": "tail", "cluster", "names": [...], "lines", "follow": BOOL}  events line, then {} or never
- *   {"op": "http", "http", "method", "path", "body"}   -> {"status", "body"}
+ *   {"op": "http", "http", "method", "path", "body", "key"}  -> {"status", "body"}
  *   {"op": "connect", "http"}       -> {}: all that follows, both ways, is that connection's
  *   {"op": "doctor", "want"}        -> as doctor_run answers, doctor.h
  *   {"op": "clock"}                 -> {"time_s"}: what the clock on the wall says there

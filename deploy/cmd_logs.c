@@ -182,7 +182,8 @@ static int logs_run(const void *options, const struct option_args *args, struct 
         rc = logs_ask(&l, e);
     if (!rc)
         rc = logs_check(&l, e);
-    qsort(l.lines, l.n, l.lines ? sizeof(*l.lines) : 1, logs_order);
+    if (l.lines)
+        qsort(l.lines, l.n, sizeof(*l.lines), logs_order);
     for (size_t i = 0; i < l.n; i++) {
         puts(l.lines[i].text);
         mem_free(l.lines[i].text);

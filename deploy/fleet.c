@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -116,6 +117,8 @@ int fleet_ask(struct fleet *f, size_t host, json_t *request, json_t **reply, str
     rc = fleet_wait(f, e);
     if (rc)
         return rc;
+    if (!r->reply && !e)
+        return r->e.code;
     if (!r->reply) {
         *e = r->e;
         return fleet_wrap(f, host, e);
@@ -125,12 +128,19 @@ int fleet_ask(struct fleet *f, size_t host, json_t *request, json_t **reply, str
     return 0;
 }
 
+json_t *fleet_http_request(const char *http, const char *method, const char *path, json_t *body)
+{
+    const char *key = getenv("TANDEM_API_KEY"); // NOLINT(concurrency-mt-unsafe)
+
+    return json_pack("{s:s, s:s, s:s, s:s, s:o*, s:s*}", "op", "http", "http", http, "method", method,
+                     "path", path, "body", body, "key", key);
+}
+
 int fleet_http(struct fleet *f, const char *http, const char *method, const char *path, json_t *body,
                json_t **out, struct err *e)
 {
     json_t *reply, *got;
-    int rc = fleet_ask(f, 0, json_pack("{s:s, s:s, s:s, s:s, s:o*}", "op", "http", "http", http,
-                                       "method", method, "path", path, "body", body), &reply, e);
+    int rc = fleet_ask(f, 0, fleet_http_request(http, method, path, body), &reply, e);
 
     *out = NULL;
     if (rc)

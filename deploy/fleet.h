@@ -40,6 +40,9 @@ int fleet_wrap(const struct fleet *f, size_t host, struct err *e);
 /* One request to one host, waited for. It takes request; *reply is the caller's, NULL on failure. */
 int fleet_ask(struct fleet *f, size_t host, json_t *request, json_t **reply, struct err *e);
 
+/* The request of op http, with our TANDEM_API_KEY if we have one. It takes body, NULL: none. */
+json_t *fleet_http_request(const char *http, const char *method, const char *path, json_t *body);
+
 /* The router's HTTP interface, by the agent of its host: as api_call does. */
 int fleet_http(struct fleet *f, const char *http, const char *method, const char *path, json_t *body,
                json_t **reply, struct err *e);

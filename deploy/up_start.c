@@ -179,9 +179,8 @@ static int start_wait(struct up *u, struct err *e)
 
     while (!ready && !rc) {
         if (!router->asked && clock_now() >= look_at) {
-            remote_ask(router, json_pack("{s:s, s:s, s:s, s:s}", "op", "http", "http",
-                                         u->cluster.router.http, "method", "GET", "path",
-                                         "/v1/cluster"), REMOTE_REPLY_S);
+            remote_ask(router, fleet_http_request(u->cluster.router.http, "GET", "/v1/cluster", NULL),
+                       REMOTE_REPLY_S);
             look_at = clock_now() + UP_POLL_MS * CLOCK_MS;
         }
         remotes_serve(u->fleet.remotes, u->fleet.n, UP_POLL_MS, u->signal_fd);

@@ -194,6 +194,15 @@ killed() { # up is killed while the hosts load: nothing goes on there
         nothing_left || { echo "after $after s"; return 1; }
     done
 }
+keyed() { # the router wants a key, and its host's agent has not got ours
+    echo "ops 0123456789abcdefgh admin" >"$TMP/api_keys"
+    chmod 600 "$TMP/api_keys"
+    file "$H1" "$H2"
+    sed -i "s|router: {|router: {api_keys: $TMP/api_keys, |" "$yaml"
+    TANDEM_API_KEY=0123456789abcdefgh up_ok && ! tandem drain hosts decode-2 2>"$said" &&
+        TANDEM_API_KEY=0123456789abcdefgh tandem scale hosts decode=1 >"$said" && has "decode-2 is drained and gone" &&
+        goes
+}
 local_too() { # this machine is one of them, and has the router
     file "host: local, address: 127.0.0.1, prefill: 1" "$H2"
     up_ok && works && again_two && goes
@@ -233,5 +242,6 @@ t "goes on where it was cut, and the cluster starts" model_resumed
 t "another model there is not overwritten" model_other
 t "up that is killed leaves nothing on the hosts" killed KILL
 t "up that is interrupted leaves nothing on the hosts" killed TERM
+t "a router that asks for a key is given ours" keyed
 t "this machine is one of the hosts" local_too
 t "scale keeps to the hosts and cores that the file names" kept
