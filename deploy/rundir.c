@@ -38,8 +38,6 @@ static int rundir_root(char path[PATH_MAX], struct err *e)
     int n;
 
     if (!base || !*base)
-        base = getenv("XDG_RUNTIME_DIR");
-    if (!base || !*base)
         base = "/tmp";
     if (base[0] != '/')
         return err_set(e, ERR_CONFIG, "run directory \"%s\": an absolute path is needed", base);

@@ -1,6 +1,6 @@
 /* rundir: the directory of a running cluster, and the lock that says that it runs.
  *
- *   ${TANDEM_RUN_DIR:-${XDG_RUNTIME_DIR:-/tmp}}/tandem-UID/CLUSTER/     mode 0700
+ *   ${TANDEM_RUN_DIR:-/tmp}/tandem-UID/CLUSTER/     mode 0700
  *     supervisor.pid   locked by the supervisor as long as it lives: the truth about "running". The
  *                      lock (F_OFD_SETLK) belongs to the open file, so a fork hands it on
  *     state            what `status`, `run` and `down` need to know
@@ -10,6 +10,7 @@
  *     *.sock           ipc sockets
  *     *.log            what the processes write to stderr
  *
+ * Not in XDG_RUNTIME_DIR: that goes when its user logs out, and a cluster stays.
  * Whoever holds the lock may change the directory and remove it. One thread. */
 #ifndef TANDEM_DEPLOY_RUNDIR_H
 #define TANDEM_DEPLOY_RUNDIR_H
