@@ -9,6 +9,8 @@
 #   make sim           the step machines under seeded faults, simulated: N=1000000 schedules, or SEED=7
 #   make chaos         kills and stops nodes of a real cluster under load: N=10 of each role
 #   make check-netns   several hosts for real, in network namespaces with sshd; as root
+#   make tour          a cluster on four hosts (namespaces; as root): up, a host joins, one dies, under load;
+#                      goodput before and after, the report and its picture in build/tour
 #   make bench-router  what a token costs the router: mock nodes, 1,000 streams
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
 #   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
@@ -116,7 +118,7 @@ CHAOS   := $(BUILD)/tests/tandem-streams
 BENCH_KV := $(BUILD)/tests/tandem-bench-kv
 WIRE    := $(BUILD)/tests/tandem-wire
 
-.PHONY: all demo check check-netns unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput bench-prefix install clean help tests
+.PHONY: all demo check check-netns tour unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput bench-prefix install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
@@ -136,6 +138,9 @@ check-netns: all $(CHAOS) $(WIRE)
 	$(Q)bad=0; for s in tests/netns/*.sh; do \
 		TANDEM_BIN=$(BUILD)/bin FULL=1 $$s | tee $(BUILD)/netns.log; \
 		grep -qE '^(ok|skip) ' $(BUILD)/netns.log && ! grep -q '^not ok ' $(BUILD)/netns.log || bad=1; done; exit $$bad
+tour: all $(CHAOS)
+	$(Q)deploy/install-deps.sh build check
+	$(Q)deploy/tour.sh $(BUILD)/bin $(BUILD)/tour
 unit: $(TESTS)
 	$(Q)EMULATOR='$(EMULATOR)' tests/run.sh $(BUILD) '$(T)'
 lint:

@@ -62,17 +62,23 @@ net_down() {
     done
 }
 
-# host_add hN: what is in the test's folder it sees under the same path.
+host_wire() {
+    ip netns add "$NET-$1" &&
+        ip -n "$NET-sw" link add "$1" type veth peer name eth0 netns "$NET-$1" &&
+        ip -n "$NET-sw" link set "$1" master br0 up &&
+        ip -n "$NET-$1" addr add "10.77.0.${1#h}/24" dev eth0 &&
+        ip -n "$NET-$1" link set eth0 up && ip -n "$NET-$1" link set lo up
+}
+
+# host_add hN: what is in the test's folder it sees under the same path. One that was killed starts anew,
+# with an empty /run and the /tmp that it had.
 host_add() {
-    local h=$1 i=${1#h} n
+    local h=$1 n
     mkdir -p "$TMP/hosts/$h"
-    ip netns add "$NET-$h" &&
-        ip -n "$NET-sw" link add "$h" type veth peer name eth0 netns "$NET-$h" &&
-        ip -n "$NET-sw" link set "$h" master br0 up &&
-        ip -n "$NET-$h" addr add "10.77.0.$i/24" dev eth0 &&
-        ip -n "$NET-$h" link set eth0 up && ip -n "$NET-$h" link set lo up || return 1
+    [ -e "/run/netns/$NET-$h" ] || host_wire "$h" || return 1
+
     cat >"$TMP/ssh/$h.conf" <<END
-ListenAddress 10.77.0.$i
+ListenAddress 10.77.0.${h#h}
 HostKey /run/test/ssh/host
 AuthorizedKeysFile /run/test/ssh/id.pub
 StrictModes no
@@ -98,6 +104,14 @@ END
     done
     cat "$TMP/hosts/$h.log"
     return 1
+}
+
+# cpu hN: the processor that the host may compute on. Hosts share those of the machine; were each to use
+# them all, the threads of one would wait for those of the others.
+cpu() {
+    local all
+    mapfile -t all < <(taskset -pc $$ | sed 's/.*: //' | tr , '\n' | awk -F- '{ for (i = $1; i <= ($2 == "" ? $1 : $2); i++) print i }')
+    echo "${all[${1#h} % ${#all[@]}]}"
 }
 
 # on hN COMMAND...: there.
@@ -213,7 +227,7 @@ hand_node() {
     local h=$1 kind=$2 name=$3
     shift 3
     [ "$kind" = prefill ] || set -- --kv="tcp://10.77.0.${h#h}:0" "$@"
-    on "$h" "$BIN/tandem-$kind" --model="$DEMO" --name="$name" --router="$ROUTER" --keys="$TMP/keys.node" "$@" \
+    on "$h" "$BIN/tandem-$kind" --cores="$(cpu "$h")" --model="$DEMO" --name="$name" --router="$ROUTER" --keys="$TMP/keys.node" "$@" \
         >"$TMP/$name.log" 2>&1 &
 }
 hand_load() { load_start --endpoint=tcp://10.77.0.1:5556 --keys="$TMP/keys.tester" --streams="$1"; }

@@ -29,10 +29,17 @@ return_of() { link_heal "$1" && await 20 serving "$2"; }
 restarted() { [ "$(metric tandem_streams_restarted_total)" -gt 0 ]; }
 # turned_away SENTENCE-OF-NODE SENTENCE-OF-ROUTER OPTION...: a node with these does not get in.
 turned_away() {
-    local node=$1 router=$2
+    local node=$1 router=$2 pid rc
     shift 2
-    on h1 timeout 5 "$BIN/tandem-prefill" --model="$DEMO" --name=stranger --router="$ROUTER" "$@" >"$TMP/stranger.log" 2>&1
-    grep -F "$node" "$TMP/stranger.log" && { [ -z "$router" ] || grep -F "$router" "$TMP/router.log"; } && gone stranger
+    on h1 "$BIN/tandem-prefill" --cores="$(cpu h1)" --model="$DEMO" --name=stranger --router="$ROUTER" "$@" \
+        >"$TMP/stranger.log" 2>&1 &
+    pid=$!
+    await 20 grep -F "$node" "$TMP/stranger.log" && { [ -z "$router" ] || await 5 grep -F "$router" "$TMP/router.log"; } &&
+        gone stranger
+    rc=$?
+    on h1 pkill -f name=stranger
+    wait "$pid"
+    return $rc
 }
 
 t "nodes started by hand on three hosts, under keys" hand_up
