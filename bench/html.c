@@ -255,10 +255,10 @@ static void node_table(struct str *out, const struct result *r, const struct roo
     }
     str_adds(
         out,
-        "</table></div><p>MFU: tokens/s x FLOPs of a token, without attention, over the arithmetic "
-        "that the node measured its cores to give. MBU: passes/s x bytes of the weights and of the "
-        "KV in use, over the memory rate that it measured. Where nodes do not say: from --tokenizer "
-        "(a whole model) and --roofline, without KV.</p>\n");
+        "</table></div><p>MFU: FLOPs that the node's passes needed at least, over the arithmetic that "
+        "it measured its cores to give. MBU: bytes of weights and KV that they had to read, over the "
+        "memory rate that it measured. Where nodes do not say: from --tokenizer (a whole model) and "
+        "--roofline, without KV.</p>\n");
 }
 
 static void settings(struct str *out, const struct bench_options *o)

@@ -123,8 +123,8 @@ static json_t *nodes_value(const struct result *r)
             "queued", monitor_mean(n, MONITOR_QUEUED), "pages_used",
             monitor_mean(n, MONITOR_PAGES_USED));
 
-        set(v, "mfu", n->cost.flops_s > 0 ? json_real(monitor_mfu(m, n)) : json_null());
-        set(v, "mbu", n->cost.read_bytes_s > 0 ? json_real(monitor_mbu(m, n)) : json_null());
+        set(v, "mfu", n->peaks.flops > 0 ? json_real(monitor_mfu(m, n)) : json_null());
+        set(v, "mbu", n->peaks.bytes > 0 ? json_real(monitor_mbu(m, n)) : json_null());
         json_array_append_new(out, v);
     }
     return out;

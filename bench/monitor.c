@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "kv/kv_layout.h"
 #include "net/http.h"
 #include "net/loop.h"
 
@@ -68,12 +67,6 @@ static void value_take(struct monitor_node *n, enum monitor_value what, double v
     n->last[what] = v;
 }
 
-/* The passes since the page before read what is in use now. */
-static void pass_pages_add(struct monitor_node *n, double steps_before)
-{
-    n->pass_pages += (n->total[MONITOR_STEPS] - steps_before) * n->last[MONITOR_PAGES_USED];
-}
-
 static void sample_add(struct monitor_node *n, int64_t now)
 {
     if (n->n == n->cap) {
@@ -88,11 +81,8 @@ static void sample_add(struct monitor_node *n, int64_t now)
 
 size_t monitor_page(struct monitor_nodes *m, const char *page, int64_t now, int resume)
 {
-    double steps[MONITOR_NODES_MAX] = {0};
     size_t known = 0;
 
-    for (uint32_t i = 0; i < m->n; i++)
-        steps[i] = m->list[i].total[MONITOR_STEPS];
     for (const char *line = page; *line; line += strcspn(line, "\n"), line += *line == '\n') {
         enum monitor_value what = value_find(line, strcspn(line, "{ \n"));
         const char *end = strchr(line, '\n'), *labels = strchr(line, '{'),
@@ -110,10 +100,8 @@ size_t monitor_page(struct monitor_nodes *m, const char *page, int64_t now, int 
         m->seconds += clock_s(now - m->last_at);
     if (known > 0)
         m->last_at = now;
-    for (uint32_t i = 0; i < m->n && known > 0; i++) {
-        pass_pages_add(&m->list[i], steps[i]);
+    for (uint32_t i = 0; i < m->n && known > 0; i++)
         sample_add(&m->list[i], now);
-    }
     return known;
 }
 
@@ -124,7 +112,7 @@ static double positive(const json_t *object, const char *key)
     return v > 0 ? v : 0;
 }
 
-uint32_t monitor_costs(struct monitor_nodes *m, const char *json, size_t n)
+uint32_t monitor_peaks(struct monitor_nodes *m, const char *json, size_t n)
 {
     json_t *root = json_loadb(json, n, 0, NULL), *list = json_object_get(root, "nodes");
     uint32_t found = 0;
@@ -136,29 +124,13 @@ uint32_t monitor_costs(struct monitor_nodes *m, const char *json, size_t n)
         for (uint32_t k = 0; k < m->n && name && costs; k++) {
             if (strcmp(m->list[k].name, name) != 0)
                 continue;
-            m->list[k].cost = (struct monitor_cost){
-                .flops_token = positive(costs, "flops_token"),
-                .weight_bytes = positive(costs, "weight_bytes"),
-                .kv_token_bytes = positive(costs, "kv_token_bytes"),
-                .flops_s = positive(costs, "flops_s"),
-                .read_bytes_s = positive(costs, "read_bytes_s"),
-            };
+            m->list[k].peaks.flops = positive(costs, "flops_s");
+            m->list[k].peaks.bytes = positive(costs, "read_bytes_s");
             found++;
         }
     }
     json_decref(root);
     return found;
-}
-
-double monitor_flops(const struct monitor_node *n)
-{
-    return (n->total[MONITOR_TOKENS] + n->total[MONITOR_LOCAL]) * n->cost.flops_token;
-}
-
-double monitor_bytes(const struct monitor_node *n)
-{
-    return n->total[MONITOR_STEPS] * n->cost.weight_bytes +
-           n->pass_pages * KV_PAGE_TOKENS * n->cost.kv_token_bytes;
 }
 
 static double share(double work, double seconds, double rate)
@@ -168,12 +140,12 @@ static double share(double work, double seconds, double rate)
 
 double monitor_mfu(const struct monitor_nodes *m, const struct monitor_node *n)
 {
-    return share(monitor_flops(n), m->seconds, n->cost.flops_s);
+    return share(n->total[MONITOR_FLOPS], m->seconds, n->peaks.flops);
 }
 
 double monitor_mbu(const struct monitor_nodes *m, const struct monitor_node *n)
 {
-    return share(monitor_bytes(n), m->seconds, n->cost.read_bytes_s);
+    return share(n->total[MONITOR_READ], m->seconds, n->peaks.bytes);
 }
 
 double monitor_mean(const struct monitor_node *n, enum monitor_value what)
@@ -231,8 +203,8 @@ static void on_timer(void *ctx)
         m->request = NULL;
 }
 
-/* Waits for what the nodes registered with. A server that tells none has told nothing. */
-static void ask_costs(struct monitor *m)
+/* Waits for what the nodes registered with; of a server that does not tell, nothing is known. */
+static void ask_peaks(struct monitor *m)
 {
     int status = 0;
 
@@ -240,7 +212,7 @@ static void ask_costs(struct monitor *m)
     if (http_fetch(&status, &m->page, "GET", m->url, "/v1/cluster", NULL, PAGE_TIMEOUT_MS, NULL) ==
             ERR_OK &&
         status == 200)
-        monitor_costs(m->nodes, str_text(&m->page), m->page.len);
+        monitor_peaks(m->nodes, str_text(&m->page), m->page.len);
 }
 
 /* Waits for a page; how many lines of it are known. */
@@ -270,7 +242,7 @@ struct monitor *monitor_open(struct monitor_nodes *nodes, struct loop *loop, con
         mem_free(m);
         return NULL;
     }
-    ask_costs(m); /* of those that will have gone at the end */
+    ask_peaks(m); /* of those that will have gone at the end */
     m->timer = loop_add_timer(loop, POLL_MS, on_timer, m);
     return m;
 }
@@ -284,7 +256,7 @@ void monitor_close(struct monitor **m)
         http_cancel(&(*m)->request);
     http_client_close(&(*m)->client);
     ask(*m, 0);
-    ask_costs(*m);
+    ask_peaks(*m);
     str_fini(&(*m)->page);
     mem_free(*m);
     *m = NULL;

@@ -1,5 +1,5 @@
 /* monitor: what a server's nodes did during a run, read each second from tandem's GET /metrics, and
- * what that cost them, by what they told the router (GET /v1/cluster). Other servers have no such lines:
+ * what they could have done, from GET /v1/cluster. Other servers have no such lines:
  * then there are no nodes, and nothing is asked any more. */
 #ifndef TANDEM_BENCH_MONITOR_H
 #define TANDEM_BENCH_MONITOR_H
@@ -12,7 +12,8 @@
     X(MONITOR_TOKENS, "tandem_node_tokens_total")                                                  \
     X(MONITOR_STEPS, "tandem_node_steps_total")                                                    \
     X(MONITOR_KV_BYTES, "tandem_node_kv_bytes_total")                                              \
-    X(MONITOR_LOCAL, "tandem_node_local_tokens_total") /* prompts that a decode node computed */   \
+    X(MONITOR_FLOPS, "tandem_node_flops_total")                                                    \
+    X(MONITOR_READ, "tandem_node_read_bytes_total")                                                \
     X(MONITOR_QUEUED, "tandem_node_queued") /* the first gauge */                                  \
     X(MONITOR_RUNNING, "tandem_node_running")                                                      \
     X(MONITOR_PAGES_USED, "tandem_kv_pages_used")                                                  \
@@ -30,16 +31,14 @@ struct monitor_sample {
     float values[MONITOR_COUNT];
 };
 
-/* What a node registered with; 0: unknown. */
-struct monitor_cost {
-    double flops_token, weight_bytes, kv_token_bytes; /* of a row; read by a pass; of a token of KV */
-    double flops_s, read_bytes_s;                     /* that it measured its cores to give */
+/* What a node measured its cores to give a second, as it registered; 0: unknown. */
+struct monitor_peaks {
+    double flops, bytes;
 };
 
 struct monitor_node {
     char name[24], role[12];
-    struct monitor_cost cost;
-    double pass_pages; /* KV pages in use, summed over the run's passes: what they had to read */
+    struct monitor_peaks peaks;
     double last[MONITOR_COUNT];
     double total[MONITOR_COUNT]; /* counters: what was added during the run */
     struct monitor_sample *samples;
@@ -60,15 +59,10 @@ struct monitor_nodes {
  * run's. Returns how many lines it knew. A counter that fell was a node that started again. */
 size_t monitor_page(struct monitor_nodes *m, const char *page, int64_t now, int resume);
 
-/* Takes what GET /v1/cluster answered. Returns the nodes, of those known, whose cost it holds. */
-uint32_t monitor_costs(struct monitor_nodes *m, const char *json, size_t n);
+/* Takes what GET /v1/cluster answered. Returns the nodes, of those known, whose peaks it holds. */
+uint32_t monitor_peaks(struct monitor_nodes *m, const char *json, size_t n);
 
-/* What the node's work of the run takes at least: FLOPs without attention, bytes of weights and KV; 0:
- * unknown. The formulas are in README.md. */
-double monitor_flops(const struct monitor_node *n);
-double monitor_bytes(const struct monitor_node *n);
-
-/* Those a second, over what the node's cores give: 0..1; 0: unknown. */
+/* What its passes needed at least, over what its cores give in the run's time: 0..1; 0: unknown. */
 double monitor_mfu(const struct monitor_nodes *m, const struct monitor_node *n);
 double monitor_mbu(const struct monitor_nodes *m, const struct monitor_node *n);
 

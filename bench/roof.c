@@ -91,10 +91,10 @@ int roof_load(struct roof *r, const char *engine_json, const char *gguf, struct 
 static void peaks_take(struct roof *r, const struct monitor_nodes *m)
 {
     for (uint32_t i = 0; i < m->n; i++) {
-        const struct monitor_cost *c = &m->list[i].cost;
+        const struct monitor_peaks *p = &m->list[i].peaks;
 
-        r->peak_flops = c->flops_s > r->peak_flops ? c->flops_s : r->peak_flops;
-        r->peak_bytes = c->read_bytes_s > r->peak_bytes ? c->read_bytes_s : r->peak_bytes;
+        r->peak_flops = p->flops > r->peak_flops ? p->flops : r->peak_flops;
+        r->peak_bytes = p->bytes > r->peak_bytes ? p->bytes : r->peak_bytes;
     }
     if (r->peak_flops <= 0 || r->peak_bytes <= 0)
         r->peak_flops = r->peak_bytes = 0;
@@ -106,12 +106,12 @@ void roof_nodes(struct roof *r, const struct monitor_nodes *m)
         peaks_take(r, m);
     for (uint32_t i = 0; i < m->n && r->n < ROOF_POINTS_MAX && m->seconds > 0; i++) {
         const struct monitor_node *n = &m->list[i];
-        bool told = n->cost.flops_token > 0 && n->cost.weight_bytes > 0;
+        bool told = n->last[MONITOR_FLOPS] > 0 && n->last[MONITOR_READ] > 0;
         struct roof_point *p = &r->points[r->n];
 
         *p = (struct roof_point){
-            .flops = (told ? monitor_flops(n) : 2 * r->weights * n->total[MONITOR_TOKENS]) / m->seconds,
-            .bytes = (told ? monitor_bytes(n) : r->weight_bytes * n->total[MONITOR_STEPS]) / m->seconds,
+            .flops = (told ? n->total[MONITOR_FLOPS] : 2 * r->weights * n->total[MONITOR_TOKENS]) / m->seconds,
+            .bytes = (told ? n->total[MONITOR_READ] : r->weight_bytes * n->total[MONITOR_STEPS]) / m->seconds,
             .node = true};
         snprintf(p->name, sizeof(p->name), "%s", n->name);
         r->n += p->flops > 0 && p->bytes > 0;

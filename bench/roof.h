@@ -28,8 +28,8 @@ struct roof {
 /* engine_json and gguf: paths, "" for none. ERR_IO, ERR_FORMAT. */
 int roof_load(struct roof *r, const char *engine_json, const char *gguf, struct err *e);
 
-/* Adds a point a node: what its work takes by its own costs (monitor_flops, monitor_bytes); of one that
- * told none 2 * weights a token, and the matrices once a pass, if there is a model file. */
+/* Adds a point a node: what its passes needed, by its own count; of one that told none 2 * weights a
+ * token, and the matrices once a pass, if there is a model file. */
 void roof_nodes(struct roof *r, const struct monitor_nodes *m);
 
 #endif

@@ -43,13 +43,6 @@ void workload_close(struct workload *w)
     memset(w, 0, sizeof(*w));
 }
 
-uint32_t workload_size(const struct workload *w)
-{
-    if (w->trace.n > 0)
-        return (uint32_t)w->trace.n;
-    return w->dataset.n > 0 ? (uint32_t)w->dataset.n : UINT32_MAX;
-}
-
 static const struct dataset_chat *chat_of(const struct workload *w, uint32_t i)
 {
     return &w->dataset.chats[i % w->dataset.n];

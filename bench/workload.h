@@ -25,11 +25,7 @@ struct workload {
 int workload_open(struct workload *w, const struct bench_options *o, struct err *e);
 void workload_close(struct workload *w);
 
-/* How many different items there are: UINT32_MAX if they are random. Prompts of a file are used round
- * and round; a trace ends. */
-uint32_t workload_size(const struct workload *w);
-
-/* Turns of item i, at most --turns. */
+/* Turns of item i (prompts of a file are used round and round; a trace ends), at most --turns. */
 uint32_t workload_turns(const struct workload *w, uint32_t i);
 
 /* Tokens to generate in this turn. */

@@ -424,8 +424,11 @@ static int decode_swap_open(struct decode *d, struct err *e)
     uint64_t pages = d->options->swap / d->node->layout.page_bytes;
     int rc;
 
-    if (!pages)
+    if (!d->options->swap)
         return 0;
+    if (!pages)
+        return err_set(e, ERR_CONFIG, "swap: %" PRIu64 " bytes hold no KV page, which has %zu; give 0 for none",
+                       d->options->swap, (size_t)d->node->layout.page_bytes);
     rc = kv_pool_open(&d->swap, &d->node->layout, (uint32_t)(pages < UINT32_MAX ? pages : UINT32_MAX),
                       e);
     return rc ? err_wrap(e, "swap: %" PRIu64 " bytes", d->options->swap) : 0;

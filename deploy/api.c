@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "net/http.h"
 
@@ -56,6 +57,8 @@ int api_drain(json_int_t *running, const char *url, const char *node, struct err
                      : err_set(e, ERR_ARG, "the node's name is not UTF-8");
 
     *running = api_number(reply, "running");
+    if (*api_text(reply, "warning"))
+        log_warn("drain", "%s", api_text(reply, "warning"));
     json_decref(request);
     json_decref(reply);
     return rc;

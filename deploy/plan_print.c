@@ -57,7 +57,7 @@ static void plan_print_domain(const struct plan *p, uint32_t host, uint32_t doma
             taken += p->nodes[i].weight_bytes + p->nodes[i].kv_bytes;
     str_addf(out, "  domain %" PRIu32 ": socket %" PRIu32 ", %" PRIu32 " core%s", d->os_index,
              d->package, d->n_cores, d->n_cores == 1 ? "" : "s");
-    if (p->said[host].reserved_cores)
+    if (p->said[host].reserved_cores && taken) /* 0: given up, for each node to have a core */
         str_addf(out, " (%" PRIu32 " reserved)", spare);
     str_adds(out, ", memory ");
     if (d->memory_bytes)

@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "deploy/api.h"
-#include "kv/kv_layout.h"
 
 const char *const top_sorts[TOP_SORTS] = {"name", "tokens/s", "queue", "KV"};
 
@@ -25,22 +24,10 @@ static double top_real(const json_t *object, const char *key)
     return v > 0 ? v : 0;
 }
 
-/* See struct top_node. A pass reads the KV of the sequences that are in the pages. */
-static double top_use(const struct top_node *n, double steps_s, const json_t *costs)
-{
-    double flops_s = top_real(costs, "flops_s"), bytes_s = top_real(costs, "read_bytes_s");
-    double kv = (double)n->pages * KV_PAGE_TOKENS * top_real(costs, "kv_token_bytes");
-
-    if (n->tokens_s < 0 || steps_s < 0)
-        return TOP_UNKNOWN;
-    if (!strcmp(n->role, "prefill"))
-        return flops_s > 0 ? n->tokens_s * top_real(costs, "flops_token") / flops_s : TOP_UNKNOWN;
-    return bytes_s > 0 ? steps_s * (top_real(costs, "weight_bytes") + kv) / bytes_s : TOP_UNKNOWN;
-}
-
 static void top_node_take(struct top_node *n, const struct top *before, const json_t *reply,
                           double seconds)
 {
+    const json_t *rates = json_object_get(reply, "rates");
     const struct top_node *old = NULL;
 
     snprintf(n->name, sizeof(n->name), "%s", api_text(reply, "name"));
@@ -55,19 +42,17 @@ static void top_node_take(struct top_node *n, const struct top *before, const js
     n->pages_total = api_number(reply, "pages_total");
     n->pages = n->pages_total - api_number(reply, "pages_free");
     n->tokens = api_number(reply, "tokens");
-    n->steps = api_number(reply, "steps");
     for (uint32_t i = 0; i < before->n && !old; i++)
         if (!strcmp(before->nodes[i].name, n->name) && before->nodes[i].pid == n->pid &&
             !strcmp(before->nodes[i].role, n->role))
             old = &before->nodes[i];
     n->tokens_s = old ? top_rate(n->tokens, old->tokens, seconds) : TOP_UNKNOWN;
-    n->use = top_use(n, old ? top_rate(n->steps, old->steps, seconds) : TOP_UNKNOWN,
-                     json_object_get(reply, "costs"));
+    n->use = rates ? top_real(rates, !strcmp(n->role, "prefill") ? "mfu" : "mbu") : TOP_UNKNOWN;
 }
 
 static struct top_times top_times_take(const json_t *router, const char *key)
 {
-    const json_t *times = json_object_get(router, key);
+    const json_t *times = json_object_get(json_object_get(router, "percentiles"), key);
     const json_t *p50 = json_object_get(times, "p50"), *p90 = json_object_get(times, "p90"),
                  *p99 = json_object_get(times, "p99");
 

@@ -13,14 +13,14 @@ struct top_node {
     char name[64], role[16], host[64], state[16];
     json_int_t pid, domain, queued, running, slots; /* slots 0: it has none to count */
     json_int_t pages, pages_total;                  /* in use */
-    json_int_t tokens, steps;                       /* counters */
+    json_int_t tokens;                              /* a counter */
     double tokens_s; /* TOP_UNKNOWN after one reply */
-    /* Of what the node measured its cores to give, 0..1: on a prefill node the arithmetic of its
-     * tokens (attention left out), on a decode node the weights and KV that its passes read. */
+    /* MFU of a prefill node, MBU of a decode node, 0..1, of the last seconds, as the router has it;
+     * TOP_UNKNOWN: it does not say. */
     double use;
 };
 
-/* Milliseconds; TOP_UNKNOWN where the router does not say. */
+/* Milliseconds, of the last minute; TOP_UNKNOWN: no request, or the router does not say. */
 struct top_times {
     double p50, p90, p99;
 };

@@ -83,8 +83,11 @@ static void admin_answer(struct router *r, struct http_conn *c, const struct nod
 {
     struct str fields = {0}, body = {0};
 
-    str_addf(&body, "{\"node\":\"%s\",\"state\":\"%s\",\"running\":%u}\n", node->reg.name,
+    str_addf(&body, "{\"node\":\"%s\",\"state\":\"%s\",\"running\":%u", node->reg.name,
              node_state_names[node->state], node->running);
+    if (!router_core_decodes(r->core))
+        str_adds(&body, ",\"warning\":\"no decode node is left that takes requests: they wait\"");
+    str_adds(&body, "}\n");
     serve_fields(r, c, NULL, &fields);
     serve_json(c, 200, &fields, &body);
     str_fini(&fields);

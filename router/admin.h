@@ -10,7 +10,7 @@
 void admin_explain(struct router *r, struct http_conn *c, struct http_text rest);
 
 /* POST /tandem/drain {"node": NAME}: the node finishes what it has, takes nothing new, and leaves.
- * Answers {"node", "state", "running"} at once, or 404. */
+ * Answers {"node", "state", "running"} at once, or 404; with a "warning" if no decode node is left. */
 void admin_drain(struct router *r, struct http_conn *c, struct http_text rest);
 
 /* POST /tandem/role {"node": NAME, "role": "prefill"|"decode"}: the node finishes what it has, then goes

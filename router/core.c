@@ -1,5 +1,6 @@
 #include "router/core.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "router/admission.h"
 #include "router/stream.h"
 
 /* Retry-After is between these; with nodes missing it is the lower one. */
@@ -83,6 +85,35 @@ static void core_refuse(struct router_core *c, const struct router_submit *submi
     c->counters.failed++;
 }
 
+/* 503 while what waits costs too much. True: the request was refused. */
+static bool core_cost_fails(struct router_core *c, const struct router_submit *submit)
+{
+    const struct router_config *config = &c->config;
+    size_t n = node_table_snapshot(&c->nodes, c->now);
+    struct admission a = admission_predict(c->nodes.snapshot, n, config->mode, c->queue.tokens,
+                                           c->queue.reserve);
+    double bound_s = (config->queue_prefill_ms ? config->queue_prefill_ms : config->queue_deadline_ms) / 1e3;
+    double bound = config->queue_kv ? (double)config->queue_kv : ADMISSION_POOLS * a.pool_bytes;
+    uint32_t retry = core_retry_after_ms(c, submit->client);
+    char text[MSG_TEXT_MAX];
+
+    if (!c->queue.n || !a.known)
+        return false;
+    if (a.prefill_s > bound_s) {
+        retry = u32_max(retry, (uint32_t)fmin((a.prefill_s - bound_s) * 1e3, RETRY_MAX_MS));
+        snprintf(text, sizeof(text), "the prompts of %u waiting requests take %.1f s to compute, as predicted, "
+                 "and the bound is %.1f s", c->queue.n, a.prefill_s, bound_s);
+    } else if (a.kv_bytes > bound) {
+        snprintf(text, sizeof(text), "%u waiting requests may need %.1f MiB of KV, and the bound is %.1f MiB",
+                 c->queue.n, a.kv_bytes / 0x1p20, bound / 0x1p20);
+    } else {
+        return false;
+    }
+    c->counters.refused_cost++;
+    core_refuse(c, submit, 503, retry, text);
+    return true;
+}
+
 /* Refuses what cannot run. True: the request was refused, its tokens are gone. */
 static bool core_admit_fails(struct router_core *c, const struct router_submit *submit)
 {
@@ -155,7 +186,7 @@ static void core_submit(struct router_core *c, const struct router_submit *submi
     ASSERT(submit->client && !map_get(&c->by_client, submit->client));
     ASSERT(submit->n_stop_tokens <= MSG_STOP_TOKENS_MAX);
     c->counters.submitted++;
-    if (core_tenant_fails(c, submit) || core_admit_fails(c, submit))
+    if (core_tenant_fails(c, submit) || core_admit_fails(c, submit) || core_cost_fails(c, submit))
         return;
     s = session_new(submit, c->next_request++, c->config.salt, c->now);
     map_put(&c->by_request, s->id.request, s);
@@ -241,6 +272,9 @@ static void core_drain(struct router_core *c, uint64_t handle)
     node->state = NODE_DRAINING;
     action_send(c, node, &m);
     action_note(c, LOG_INFO, "node=%s running=%u is told to drain", node->reg.name, node->running);
+    if (node->reg.role == ROLE_DECODE && !router_core_decodes(c))
+        action_note(c, LOG_WARN, "node=%s was the last decode node that took requests: they wait now",
+                    node->reg.name);
 }
 
 void router_step(struct router_core *c, const struct router_event *event, int64_t now,
@@ -325,6 +359,15 @@ bool router_core_explain(const struct router_core *c, uint64_t id, struct str *o
     if (entry)
         explain_json(&c->explain, entry, out);
     return entry != NULL;
+}
+
+uint32_t router_core_decodes(const struct router_core *c)
+{
+    uint32_t n = 0;
+
+    for (size_t i = 0; i < c->nodes.n; i++)
+        n += c->nodes.items[i]->state == NODE_UP && c->nodes.items[i]->reg.role == ROLE_DECODE;
+    return n;
 }
 
 bool router_core_ready(const struct router_core *c)

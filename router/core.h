@@ -56,12 +56,15 @@ struct router_config {
     uint32_t tenant_concurrent, tenant_tokens_minute; /* limits of each tenant that has none of its own; 0: none */
     uint32_t priority_age_ms;   /* after so long a band counts as one higher; 0: never */
     uint32_t queue_deadline_ms; /* longest wait for a pair of nodes */
+    uint32_t queue_prefill_ms;  /* bounds of admission.h; 0: the deadline, */
+    uint64_t queue_kv;          /* and ADMISSION_POOLS */
     uint64_t first_request;     /* request numbers start here: unlike those of an earlier router */
 };
 
 struct router_counters { /* since start */
     uint64_t submitted, finished, failed, cancelled;
-    uint64_t refused_full, refused_no_nodes, refused_too_long, refused_slo, refused_tenant, expired;
+    uint64_t refused_full, refused_no_nodes, refused_too_long, refused_slo, refused_tenant, refused_cost;
+    uint64_t expired;
     uint64_t quarantined;
     uint64_t restarts, reserve_refused, stale_messages, protocol_faults;
     uint64_t nodes_registered, nodes_refused, nodes_lost, role_changes;
@@ -92,6 +95,8 @@ const struct node *router_core_node_named(const struct router_core *core, const 
 /* Appends as JSON why the request with that id or number went where it went. False: it is not known,
  * or is not among the last EXPLAIN_KEPT that ended. */
 bool router_core_explain(const struct router_core *core, uint64_t id, struct str *out);
+/* Decode nodes that take new requests: registered and not draining. */
+uint32_t router_core_decodes(const struct router_core *core);
 /* What the mode needs is registered: a decode node, and in mode disaggregated a prefill node. */
 bool router_core_ready(const struct router_core *core);
 /* The longest sequence that the nodes can hold; if not ready, the model's own context. */

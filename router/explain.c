@@ -110,6 +110,8 @@ static const char *explain_reason(const struct explain_entry *e)
         [RUNG_NO_PREFILL] = "the decode node computes the prompt: no prefill node can take it",
     };
 
+    if (e->n && !e->epoch)
+        return "it was refused: the best candidate misses a target";
     return e->n ? reasons[e->rung] : "it was never placed";
 }
 

@@ -220,11 +220,29 @@ static void inbox_register(struct router_core *c, uint64_t handle, const struct 
                 holder->reg.pid);
 }
 
+/* A PREFILL_JOB got lost with a connection that ZeroMQ made again: the node has fewer jobs than it was
+ * given dead_ms ago and has not answered since. Nobody knows which, so all of these start anew. */
+static void inbox_lost_jobs(struct router_core *c, struct node *node, uint32_t jobs)
+{
+    int64_t before = c->now - c->config.dead_ms * CLOCK_MS;
+    struct session *s;
+    size_t iter = 0;
+    uint32_t n = 0;
+
+    while ((s = map_next(&c->by_request, &iter)))
+        n += s->state == SESSION_PREFILL && s->prefill == node && s->job_at < before;
+    for (iter = 0; n > jobs && (s = map_next(&c->by_request, &iter));)
+        if (s->state == SESSION_PREFILL && s->prefill == node && s->job_at < before)
+            stream_restart(c, s, 0, "the prefill node does not know the job");
+}
+
 static void inbox_heartbeat(struct router_core *c, struct node *node, const struct msg_heartbeat *m)
 {
     node->beat = *m;
     if (node->state == NODE_WAITING)
         return;
+    if (node->reg.role == ROLE_PREFILL && node->running > m->queued + m->running)
+        inbox_lost_jobs(c, node, m->queued + m->running);
     if (m->draining && node->state == NODE_UP)
         action_note(c, LOG_INFO, "node=%s running=%u drains", node->reg.name, m->running);
     node->state = m->draining || node->drained ? NODE_DRAINING : NODE_UP;

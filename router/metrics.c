@@ -89,6 +89,8 @@ NODE(node_hit_tokens, n->beat.hit_tokens)
 NODE(node_local_tokens, n->beat.local_tokens)
 NODE(node_preempted, n->beat.preempted)
 NODE(node_busy, (double)n->beat.busy_ns * 1e-9)
+NODE(node_flops, n->beat.flops)
+NODE(node_read_bytes, n->beat.read_bytes)
 NODE(node_pages_used, n->beat.pages_total - u32_min(n->beat.pages_free, n->beat.pages_total))
 NODE(node_pages_total, n->beat.pages_total)
 NODE(node_mfu, r->mfu)
@@ -108,6 +110,9 @@ static const struct metrics_node metrics_nodes[] = {
     {"tandem_node_preempted_total", "counter", "Sequences set aside for want of KV pages.",
      node_preempted},
     {"tandem_node_busy_seconds_total", "counter", "In forward passes.", node_busy},
+    {"tandem_node_flops_total", "counter", "That its passes need at least.", node_flops},
+    {"tandem_node_read_bytes_total", "counter", "Weights and KV that its passes read at least.",
+     node_read_bytes},
     {"tandem_node_mfu", "gauge", "FLOPs of the last seconds, 1 is the peak measured at start.",
      node_mfu},
     {"tandem_node_mbu", "gauge", "Bytes read in the last seconds, 1 is the peak measured at start.",
@@ -157,6 +162,8 @@ static void metrics_core(struct str *out, const struct router_core *core)
          c->refused_slo},
         {"tandem_requests_refused_tenant_total", "Refused with 429: over the tenant's own limit.",
          c->refused_tenant},
+        {"tandem_requests_refused_cost_total", "Refused with 503: what waits costs too much.",
+         c->refused_cost},
         {"tandem_requests_quarantined_total", "Failed: on two nodes when they crashed.",
          c->quarantined},
         {"tandem_requests_expired_total", "Waited longer than the queue deadline.", c->expired},

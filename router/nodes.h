@@ -20,7 +20,7 @@
 struct node_expect {
     char cluster[MSG_NAME_MAX];
     uint64_t model_hash;
-    struct kv_geometry geometry; /* wire_type is not looked at: the nodes agree among themselves */
+    struct kv_geometry geometry; /* but for wire_type, in which nodes must agree with each other */
     uint32_t ctx_max;            /* of the model */
     uint32_t n_vocab;
 };

@@ -158,6 +158,7 @@ bool place_misses(struct router_core *c, struct session *s, char *text, size_t b
     if (schedule_pick(&choice, c->nodes.snapshot, n, &need)) {
         if (!best->misses || !c->nodes.snapshot[best->decode].cost.known)
             return false;
+        place_explain(c, s, &choice);
         if (need.ttft_s > 0 && best->ttft_s > need.ttft_s)
             snprintf(text, bytes, "the first token is predicted after %.0f ms, and the target is "
                      "%u ms", best->ttft_s * 1e3, c->config.slo_ttft_ms);

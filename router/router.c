@@ -297,6 +297,8 @@ static void router_core_open(struct router *r)
         .priority_age_ms = o->priority_age_ms,
         .queue_max = o->queue_max,
         .queue_deadline_ms = o->queue_deadline_ms,
+        .queue_prefill_ms = o->queue_prefill_ms,
+        .queue_kv = o->queue_kv,
         .first_request = r->boot & ~(uint64_t)0xffffffff, /* 2^32 requests before two can meet */
     };
 

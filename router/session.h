@@ -44,6 +44,7 @@ struct session {
     uint64_t last_name;
 
     int64_t submitted_at, queued_at, placed_at;
+    int64_t job_at; /* PREFILL: when the job was sent */
     int64_t first_at, tokens_at; /* of this attempt: prefill's token, decode's first; 0: not yet */
     struct explain_entry *explain; /* owned until it ends */
     struct router_stats stats;

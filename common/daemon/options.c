@@ -170,6 +170,11 @@ static const struct option router_rows[] = {
            .help = "requests that may wait; more are refused with 503 and Retry-After"),
     OPTION(router_options, queue_deadline_ms, U32, .def = "30000", .min = 1, .max = 3600000,
            .unit = "MS", .help = "a request that waited longer is refused"),
+    OPTION(router_options, queue_prefill_ms, U32, .def = "0", .min = 0, .max = 3600000, .unit = "MS",
+           .help = "while waiting prompts take longer to compute, as predicted, more are refused with "
+                   "503 and Retry-After; 0: queue_deadline_ms"),
+    OPTION(router_options, queue_kv, BYTES, .def = "0", .min = 0, .max = (int64_t)1 << 50, .unit = "SIZE",
+           .help = "likewise while waiting requests may come to need more KV; 0: 8 times the pools"),
     OPTION(router_options, heartbeat_ms, U32, .def = "250", .min = 10, .max = 60000, .unit = "MS",
            .help = "how often nodes say that they live"),
     OPTION(router_options, dead_ms, U32, .def = "1500", .min = 50, .max = 600000, .unit = "MS",

@@ -40,6 +40,8 @@ struct router_options {
     char *clients; /* ZeroMQ endpoint to bind, for native clients */
     uint32_t queue_max;
     uint32_t queue_deadline_ms;
+    uint32_t queue_prefill_ms; /* of prompts that wait, as predicted; 0: queue_deadline_ms */
+    uint64_t queue_kv;         /* bytes that waiting requests may come to need; 0: from the pools */
     uint32_t heartbeat_ms, dead_ms;
     char *chat_template; /* "auto", a family's name, or a file */
     int mode;            /* enum router_mode */

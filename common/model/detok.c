@@ -82,5 +82,3 @@ void detok_finish(struct detok *d, struct str *out)
     d->n_held = 0;
     d->started = false;
 }
-
-size_t detok_held(const struct detok *d) { return d->n_held; }

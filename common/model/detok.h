@@ -41,7 +41,4 @@ void detok_add_bytes(struct detok *d, const char *bytes, size_t n, struct str *o
 /* The end: an incomplete character becomes U+FFFD. Ready for another text afterwards. */
 void detok_finish(struct detok *d, struct str *out);
 
-/* Bytes held back now. */
-size_t detok_held(const struct detok *d);
-
 #endif

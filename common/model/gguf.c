@@ -275,11 +275,6 @@ uint32_t gguf_array_u32(const struct gguf_array *a, uint64_t i)
     return v;
 }
 
-int32_t gguf_array_i32(const struct gguf_array *a, uint64_t i)
-{
-    return (int32_t)gguf_array_u32(a, i);
-}
-
 int64_t gguf_array_i64(const struct gguf_array *a, uint64_t i)
 {
     size_t size = gguf_type_bytes(a->type);

@@ -108,12 +108,11 @@ int gguf_str(const struct gguf *g, const char *key, const char **s, size_t *n, s
 int gguf_array(const struct gguf *g, const char *key, struct gguf_array *out, struct err *e);
 
 /* Element i < n of an array whose type the caller has looked at: str of GGUF_STR; f32 of GGUF_F32;
- * u32 and i32 of GGUF_U32 and GGUF_I32, as bits; i64 of every integer type and bool, U64 as bits;
+ * u32 of GGUF_U32 and GGUF_I32, as bits; i64 of every integer type and bool, U64 as bits;
  * f64 of both float types. */
 void gguf_array_str(const struct gguf_array *a, uint64_t i, const char **s, size_t *n);
 float gguf_array_f32(const struct gguf_array *a, uint64_t i);
 uint32_t gguf_array_u32(const struct gguf_array *a, uint64_t i);
-int32_t gguf_array_i32(const struct gguf_array *a, uint64_t i);
 int64_t gguf_array_i64(const struct gguf_array *a, uint64_t i);
 double gguf_array_f64(const struct gguf_array *a, uint64_t i);
 

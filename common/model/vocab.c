@@ -369,20 +369,6 @@ uint32_t vocab_eog_list(const struct vocab *v, uint32_t out[VOCAB_EOG_MAX])
     return n;
 }
 
-int32_t vocab_special(const struct vocab *v, const char *s, size_t n)
-{
-    uint8_t b = n ? (uint8_t)s[0] : 0;
-
-    for (uint32_t i = v->special_at[b]; i < v->special_at[b + 1]; i++) {
-        size_t m;
-        const char *text = vocab_text(v, v->special[i], &m);
-
-        if (m == n && memcmp(text, s, n) == 0)
-            return (int32_t)v->special[i];
-    }
-    return -1;
-}
-
 void vocab_piece(const struct vocab *v, uint32_t id, struct str *out)
 {
     size_t n;

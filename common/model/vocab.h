@@ -78,9 +78,6 @@ enum token_type vocab_type(const struct vocab *v, uint32_t id); /* id < size */
 bool vocab_is_eog(const struct vocab *v, uint32_t id);
 uint32_t vocab_eog_list(const struct vocab *v, uint32_t out[VOCAB_EOG_MAX]);
 
-/* The token whose text is exactly s[n] among control, user-defined and unknown tokens; -1: none. */
-int32_t vocab_special(const struct vocab *v, const char *s, size_t n);
-
 /* Appends a token's bytes: a byte token's byte, a control token's name, otherwise text with its
  * spaces as spaces. Maybe part of a character. id < size. */
 void vocab_piece(const struct vocab *v, uint32_t id, struct str *out);

@@ -58,45 +58,35 @@ static void other_pages_say_nothing(void **state)
     monitor_nodes_fini(&m);
 }
 
-/* Two pages a second apart: passes and KV pages in use of decode-1, prompt tokens of prefill-1. */
-static void work_page(struct monitor_nodes *m, int steps, int pages, int tokens, int64_t now, int resume)
+static void work_page(struct monitor_nodes *m, double flops, double bytes, int64_t now, int resume)
 {
-    char text[600];
+    char text[300];
 
     snprintf(text, sizeof(text),
-             "tandem_node_steps_total{node=\"decode-1\",role=\"decode\"} %d\n"
-             "tandem_node_tokens_total{node=\"decode-1\",role=\"decode\"} %d\n"
-             "tandem_node_local_tokens_total{node=\"decode-1\",role=\"decode\"} %d\n"
-             "tandem_kv_pages_used{node=\"decode-1\",role=\"decode\"} %d\n"
-             "tandem_node_tokens_total{node=\"prefill-1\",role=\"prefill\"} %d\n",
-             steps, 10 * steps, steps, pages, tokens);
-    assert_int_equal(monitor_page(m, text, now, resume), 5);
+             "tandem_node_flops_total{node=\"decode-1\",role=\"decode\"} %.17g\n"
+             "tandem_node_read_bytes_total{node=\"decode-1\",role=\"decode\"} %.17g\n",
+             flops, bytes);
+    assert_int_equal(monitor_page(m, text, now, resume), 2);
 }
 
-static void work_is_counted_by_the_costs_that_nodes_told(void **state)
+static void shares_are_of_what_nodes_told_that_they_can(void **state)
 {
     static const char reply[] =
-        "{\"nodes\": [{\"name\": \"gone\", \"costs\": {}}, 3, {\"name\": \"prefill-1\", \"costs\":"
-        " {\"flops_token\": 1000, \"flops_s\": 1e6}}, {\"name\": \"decode-1\", \"costs\":"
-        " {\"flops_token\": 2000, \"weight_bytes\": 5000, \"kv_token_bytes\": 10,"
-        " \"flops_s\": 1e7, \"read_bytes_s\": 1e6, \"x\": -1}}]}";
+        "{\"nodes\": [{\"name\": \"gone\", \"costs\": {}}, 3, {\"name\": \"decode-1\", \"costs\":"
+        " {\"flops_s\": 1e7, \"read_bytes_s\": 1e6, \"x\": -1}}]}";
     static struct monitor_nodes m;
 
     (void)state;
-    work_page(&m, 100, 9, 500, 10 * CLOCK_S, 1);
+    work_page(&m, 1e6, 5e5, 10 * CLOCK_S, 1);
+    work_page(&m, 4e6, 9e5, 11 * CLOCK_S, 0);
+    work_page(&m, 5e6, 11e5, 12 * CLOCK_S, 0);
     assert_true(monitor_mfu(&m, &m.list[0]) == 0 && monitor_mbu(&m, &m.list[0]) == 0); /* unknown */
-    work_page(&m, 110, 2, 900, 11 * CLOCK_S, 0);
-    work_page(&m, 130, 3, 1000, 12 * CLOCK_S, 0);
-    assert_int_equal(monitor_costs(&m, reply, sizeof(reply) - 1), 2);
-    /* 30 passes; 10 of them read 2 pages of 32 tokens, 20 of them 3 */
-    assert_true(fabs(monitor_bytes(&m.list[0]) - (30 * 5000.0 + (10 * 2 + 20 * 3) * 32 * 10.0)) < 1e-6);
-    assert_true(fabs(monitor_mbu(&m, &m.list[0]) - monitor_bytes(&m.list[0]) / 2 / 1e6) < 1e-9);
-    assert_true(fabs(monitor_flops(&m.list[0]) - (300 + 30) * 2000.0) < 1e-6);
-    assert_true(fabs(monitor_mfu(&m, &m.list[1]) - 500 * 1000.0 / 2 / 1e6) < 1e-9);
-    assert_true(monitor_mbu(&m, &m.list[1]) == 0); /* it did not say */
-    assert_int_equal(monitor_costs(&m, "{\"nodes\": 3}", 12), 0);
-    assert_int_equal(monitor_costs(&m, "<html>", 6), 0);
-    assert_true(m.list[0].cost.weight_bytes == 5000); /* what was known stays */
+    assert_int_equal(monitor_peaks(&m, reply, sizeof(reply) - 1), 1);
+    assert_true(fabs(monitor_mfu(&m, &m.list[0]) - 4e6 / 2 / 1e7) < 1e-9);
+    assert_true(fabs(monitor_mbu(&m, &m.list[0]) - 6e5 / 2 / 1e6) < 1e-9);
+    assert_int_equal(monitor_peaks(&m, "{\"nodes\": 3}", 12), 0);
+    assert_int_equal(monitor_peaks(&m, "<html>", 6), 0);
+    assert_true(m.list[0].peaks.flops == 1e7); /* what was known stays */
     monitor_nodes_fini(&m);
 }
 
@@ -105,7 +95,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counters_add_up_and_gauges_are_means),
         cmocka_unit_test(other_pages_say_nothing),
-        cmocka_unit_test(work_is_counted_by_the_costs_that_nodes_told),
+        cmocka_unit_test(shares_are_of_what_nodes_told_that_they_can),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,17 +4,16 @@
 
 #include "tests/lib/test.h"
 
-/* Two nodes after 2 s: one told its costs, one did not. */
+/* Two nodes after 2 s: one counts its work, one does not. */
 static void nodes_are_placed_by_what_they_told(void **state)
 {
     static struct monitor_nodes m = {
         .n = 2,
         .seconds = 2,
         .list = {{.name = "decode-1",
-                  .cost = {.flops_token = 10, .weight_bytes = 100, .kv_token_bytes = 1, .flops_s = 1e6,
-                           .read_bytes_s = 1e5},
-                  .pass_pages = 5,
-                  .total = {[MONITOR_TOKENS] = 40, [MONITOR_STEPS] = 8}},
+                  .peaks = {1e6, 1e5},
+                  .last = {[MONITOR_FLOPS] = 900, [MONITOR_READ] = 900},
+                  .total = {[MONITOR_FLOPS] = 400, [MONITOR_READ] = 860}},
                  {.name = "old-1", .total = {[MONITOR_TOKENS] = 40, [MONITOR_STEPS] = 8}}},
     };
     struct roof r = {0};
@@ -22,8 +21,8 @@ static void nodes_are_placed_by_what_they_told(void **state)
     (void)state;
     roof_nodes(&r, &m);
     assert_int_equal(r.n, 1); /* of the other nothing is known without a model */
-    assert_true(fabs(r.points[0].flops - 40 * 10 / 2.0) < 1e-9);
-    assert_true(fabs(r.points[0].bytes - (8 * 100 + 5 * 32) / 2.0) < 1e-9);
+    assert_true(fabs(r.points[0].flops - 400 / 2.0) < 1e-9);
+    assert_true(fabs(r.points[0].bytes - 860 / 2.0) < 1e-9);
     assert_true(r.peak_flops == 1e6 && r.peak_bytes == 1e5);
     r = (struct roof){.weights = 7, .weight_bytes = 3, .peak_flops = 5e6, .peak_bytes = 4e5};
     roof_nodes(&r, &m);
@@ -35,7 +34,7 @@ static void nodes_are_placed_by_what_they_told(void **state)
 
 static void half_a_ceiling_is_none(void **state)
 {
-    static struct monitor_nodes m = {.n = 1, .seconds = 1, .list = {{.name = "a", .cost = {.flops_s = 1e6}}}};
+    static struct monitor_nodes m = {.n = 1, .seconds = 1, .list = {{.name = "a", .peaks = {.flops = 1e6}}}};
     struct roof r = {0};
 
     (void)state;

@@ -66,7 +66,7 @@ static void lines_of_a_file_are_prompts(void **state)
 
     (void)state;
     assert_int_equal(open_text(&w, "text", "one\n\n{\"two\"}\r\nthree", NULL), ERR_OK);
-    assert_int_equal(workload_size(&w), 3);
+    assert_int_equal(w.dataset.n, 3);
     prompt_is(&w, 0, 0, "one");
     prompt_is(&w, 1, 0, "{\"two\"}");
     prompt_is(&w, 5, 0, "three"); /* round and round */
@@ -111,7 +111,7 @@ static void sharegpt_gives_what_people_said(void **state)
             "\"value\": \"the man\"}, {\"from\": \"human\", \"value\": \"bye\"}]}]",
             &e) != ERR_OK)
         fail_msg("%s", e.text);
-    assert_int_equal(workload_size(&w), 1); /* a chat in which nobody asks is left out */
+    assert_int_equal(w.dataset.n, 1); /* a chat in which nobody asks is left out */
     assert_int_equal(workload_turns(&w, 0), 2);
     prompt_is(&w, 0, 1, "bye");
     assert_int_equal(workload_output(&w, 0, 0), synth_count(&w.synth, "the man", 7));

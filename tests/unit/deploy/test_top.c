@@ -37,20 +37,20 @@ static void take(const char *reply, int64_t now)
     " \"output_tokens\": 0, \"uptime_s\": 90}, \"nodes\": ["                                       \
     "{\"name\": \"decode-10\", \"role\": \"decode\", \"state\": \"ready\", \"host\": \"b\","       \
     " \"domain\": 1, \"pid\": 9, \"queued\": 0, \"running\": 12, \"slots\": 16,"                   \
-    " \"pages_total\": 100, \"pages_free\": 25, \"tokens\": %d, \"steps\": %d,"                    \
-    " \"costs\": {\"weight_bytes\": 1000000, \"kv_token_bytes\": 100, \"read_bytes_s\": 200000000}},"     \
+    " \"pages_total\": 100, \"pages_free\": 25, \"tokens\": %d,"                                     \
+    " \"rates\": {\"mfu\": 0.1, \"mbu\": 0.155}},"                                                \
     "{\"name\": \"decode-2\", \"role\": \"decode\", \"state\": \"draining\", \"pid\": %d,"         \
     " \"queued\": 20, \"running\": 1, \"slots\": 16, \"pages_total\": 100, \"pages_free\": 90,"    \
     " \"tokens\": 10},"                                                                            \
     "{\"name\": \"prefill-1\", \"role\": \"prefill\", \"state\": \"ready\", \"pid\": 7,"           \
     " \"pages_total\": 0, \"pages_free\": 0, \"tokens\": %d,"                                      \
-    " \"costs\": {\"flops_token\": 1000, \"flops_s\": 4000000}}]}"
+    " \"rates\": {\"mfu\": 0.5, \"mbu\": 0.2}}]}"
 
-static void take_nodes(int requests, int tokens, int steps, int pid, int prompt, int64_t now)
+static void take_nodes(int requests, int tokens, int pid, int prompt, int64_t now)
 {
     struct str s = {0};
 
-    str_addf(&s, NODES, requests, tokens, steps, pid, prompt);
+    str_addf(&s, NODES, requests, tokens, pid, prompt);
     take(str_text(&s), now);
     str_fini(&s);
 }
@@ -67,22 +67,22 @@ static const struct top_node *node(const char *name)
 static void rates_are_differences_of_counters(void **state)
 {
     (void)state;
-    take_nodes(5, 1000, 100, 8, 0, CLOCK_S);
-    assert_true(top->requests_s < 0 && node("decode-10")->tokens_s < 0 && node("decode-10")->use < 0);
-    take_nodes(15, 1500, 150, 8, 4000, 3 * CLOCK_S);
+    take_nodes(5, 1000, 8, 0, CLOCK_S);
+    assert_true(top->requests_s < 0 && node("decode-10")->tokens_s < 0);
+    take_nodes(15, 1500, 8, 4000, 3 * CLOCK_S);
     assert_true(fabs(top->requests_s - 5) < 1e-9);
     assert_true(fabs(node("decode-10")->tokens_s - 250) < 1e-9);
     assert_true(fabs(node("decode-2")->tokens_s) < 1e-9);
-    /* 25 passes a second of 1e6 bytes of weights and 75 pages of 32 tokens of 100 bytes */
-    assert_true(fabs(node("decode-10")->use - 25 * (1e6 + 75 * 32 * 100) / 2e8) < 1e-9);
-    assert_true(fabs(node("prefill-1")->use - 2000 * 1000 / 4e6) < 1e-9);
+    assert_true(fabs(node("prefill-1")->tokens_s - 2000) < 1e-9);
+    assert_true(node("decode-10")->use == 0.155 && node("prefill-1")->use == 0.5); /* MBU; MFU */
+    assert_true(node("decode-2")->use < 0); /* not told */
 }
 
 static void a_process_that_started_anew_has_no_rate_yet(void **state)
 {
     (void)state;
-    take_nodes(5, 1000, 100, 8, 0, CLOCK_S);
-    take_nodes(3, 400, 10, 80, 0, 2 * CLOCK_S);
+    take_nodes(5, 1000, 8, 0, CLOCK_S);
+    take_nodes(3, 400, 80, 0, 2 * CLOCK_S);
     assert_true(top->requests_s < 0);             /* the router started anew: it counts from 0 */
     assert_true(node("decode-10")->tokens_s < 0); /* a counter that fell */
     assert_true(node("decode-2")->tokens_s < 0);  /* another process */
@@ -98,8 +98,8 @@ static void nodes_are_sorted(void **state)
     };
 
     (void)state;
-    take_nodes(5, 0, 0, 8, 0, CLOCK_S);
-    take_nodes(5, 10, 1, 8, 20, 2 * CLOCK_S);
+    take_nodes(5, 0, 8, 0, CLOCK_S);
+    take_nodes(5, 10, 8, 20, 2 * CLOCK_S);
     for (int by = 0; by < TOP_SORTS; by++) {
         top_order(top, (enum top_sort)by);
         for (int i = 0; i < 3; i++)
@@ -122,8 +122,8 @@ static void lines_fit_any_width(void **state)
     struct str page = {0};
 
     (void)state;
-    take_nodes(5, 0, 0, 8, 0, CLOCK_S);
-    take_nodes(5, 10, 1, 8, 20, 2 * CLOCK_S);
+    take_nodes(5, 0, 8, 0, CLOCK_S);
+    take_nodes(5, 10, 8, 20, 2 * CLOCK_S);
     for (int width = TOP_WIDTH_MIN; width <= 300; width++) {
         str_clear(&page);
         top_page(&page, top, "http://127.0.0.1:8000", width);
@@ -143,7 +143,8 @@ static void percentiles_are_shown_where_the_router_has_them(void **state)
     struct str page = {0};
 
     (void)state;
-    take("{\"router\": {\"ttft_ms\": {\"p50\": 12.34, \"p90\": 3, \"p99\": 1000}}}", 1);
+    take("{\"router\": {\"percentiles\": {\"ttft_ms\": {\"p50\": 12.34, \"p90\": 3, \"p99\": 1000},"
+         " \"tpot_ms\": {\"n\": 0, \"p50\": null}}}}", 1);
     top_page(&page, top, "u", 80);
     assert_non_null(strstr(str_text(&page), "TTFT p50 12 p90 3.0 p99 1000 ms; TPOT p50 - p90 - p99 - ms"));
     str_fini(&page);

@@ -658,6 +658,8 @@ static void test_queue_deadline(void **state)
     for (uint64_t c = 1; c <= 3; c++) {
         rig_submit(&r, c, 40, 8);
         rig_reserved(&r, D1, (struct stream_id){7000 + c - 1, 1});
+        if (c < 3)
+            rig_first(&r, P1, (struct stream_id){7000 + c - 1, 1}, 0, 500, FINISH_NONE);
     }
     rig_wait(&r, 9980, beating);
     assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);

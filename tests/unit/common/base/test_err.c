@@ -51,16 +51,6 @@ static void test_long_sentences_are_cut(void **state)
     assert_int_equal(strlen(e.text), sizeof(e.text) - 1);
 }
 
-static void test_every_code_has_a_kind(void **state)
-{
-    (void)state;
-    for (int code = ERR_CANCELLED; code <= ERR_OK; code++)
-        assert_string_not_equal(err_kind(code), "unknown error");
-    assert_string_equal(err_kind(ERR_BUSY), "busy");
-    assert_string_equal(err_kind(1), "unknown error");
-    assert_string_equal(err_kind(ERR_CANCELLED - 1), "unknown error");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -68,7 +58,6 @@ int main(void)
         cmocka_unit_test(test_a_null_err_drops_the_sentence_only),
         cmocka_unit_test(test_wrap_puts_where_before_what),
         cmocka_unit_test(test_long_sentences_are_cut),
-        cmocka_unit_test(test_every_code_has_a_kind),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
