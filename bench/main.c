@@ -26,6 +26,7 @@ static int serve_main(int argc, char **argv)
     } else if (action == OPTION_RUN) {
         signal(SIGPIPE, SIG_IGN);
         log_init("bench", LOG_WARN);
+        log_set_format((enum log_format)o.log_format);
         process_descriptors_raise();
         code = EXIT_FAILED;
         if (session_run(&ok, &o, &e))

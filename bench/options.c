@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "bench/fault.h"
+#include "daemon/options.h"
 
 static const char *const backend_names[] = {"openai", "vllm", "openai-chat", NULL};
 static const char *const dataset_names[] = {"random", "sharegpt", "custom",   "text",
@@ -79,6 +80,8 @@ static const struct option bench_option_list[] = {
            .help = "generate past the end of text; random prompts and traces always do"),
     OPTION(bench_options, temperature, F64, .max = 100, .help = "0 is greedy"),
     OPTION(bench_options, seed, U64, .def = "1", .help = "of arrivals, prompts and sampling"),
+    OPTION(bench_options, log_format, ENUM, .def = "text", .names = options_log_formats,
+           .help = "of warnings: lines for people, or a JSON object each"),
     OPTION(bench_options, num_prompts, U32, .max = 100000000,
            .help = "how many; 0: until --duration has passed, without that 100"),
     OPTION(bench_options, duration, F64, .max = 1e6, .unit = "S",

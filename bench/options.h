@@ -41,6 +41,7 @@ struct bench_options {
     bool ignore_eos;
     double temperature;
     uint64_t seed;
+    int log_format; /* enum log_format */
     /* the load */
     uint32_t num_prompts; /* 0: until duration */
     double duration;      /* s; 0: no limit */
