@@ -45,6 +45,8 @@ void kernels_panels_init(const struct kernels *k, struct panels *p, enum dtype t
 {
     if (k->matmul_bf16)
         panels_init_by_rows(p, type, n_out, n_in);
+    else if (k->tier == CPU_AVX512VNNI)
+        panels_init_ternary(p, type, n_out, n_in);
     else
         panels_init(p, type, n_out, n_in);
 }

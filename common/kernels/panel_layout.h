@@ -58,17 +58,22 @@ static inline size_t panel_row_nibble_at(size_t n, size_t k)
     return n % 8 / 2 * PANEL_LINE + 2 * k + n % 2;
 }
 
-/* Bytes of a block of TQ2_0 by rows, 256 k, and where in a panel the lines of block b of 32 are. */
+/* Bytes of a block of TQ2_0, 256 k, and where in a panel the lines of block b of 32 are. */
 #define PANEL_TQ2_BYTES (17 * PANEL_LINE)
 static inline size_t panel_tq2_lines_at(size_t b)
 {
     return b / 8 * PANEL_TQ2_BYTES + PANEL_LINE + b % 8 * 2 * PANEL_LINE;
 }
 
-/* The byte of (row n, k) among the two lines of a block of 32; bits 2 (n % 4) and the next. */
-static inline size_t panel_tq2_at(size_t n, size_t k)
+/* The byte of (row n, k) among the two lines of a block of 32, and the first of its two bits. */
+static inline size_t panel_tq2_at(bool by_rows, size_t n, size_t k)
 {
-    return n / 8 * PANEL_LINE + 2 * k + n % 8 / 4;
+    return by_rows ? n / 8 * PANEL_LINE + 2 * k + n % 8 / 4 : k / 16 * PANEL_LINE + 4 * n + k % 4;
+}
+
+static inline size_t panel_tq2_bit(bool by_rows, size_t n, size_t k)
+{
+    return by_rows ? n % 4 * 2 : k % 16 / 4 * 2;
 }
 
 /* A block of a K type: a line of f16 scales, 4 of integer scales, then the weights. */

@@ -48,6 +48,15 @@ void panels_init_by_rows(struct panels *p, enum dtype type, uint32_t n_out, uint
     }
 }
 
+void panels_init_ternary(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
+{
+    panels_init(p, type, n_out, n_in);
+    if (type == DTYPE_TQ2_0) {
+        p->type = type;
+        p->panel_bytes = n_in / QK_K * (size_t)PANEL_TQ2_BYTES;
+    }
+}
+
 size_t panels_bytes(const struct panels *p) { return p->n_panels * p->panel_bytes; }
 
 /* Index of (row n, k) in a panel of 16-bit floats. */
@@ -150,7 +159,7 @@ static void pack_q4(uint8_t *panel, bool by_rows, const uint8_t *row, size_t n, 
     }
 }
 
-static void pack_tq2(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
+static void pack_tq2(uint8_t *panel, bool by_rows, const uint8_t *row, size_t n, size_t n_in)
 {
     struct block_tq2_0 block;
 
@@ -160,8 +169,8 @@ static void pack_tq2(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
         for (size_t k = 0; k < QK_K; k++) {
             int q = block.qs[k / 128 * QK + k % QK] >> k / QK % 4 * 2 & 3;
 
-            panel[panel_tq2_lines_at(b * 8 + k / QK) + panel_tq2_at(n, k % QK)] |=
-                (uint8_t)(q << n % 4 * 2);
+            panel[panel_tq2_lines_at(b * 8 + k / QK) + panel_tq2_at(by_rows, n, k % QK)] |=
+                (uint8_t)(q << panel_tq2_bit(by_rows, n, k));
         }
     }
 }
@@ -184,7 +193,7 @@ void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
             else if (p->type == DTYPE_Q4_0)
                 pack_q4(panel, p->by_rows, row, n, p->n_in);
             else if (row && p->type == DTYPE_TQ2_0)
-                pack_tq2(panel, row, n, p->n_in);
+                pack_tq2(panel, p->by_rows, row, n, p->n_in);
             else if (row && panel_is_k(p->type))
                 panel_k_pack(panel, p, row, n);
             else if (row && p->type == DTYPE_F32)
@@ -215,12 +224,12 @@ static int weight_int(const uint8_t *panel, const struct panels *p, size_t n, si
     return (lines[q4_at(n, k % QK)] >> (k & 4) & 15) - 8;
 }
 
-static float weight_tq2(const uint8_t *panel, size_t n, size_t k)
+static float weight_tq2(const uint8_t *panel, bool by_rows, size_t n, size_t k)
 {
-    uint8_t byte = panel[panel_tq2_lines_at(k / QK) + panel_tq2_at(n, k % QK)];
+    uint8_t byte = panel[panel_tq2_lines_at(k / QK) + panel_tq2_at(by_rows, n, k % QK)];
 
     return dtype_f16_to_f32(load_half(panel + k / QK_K * PANEL_TQ2_BYTES + 2 * n)) *
-           (float)((byte >> n % 4 * 2 & 3) - 1);
+           (float)((byte >> panel_tq2_bit(by_rows, n, k) & 3) - 1);
 }
 
 void panels_row(float *out, const struct panels *p, uint32_t row)
@@ -244,7 +253,7 @@ void panels_row(float *out, const struct panels *p, uint32_t row)
             out[k] = dtype_bf16_to_f32(load_half(panel + 2 * half_at(p->type, n, k)));
             break;
         case DTYPE_TQ2_0:
-            out[k] = weight_tq2(panel, n, k);
+            out[k] = weight_tq2(panel, p->by_rows, n, k);
             break;
         default:
             out[k] = dtype_f16_to_f32(load_half(panel + panel_scales_at(p->type, k / QK) + 2 * n)) *

@@ -19,8 +19,8 @@
  *   Q6_K  a block of 256 k: 32 lines of low nibbles as Q4_0's, 16 lines of upper bits (16 rows x 16
  *         k: byte 4n+i, bits 2j and 2j + 1 hold k = 4j + i), the f16 d and 16 scales a row, a byte
  *         each, and 32 bytes of nothing                                         = 3392 bytes
- * Types without a form of their own become Q8_0 of the same values: Q5_0, IQ4_NL, TQ1_0, TQ2_0 (which
- * has one by rows).
+ * Types without a form of their own become Q8_0 of the same values: Q5_0, IQ4_NL, TQ1_0, and TQ2_0 but
+ * where panels_init_by_rows or panels_init_ternary is asked.
  * How blocks and their scales interleave is panels.c's business and is documented there. Rows past
  * n_out are zero with zero scales; n_in is padded to the line (floats) with zeros. */
 #ifndef TANDEM_KERNELS_PANELS_H
@@ -53,6 +53,10 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
  * and for each 32 k two lines, word k of line n / 8 with row n in bits 2 (n % 8) and on = 1088 bytes.
  * Other types are as panels_init has them. */
 void panels_init_by_rows(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in);
+
+/* panels_init for kernels that know TQ2_0: a block of 256 k is the f16 d, 32 bytes of nothing and 16
+ * lines of 16 rows x 16 k, byte 4n + i, bits 2j and 2j + 1 hold k = 4j + i = 1088 bytes. */
+void panels_init_ternary(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in);
 
 /* n_panels * panel_bytes */
 size_t panels_bytes(const struct panels *p);

@@ -28,7 +28,7 @@ struct bench {
     struct team *team; /* of one, for the machine's loops */
     uint8_t *memory; /* weights, then KV pages */
     size_t bytes;
-    struct panels w[2]; /* in either order; those by rows are after `bytes` of memory */
+    struct panels w[3]; /* in the forms that tiers ask for, each in `bytes` of memory */
     struct act act;
     float *x, *y, *z;
     struct kv_layout kv;
@@ -86,7 +86,7 @@ static double machine_rate(const struct bench *b, const struct bench_case *c,
 static double run_matmul(const struct bench *b, const struct bench_case *c, const struct kernels *k)
 {
     static uint32_t turn;
-    struct panels w = b->w[k->matmul_bf16 != NULL];
+    struct panels w = b->w[k->matmul_bf16 ? 1 : k->tier == CPU_AVX512VNNI ? 2 : 0];
     uint32_t n = k->tier == CPU_REF ? 2 : c->limit == LIMIT_READ ? w.n_panels : PANELS_HOT;
     double t;
 
@@ -242,11 +242,11 @@ static void weights_open(struct bench *b, enum dtype type)
         if (type == DTYPE_Q6_K)
             memcpy(block + offsetof(struct block_q6_k, d), &half, 2);
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         struct panels *w = &b->w[i];
 
         panels_init(w, type, PANEL_ROWS, K);
-        (i ? panels_init_by_rows : panels_init)(
+        (i == 0 ? panels_init : i == 1 ? panels_init_by_rows : panels_init_ternary)(
             w, type, (uint32_t)(b->bytes / w->panel_bytes * PANEL_ROWS), K);
         panels_fill(w, b->memory + (size_t)i * b->bytes, rows);
     }
@@ -342,7 +342,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (team_new(&b.team, NULL, 1, &e) ||
-        mem_map_open(&map, 2 * b.bytes, true, &e)) { /* pages as the engine's */
+        mem_map_open(&map, 3 * b.bytes, true, &e)) { /* pages as the engine's */
         fprintf(stderr, "bench_kernels: %s\n", e.text);
         return 1;
     }

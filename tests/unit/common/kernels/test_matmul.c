@@ -177,6 +177,21 @@ static void check_alone(const struct kernels *k, const struct fixture *f)
     }
 }
 
+/* The form that the tier itself asks for gives what panels_init's does. */
+static void check_own_form(const struct kernels *k, const struct fixture *f)
+{
+    struct fixture own = *f;
+    struct guard data;
+
+    if (kernels_act_kind(k, f->type) != ACT_Q8)
+        return;
+    kernels_panels_init(k, &own.w, f->type, f->n_out, f->n_in);
+    own.w.data = guard_open(&data, panels_bytes(&own.w));
+    panels_pack(&own.w, f->rows.data, 0, own.w.n_panels);
+    check_tier(k, &own);
+    guard_close(&data);
+}
+
 static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
                   enum weights_kind kind, uint64_t seed)
 {
@@ -191,6 +206,7 @@ static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
             continue;
         check_tier(k, &f);
         check_alone(k, &f);
+        check_own_form(k, &f);
     }
     fixture_close(&f);
 }
@@ -231,6 +247,14 @@ static void test_long_rows(void **state)
             check(weights_types[t], 33, lengths[i], 9, WEIGHTS_PLAIN, i);
             check(weights_types[t], 48, lengths[i] + (t < 3), 17, WEIGHTS_PLAIN, i);
         }
+}
+
+static void test_two_bits(void **state)
+{
+    (void)state;
+    for (uint32_t m = 1; m <= 19; m++)
+        for (int kind = 0; kind < WEIGHTS_KIND_COUNT; kind++)
+            check(DTYPE_TQ2_0, 20 + m, 256 * (1 + m % 9), m, (enum weights_kind)kind, m);
 }
 
 static void test_random_shapes(void **state)
@@ -327,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_every_number_of_rows_of_x),
         cmocka_unit_test(test_odd_lengths_of_float_rows),
         cmocka_unit_test(test_long_rows),
+        cmocka_unit_test(test_two_bits),
         cmocka_unit_test(test_random_shapes),
         cmocka_unit_test(test_extreme_weights_and_scales),
         cmocka_unit_test(test_saturating_blocks),

@@ -12,8 +12,10 @@
 #include "tests/lib/guard.h"
 #include "tests/lib/weights.h"
 
+typedef void panels_init_fn(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in);
+
 static void check_rows(enum dtype type, uint32_t n_out, uint32_t n_in, enum weights_kind kind,
-                       bool by_rows)
+                       panels_init_fn *init)
 {
     struct guard rows, data, out;
     struct panels p;
@@ -22,7 +24,7 @@ static void check_rows(enum dtype type, uint32_t n_out, uint32_t n_in, enum weig
 
     guard_open(&rows, n_out * row_bytes);
     weights_fill(rows.data, type, n_out, n_in, kind, n_out * 1000 + n_in);
-    (by_rows ? panels_init_by_rows : panels_init)(&p, type, n_out, n_in);
+    init(&p, type, n_out, n_in);
     assert_null(p.data);
     assert_int_equal(p.n_panels, (n_out + 15) / 16);
     assert_int_equal(p.panel_bytes % 64, 0);
@@ -43,24 +45,25 @@ static void check_rows(enum dtype type, uint32_t n_out, uint32_t n_in, enum weig
 static void test_a_packed_row_is_the_files_row(void **state)
 {
     static const uint32_t outs[] = {1, 2, 15, 16, 17, 33, 65};
+    static panels_init_fn *const inits[] = {panels_init, panels_init_by_rows, panels_init_ternary};
 
     (void)state;
     for (size_t t = 0; t < WEIGHTS_TYPES; t++)
         for (size_t i = 0; i < ARRAY_LEN(outs); i++)
             for (uint32_t blocks = 1; blocks < 6; blocks++)
-                for (int kind = 0; kind < 2 * WEIGHTS_KIND_COUNT; kind++)
+                for (int kind = 0; kind < 3 * WEIGHTS_KIND_COUNT; kind++)
                     check_rows(weights_types[t], outs[i],
                                blocks * weights_length(weights_types[t], QK),
-                               (enum weights_kind)(kind / 2), kind % 2);
+                               (enum weights_kind)(kind / 3), inits[kind % 3]);
 }
 
 static void test_float_rows_may_have_any_length(void **state)
 {
     (void)state;
     for (uint32_t n_in = 1; n_in < 40; n_in++) {
-        check_rows(DTYPE_F32, 19, n_in, WEIGHTS_PLAIN, false);
-        check_rows(DTYPE_F16, 19, n_in, WEIGHTS_PLAIN, false);
-        check_rows(DTYPE_BF16, 19, n_in, WEIGHTS_PLAIN, false);
+        check_rows(DTYPE_F32, 19, n_in, WEIGHTS_PLAIN, panels_init);
+        check_rows(DTYPE_F16, 19, n_in, WEIGHTS_PLAIN, panels_init);
+        check_rows(DTYPE_BF16, 19, n_in, WEIGHTS_PLAIN, panels_init);
     }
 }
 
