@@ -221,6 +221,12 @@ static void agent_op_clock(struct agent *a, const json_t *request)
     agent_reply(a, json_pack("{s:f}", "time_s", (double)now.tv_sec + (double)now.tv_nsec / 1e9));
 }
 
+static void agent_op_ping(struct agent *a, const json_t *request)
+{
+    (void)request;
+    agent_reply(a, json_object());
+}
+
 static const struct agent_op {
     const char *name;
     void (*run)(struct agent *a, const json_t *request);
@@ -230,7 +236,7 @@ static const struct agent_op {
     {"list", agent_op_control},    {"add", agent_op_control},   {"remove", agent_op_control},
     {"replace", agent_op_control}, {"stop", agent_op_stop},     {"tail", agent_op_tail},
     {"http", agent_op_http},       {"connect", agent_op_connect}, {"doctor", agent_op_doctor},
-    {"clock", agent_op_clock},
+    {"clock", agent_op_clock},     {"ping", agent_op_ping},
 };
 
 static void agent_request(struct agent *a, const json_t *request)
@@ -328,7 +334,11 @@ void agent_free(struct agent **agent)
     *agent = NULL;
 }
 
-void agent_feed(struct agent *a, const void *bytes, size_t n) { wire_feed(&a->in, bytes, n); }
+void agent_feed(struct agent *a, const void *bytes, size_t n)
+{
+    wire_feed(&a->in, bytes, n);
+    a->heard = true;
+}
 
 struct str *agent_output(struct agent *a) { return &a->out; }
 

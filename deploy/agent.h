@@ -12,6 +12,7 @@
  *   {"op": "start", "cluster", "processes": [{"name", "argv"}], "files": {NAME: TEXT}}
  *                                   -> {}; then, until detach, events progress and failed
  *   {"op": "detach", "stay": BOOL}  -> {}: it is ready; without stay it goes on without us
+ *   {"op": "ping"}                  -> {}
  *   {"op": "write", "cluster", "files"}        -> {}: into the run directory
  *   {"op": "list" | "add" | "remove" | "replace", "cluster", ...}  -> as the supervisor answers,
  *                                      control.h; a listed process that is dead has "last", its last words
@@ -23,7 +24,8 @@
  *   {"op": "clock"}                 -> {"time_s"}: what the clock on the wall says there
  *
  * Each reply has "re", the operation; one that failed has "error", a sentence, and "code". A cluster
- * that was started here and not left by detach ends with the agent. */
+ * that was started here and not left by detach ends with the agent, and so does an agent that has
+ * heard nothing for AGENT_SILENCE_S meanwhile: a cut connection may never tell. */
 #ifndef TANDEM_DEPLOY_AGENT_H
 #define TANDEM_DEPLOY_AGENT_H
 
@@ -31,6 +33,9 @@
 #include <stdint.h>
 
 #include "base/str.h"
+
+#define AGENT_SILENCE_S 90
+#define AGENT_PING_S 20 /* how often who started something says ping, if nothing else */
 
 struct agent;
 

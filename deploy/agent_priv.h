@@ -36,6 +36,8 @@ struct agent {
     char op[16]; /* of the request that is being answered */
     /* start .. detach */
     bool attached, told_failed;
+    bool heard;       /* something came since heard_at was set */
+    int64_t heard_at;
     struct supervisor supervisor;
     struct rundir dir;
     int64_t progress_at;

@@ -144,12 +144,17 @@ int64_t agent_watch(struct agent *a, int64_t now)
     char *text;
     json_t *list;
 
+    if (a->heard)
+        a->heard_at = now;
+    a->heard = false;
+    if (now - a->heard_at > AGENT_SILENCE_S * CLOCK_S)
+        a->ended = true;
     if (a->told_failed)
-        return INT64_MAX;
+        return a->heard_at + AGENT_SILENCE_S * CLOCK_S;
     if (supervisor_failed(&a->supervisor, 0, &e)) {
         agent_event(a, json_pack("{s:s, s:s}", "event", "failed", "error", e.text));
         a->told_failed = true; /* stop, or our end, waits for it */
-        return INT64_MAX;
+        return a->heard_at + AGENT_SILENCE_S * CLOCK_S;
     }
     if (now < a->progress_at)
         return a->progress_at;

@@ -100,6 +100,8 @@ static void supervise_death(struct supervise *s, struct child *c, int status, in
     if (s->state == STARTING) {
         str_addf(&why, "%s ended at start, %s: ", c->process.name, str_text(&how));
         child_last_words(c->process.name, s->dir->path, &why);
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+            str_adds(&why, "; so the system ends a process when memory runs out");
         supervise_end(s, 1, str_text(&why));
     } else if (s->state == RUNNING && !c->leaving) {
         log_warn("process", "died name=%s how=\"%s\" restart_ms=%.0f", c->process.name,

@@ -53,6 +53,7 @@ struct up {
     struct up_host *hosts; /* [fleet.n] */
     struct progress progress;
     struct keys_set keys;
+    int64_t ping_at; /* when the agents that watch what we started are to hear of us again */
     bool keyed;    /* the cluster speaks CURVE */
     bool running;  /* some of it runs already */
     bool settled;  /* it is as the file says: hosts that were left may be forgotten */

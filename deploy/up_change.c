@@ -134,6 +134,25 @@ static int change_more(struct up_changes *x, struct err *e)
     return rc;
 }
 
+/* Drains the node at `at` and starts it as p says; if that fails, as it was: what runs goes on. */
+static int change_replace(struct up_changes *x, size_t at, const struct launch_process *p, struct err *e)
+{
+    json_t *before = json_deep_copy(x->change.nodes[at].argv);
+    struct err ignored = {0};
+    int rc = change_remove(&x->change, p->name, e);
+
+    if (rc) {
+        json_decref(before);
+        return rc;
+    }
+    rc = change_add(&x->change, p->host, p->name, change_argv(p), e);
+    if (!rc)
+        json_decref(before);
+    else if (!change_add(&x->change, p->host, p->name, before, &ignored))
+        change_say(x, p->name, "is as it was", p->host);
+    return rc;
+}
+
 /* Those that are there, and otherwise than they should be. */
 static int change_others(struct up_changes *x, struct err *e)
 {
@@ -146,9 +165,7 @@ static int change_others(struct up_changes *x, struct err *e)
 
         if (at == x->change.n || change_same(&x->change.nodes[at], p))
             continue;
-        rc = change_remove(&x->change, p->name, e);
-        if (!rc)
-            rc = change_add(&x->change, p->host, p->name, change_argv(p), e);
+        rc = change_replace(x, at, p, e);
         if (!rc)
             change_say(x, p->name, "replaced", p->host);
     }

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "deploy/agent.h"
 #include "deploy/api.h"
 #include "deploy/up.h"
 
@@ -168,6 +169,17 @@ static int start_late(struct up *u, const json_t *reply, struct err *e)
                              u->cluster.cluster, u->options->wait_s);
 }
 
+/* An agent that hears nothing of us for long takes us for dead. */
+static void start_ping(struct up *u)
+{
+    if (clock_now() < u->ping_at)
+        return;
+    u->ping_at = clock_now() + AGENT_PING_S * CLOCK_S;
+    for (size_t i = 0; i < u->fleet.n; i++)
+        if (u->hosts[i].started && !u->fleet.remotes[i].asked)
+            remote_ask(&u->fleet.remotes[i], json_pack("{s:s}", "op", "ping"), REMOTE_REPLY_S);
+}
+
 /* The router's host is asked how it is, again and again; meanwhile all may say that they failed. */
 static int start_wait(struct up *u, struct err *e)
 {
@@ -183,6 +195,7 @@ static int start_wait(struct up *u, struct err *e)
                        REMOTE_REPLY_S);
             look_at = clock_now() + UP_POLL_MS * CLOCK_MS;
         }
+        start_ping(u);
         remotes_serve(u->fleet.remotes, u->fleet.n, UP_POLL_MS, u->signal_fd);
         if (router->reply) {
             json_decref(last);
@@ -198,9 +211,7 @@ static int start_wait(struct up *u, struct err *e)
             rc = start_late(u, last, e);
     }
     json_decref(last);
-    while (router->asked && !rc)
-        remotes_serve(u->fleet.remotes, u->fleet.n, -1, -1);
-    return rc;
+    return rc ? rc : fleet_wait(&u->fleet, e); /* for the answers that are still to come */
 }
 
 static int start_detach(struct up *u, struct err *e)
@@ -252,7 +263,8 @@ void up_stay(struct up *u)
     bool over = false;
 
     while (!over) {
-        remotes_serve(u->fleet.remotes, u->fleet.n, -1, u->signal_fd);
+        start_ping(u);
+        remotes_serve(u->fleet.remotes, u->fleet.n, AGENT_PING_S * 1000, u->signal_fd);
         over = up_interrupted(u);
         for (size_t i = 0; i < u->fleet.n; i++)
             over |= u->hosts[i].failed.code || u->fleet.remotes[i].dead;

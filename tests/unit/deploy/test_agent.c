@@ -340,6 +340,26 @@ static void test_what_it_started_and_did_not_leave_ends_with_it(void **state)
     assert_false(runs());
 }
 
+static void test_who_is_silent_for_long_is_taken_for_dead(void **state)
+{
+    struct agent *a = agent_new();
+    int64_t now = clock_now();
+
+    (void)state;
+    start(a, "exec sleep 1000");
+    agent_work(a, now);
+    agent_work(a, now + AGENT_SILENCE_S * CLOCK_S);
+    assert_false(agent_ended(a));
+    tell(a, "{\"op\": \"ping\"}\n");
+    now = clock_now();
+    agent_work(a, now + (AGENT_SILENCE_S - 1) * CLOCK_S);
+    assert_false(agent_ended(a));
+    agent_work(a, now + (AGENT_SILENCE_S + 1) * CLOCK_S);
+    assert_true(agent_ended(a));
+    agent_free(&a);
+    assert_false(runs());
+}
+
 /* Whether that is the last line of the process's log. */
 static bool last_line_is(struct agent *a, const char *line)
 {
@@ -420,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_a_copy_with_other_bytes_is_removed),
         cmocka_unit_test(test_a_model_that_changes_is_hashed_anew),
         cmocka_unit_test(test_what_it_started_and_did_not_leave_ends_with_it),
+        cmocka_unit_test(test_who_is_silent_for_long_is_taken_for_dead),
         cmocka_unit_test(test_what_it_left_goes_on_and_is_stopped_by_another),
         cmocka_unit_test(test_a_death_at_start_is_told),
     };
