@@ -29,7 +29,8 @@ struct member {
     struct link link;
     uint32_t attempt;     /* sockets opened */
     uint32_t registers;   /* sent on this socket */
-    const char *refusal;  /* of the connection, the last that was said; static text */
+    bool refused;         /* this socket's connection: ZeroMQ makes no other */
+    const char *refusal;  /* the last that was said of it; static text */
     int64_t register_due;
 };
 
@@ -56,6 +57,7 @@ static int member_connect(struct member *m, struct err *e)
     member_disconnect(m);
     m->registers = 0;
     m->register_due = 0;
+    m->refused = false;
     rc = sock_open(&m->sock, m->ctx, &o, e);
     if (!rc)
         rc = sock_connect(m->sock, m->endpoint, e);
@@ -100,6 +102,7 @@ static void member_registered(struct member *m, const struct msg_registered *r)
         return;
     }
     m->state = MEMBER_UP;
+    m->refusal = NULL;
     link_init(&m->link, clock_now(), r->heartbeat_ms, r->dead_ms);
     if (again)
         return;
@@ -128,12 +131,17 @@ static void member_message(void *ctx, const struct peer *from, struct msg *msg)
         m->events.message(m->events.ctx, msg);
 }
 
-/* Says once why no connection comes about, so far as the other end gave a reason. */
-static void member_explain(struct member *m)
+/* Says once why no connection comes about, so far as the other end gave a reason. Keys may change:
+ * another try follows when a REGISTER would. */
+static void member_explain(struct member *m, int64_t now)
 {
     const char *refusal = sock_refusal(m->sock);
 
-    if (refusal && refusal != m->refusal)
+    if (!refusal || m->refused)
+        return;
+    m->refused = true;
+    m->register_due = now + REGISTER_NS;
+    if (refusal != m->refusal)
         log_warn("member", "router=%s does not let us in: %s", m->endpoint, refusal);
     m->refusal = refusal;
 }
@@ -146,7 +154,7 @@ static void member_register(struct member *m, int64_t now)
 
     if (now < m->register_due)
         return;
-    if (!m->sock || m->registers >= REGISTERS_PER_SOCKET) {
+    if (!m->sock || m->refused || m->registers >= REGISTERS_PER_SOCKET) {
         member_rejoin(m);
         return;
     }
@@ -182,7 +190,7 @@ static void member_tick(void *ctx)
             member_rejoin(m);
     } else if (m->state == MEMBER_JOINING) {
         if (m->sock)
-            member_explain(m);
+            member_explain(m, now);
         member_register(m, now);
     } else if (m->state == MEMBER_UP) {
         outbox_flush(&m->outbox, m->sock);

@@ -90,7 +90,7 @@ int sock_recv(struct sock *s, struct peer *from, struct msg *m, struct err *e);
 bool sock_broke(struct sock *s);
 
 /* Of a DEALER: why the other end did not let it in when it last tried, NULL if it did or could not be
- * reached. As sock_broke last saw it. Static text. */
+ * reached. As sock_broke last saw it. Static text. ZeroMQ may not try again on this socket: close it. */
 const char *sock_refusal(const struct sock *s);
 
 /* True if sock_recv would not return 0. Also lets ZeroMQ catch up with its io thread. */

@@ -17,6 +17,25 @@ equals_alone() {
     "$BIN/tandem" eval --model "$DEMO" --tokens "$TMP/ids" --kv_type auto --greedy 40 >"$TMP/alone" &&
         [ "$(wc -w <"$TMP/got")" = 40 ] && diff "$TMP/alone" "$TMP/got"
 }
+# The stranger's key gets a line, and the node that waits is in; without it the next connection is not.
+permitted_and_withdrawn() {
+    local rc pid
+    hand_stranger --keys="$TMP/stranger"
+    pid=$!
+    await 20 grep -F "does not let us in" "$TMP/stranger.log" &&
+        (umask 077 && { cat "$TMP/keys" && awk '$1 == "node" { print $1, "stranger", $3 }' "$TMP/stranger"; } >"$TMP/keys.new") &&
+        mv "$TMP/keys.new" "$TMP/keys" && await 10 serving 4 &&
+        (umask 077 && grep -v '^node stranger' "$TMP/keys" >"$TMP/keys.new") && mv "$TMP/keys.new" "$TMP/keys" &&
+        serving 4
+    rc=$?
+    on h1 pkill -f name=stranger
+    wait "$pid"
+    await 10 gone stranger && [ $rc = 0 ] && turned_away "does not let us in" "" --keys="$TMP/stranger"
+}
+hand_stranger() {
+    on h1 "$BIN/tandem-prefill" --cores="$(cpu h1)" --model="$DEMO" --name=stranger --router="$ROUTER" "$@" \
+        >"$TMP/stranger.log" 2>&1 &
+}
 join_under_load() {
     host_add h4 && hand_node h4 decode d4 && await 20 serving 4
 }
@@ -31,8 +50,7 @@ restarted() { [ "$(metric tandem_streams_restarted_total)" -gt 0 ]; }
 turned_away() {
     local node=$1 router=$2 pid rc
     shift 2
-    on h1 "$BIN/tandem-prefill" --cores="$(cpu h1)" --model="$DEMO" --name=stranger --router="$ROUTER" "$@" \
-        >"$TMP/stranger.log" 2>&1 &
+    hand_stranger "$@"
     pid=$!
     await 20 grep -F "$node" "$TMP/stranger.log" && { [ -z "$router" ] || await 5 grep -F "$router" "$TMP/router.log"; } &&
         gone stranger
@@ -47,10 +65,11 @@ t "nodes join by the router's address alone" await 20 serving 3
 t "a greedy stream over hosts equals one process" equals_alone
 t "load from a client with a key" hand_load 6
 on h1 "$BIN/tandem" keys "$TMP/foreign" >/dev/null
-sed "s|^router.*|$(grep ^router "$TMP/keys.node")|" "$TMP/foreign.node" >"$TMP/stranger" && chmod 600 "$TMP/stranger"
-sed 's/^client/node/' "$TMP/keys.tester" >"$TMP/climber" && chmod 600 "$TMP/climber"
+(umask 077 && { grep ^router "$TMP/keys.node" && grep ^node "$TMP/foreign.node"; } >"$TMP/stranger")
+(umask 077 && sed 's/^client/node/' "$TMP/keys.tester" >"$TMP/climber")
 t "a node with a foreign key does not get in" turned_away "does not let us in: our key is not let in there" \
     "connection from 10.77.0.1 refused: its key" --keys="$TMP/stranger"
+t "until its line is in the router's file, and when it is out again" permitted_and_withdrawn
 t "a client's key is no node's" turned_away "does not let us in: our key is not let in there" \
     "its key is that of client tester" --keys="$TMP/climber"
 t "another cluster's keys do not get in" turned_away "does not let us in: it hung up" "" --keys="$TMP/foreign.node"
