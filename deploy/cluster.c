@@ -351,12 +351,20 @@ static bool cluster_names_nodes(const struct cluster *c)
     return false;
 }
 
-/* Each host would choose a type for itself, and KV does not travel between all of them. */
+/* Whether the file has the router listen for nodes of other machines. */
+static bool cluster_is_open(const struct cluster *c)
+{
+    return endpoint_is_tcp(c->router.nodes) && !endpoint_is_loopback(c->router.nodes);
+}
+
+/* Each host would choose a type for itself, and KV does not travel between all of them. The same goes
+ * for nodes that may be started by hand elsewhere. */
 static void cluster_settle_kv(struct cluster *c)
 {
+    bool several = cluster_is_remote(c) || cluster_is_open(c);
     int *const types[] = {&c->prefill.options.kv_type, &c->decode.options.kv_type};
 
-    for (size_t i = 0; i < ARRAY_LEN(types) && cluster_is_remote(c); i++)
+    for (size_t i = 0; i < ARRAY_LEN(types) && several; i++)
         if (*types[i] == KV_AUTO)
             *types[i] = KV_F16;
 }
@@ -458,8 +466,8 @@ bool cluster_uses_tcp(const struct cluster *c)
 
 bool cluster_needs_keys(const struct cluster *c)
 {
-    return !c->insecure && cluster_uses_tcp(c) &&
-           (cluster_is_remote(c) || !endpoint_is_loopback(c->router.nodes));
+    return !c->insecure &&
+           (cluster_is_remote(c) || cluster_is_open(c));
 }
 
 int cluster_fail(const struct cluster *c, struct yaml_mark at, struct err *e, const char *fmt, ...)

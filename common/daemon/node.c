@@ -12,6 +12,7 @@
 #include "config/ranges.h"
 #include "host/topo.h"
 #include "kv/kv_wire.h"
+#include "net/endpoint.h"
 
 #define POOL_MEMORY_SHARE 4 /* a pool sized by us takes at most this fraction of the machine */
 
@@ -36,6 +37,13 @@ int node_wire(enum kv_type *wire, int asked, enum kv_type pool, struct err *e)
                    "that starts again would get other tokens; use kv_wire: auto%s",
                    kv_type_name(*wire), kv_type_name(pool),
                    *wire == KV_Q8 ? " or kv_type: q8" : "");
+}
+
+enum kv_type node_kv_type(int asked, const char *router)
+{
+    bool far = endpoint_is_tcp(router) && !endpoint_is_loopback(router);
+
+    return asked == KV_AUTO && far ? KV_F16 : (enum kv_type)asked;
 }
 
 static int node_pool_open(struct node *n, const struct node_options *o, uint32_t sequences,
@@ -81,7 +89,7 @@ static int node_compute_open(struct node *n, const struct node_options *o, uint3
 {
     int64_t told = clock_now();
     struct engine_options eo = {.model = o->common.model, .rows_max = rows_max,
-                                .kv_type = (enum kv_type)o->kv_type,
+                                .kv_type = node_kv_type(o->kv_type, o->router),
                                 .huge_pages = (enum mem_huge)o->huge_pages,
                                 .progress = node_on_progress, .progress_ctx = &told};
     uint32_t *pus = NULL, n_pus = 0;

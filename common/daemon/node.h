@@ -32,6 +32,10 @@ struct node {
     uint64_t sampled;               /* tokens */
 };
 
+/* The type of KV where `asked` is KV_AUTO or a type: nodes of a router beyond this machine may be of
+ * other tiers, and get the one type that all have. KV_AUTO: the tier's. */
+enum kv_type node_kv_type(int asked, const char *router);
+
 /* The type that KV of a pool travels as, where `asked` is KV_AUTO or a type. ERR_CONFIG if that would
  * change the KV: see kv_wire_exact. */
 int node_wire(enum kv_type *wire, int asked, enum kv_type pool, struct err *e);

@@ -122,8 +122,8 @@ int options_check(const struct daemon_options *o, struct err *e)
     OPTION(s, kv_pages, U32, .def = "0", .min = 0, .max = OPTIONS_KV_PAGES_MAX,                    \
            .help = "KV pages of 32 tokens, 0 to size from the model"),                             \
     OPTION(s, kv_type, ENUM, .def = "auto", .names = options_kv_types,                             \
-           .help = "type of KV values; auto: bf16 with cpu amx, which alone has it, else f16; "    \
-                   "q8 takes half the memory"),                                                    \
+           .help = "type of KV values; auto: bf16 with cpu amx, which alone has it, and a "        \
+                   "router on this machine, else f16; q8 takes half the memory"),                  \
     OPTION(s, kv_wire, ENUM, .def = "auto", .names = options_kv_types,                             \
            .help = "type that KV travels as; auto: kv_type; or f32, for nodes whose types differ"), \
     OPTION(s, huge_pages, ENUM, .def = "auto", .names = options_huge_pages,                        \

@@ -92,8 +92,9 @@ static void hosts_decide_about_keys_roles_and_kv(void **state)
     } cases[] = {
         {MODEL, false, false, true, KV_AUTO},
         {MODEL "router: {nodes: 'tcp://127.0.0.1:7'}\n", false, false, true, KV_AUTO},
-        {MODEL "router: {nodes: 'tcp://*:7'}\n", false, true, true, KV_AUTO},
-        {MODEL "router: {nodes: 'tcp://*:7'}\ninsecure: true\n", false, false, true, KV_AUTO},
+        {MODEL "router: {nodes: 'tcp://*:7'}\n", false, true, true, KV_F16},
+        {MODEL "router: {nodes: 'tcp://*:7'}\ninsecure: true\n", false, false, true, KV_F16},
+        {MODEL "router: {nodes: 'ipc:///tmp/a:7'}\n", false, false, true, KV_AUTO},
         {MODEL "hosts: [{host: local, decode: 2}]\n", false, false, false, KV_AUTO},
         {MODEL "hosts: [{host: a}]\n", true, true, true, KV_F16},
         {MODEL "hosts: [{host: a}]\ninsecure: true\nkv_type: q8\n", true, false, true, KV_Q8},

@@ -25,7 +25,7 @@ static void a_missing_model_is_named(void **state)
 {
     const struct node_options o = {.common = {.model = (char *)"/nonexistent.gguf",
                                               .cpu = (char *)"ref"},
-                                   .cores = (char *)"", .domain = -1};
+                                   .router = (char *)"ipc:///x", .cores = (char *)"", .domain = -1};
     struct node n;
     struct err e;
 
@@ -110,6 +110,16 @@ static void a_wire_that_rounds_is_refused(void **state)
     assert_string_equal(e.text, want);
 }
 
+static void nodes_of_another_machines_router_have_one_type(void **state)
+{
+    (void)state;
+    assert_int_equal(node_kv_type(KV_AUTO, "ipc:///run/a:1"), KV_AUTO);
+    assert_int_equal(node_kv_type(KV_AUTO, "tcp://127.0.0.1:8100"), KV_AUTO);
+    assert_int_equal(node_kv_type(KV_AUTO, "tcp://10.0.0.1:5555"), KV_F16);
+    assert_int_equal(node_kv_type(KV_AUTO, "tcp://head:5555"), KV_F16);
+    assert_int_equal(node_kv_type(KV_BF16, "tcp://head:5555"), KV_BF16);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +127,7 @@ int main(void)
         cmocka_unit_test(a_missing_model_is_named),
         cmocka_unit_test(the_router_hears_of_prefixes_in_pieces),
         cmocka_unit_test(a_wire_that_rounds_is_refused),
+        cmocka_unit_test(nodes_of_another_machines_router_have_one_type),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
