@@ -150,7 +150,7 @@ static int up_keys(struct up *u, struct err *e)
     struct keys k = {0};
     int rc = 0;
 
-    u->keyed = cluster_is_remote(&u->cluster) && !u->cluster.insecure;
+    u->keyed = cluster_needs_keys(&u->cluster);
     if (!u->keyed)
         return 0;
     snprintf(path, sizeof(path), "%s/" UP_KEYS_ALL, u->dir.path);

@@ -177,7 +177,7 @@ static void systemd_target(struct render *out, const struct cluster *c, const st
              "#   cp *.service *.target /etc/systemd/system/ && systemctl daemon-reload\n"
              "#   systemctl enable --now tandem-%s.target\n",
              c->cluster, c->hosts[host].host, c->cluster);
-    if (cluster_is_remote(c) && !c->insecure)
+    if (cluster_needs_keys(c))
         str_addf(s,
                  "# Before, once for all hosts: `tandem keys keys`. The file keys.node belongs into\n"
                  "# /etc/tandem/%s/ of each host, keys into that of %s, mode 0600, owner tandem.\n",
@@ -197,7 +197,7 @@ int render_systemd(struct render *out, const struct cluster *c, const struct pla
     int rc;
 
     str_addf(&run_dir, "/run/tandem/%s", c->cluster);
-    if (cluster_is_remote(c) && !c->insecure)
+    if (cluster_needs_keys(c))
         str_addf(&keys, "/etc/tandem/%s/keys", c->cluster);
     for (size_t h = 0; h < c->n_hosts; h++)
         places[h] = (struct launch_place){.program_dir = c->hosts[h].programs,

@@ -221,6 +221,16 @@ kept() { # h1 has more room, but is for prefill; h2 gives one core
     file "host: h1, address: 127.0.0.1, prefill: 1" "$H2, cores: '${cpus%%[-,]*}'"
     up_ok && tandem scale hosts decode=2 >"$said" && has "decode-2 is up, 1 core of domain" "of h2, shared" && goes
 }
+# keyed_alone: a cluster of this machine alone that listens for nodes of others has keys, and keeps them.
+keyed_alone() {
+    local keys=$TANDEM_RUN_DIR/tandem-$UID/hosts/keys.all
+    printf '%s\n' "cluster: hosts" "model: $DEMO" 'hosts: [{host: local, address: 127.0.0.1}]' \
+        "router: {http: \"$HTTP\", nodes: \"tcp://0.0.0.0:$PORT\"}" >"$yaml"
+    up_ok && [ "$(stat -c %a "$keys")" = 600 ] && works || return 1
+    cp "$keys" "$TMP/before"
+    sed -i 's/nodes: "tcp/queue_max: 77, nodes: "tcp/' "$yaml"
+    up_ok && has "router replaced" && cmp "$TMP/before" "$keys" && works && goes
+}
 again_two() { up_ok && has "nothing to change"; }
 
 file "$H1" "$H2"
@@ -255,3 +265,4 @@ t "up that is interrupted leaves nothing on the hosts" killed TERM
 t "a router that asks for a key is given ours" keyed
 t "this machine is one of the hosts" local_too
 t "scale keeps to the hosts and cores that the file names" kept
+t "one host that listens for others' nodes has keys" keyed_alone
