@@ -14,12 +14,19 @@ void progress_init(struct progress *p, size_t n, bool silent)
     p->stages = mem_calloc(n, sizeof(*p->stages));
 }
 
-void progress_wipe(struct progress *p)
+static void progress_erase(struct progress *p)
 {
     if (p->drawn)
         printf("\033[%zuA\033[J", p->drawn); /* up, and erase from there on */
     p->drawn = 0;
     fflush(stdout);
+}
+
+void progress_wipe(struct progress *p)
+{
+    progress_erase(p);
+    for (size_t i = 0; i < p->n; i++)
+        str_clear(&p->lines[i]);
 }
 
 void progress_fini(struct progress *p)
@@ -37,16 +44,17 @@ void progress_fini(struct progress *p)
 /* All lines again, none longer than the terminal is wide: a broken one would be two. */
 static void progress_draw(struct progress *p)
 {
-    struct winsize size = {.ws_col = 80, .ws_row = 24};
-    size_t rows;
+    struct winsize size = {0}; /* and so it stays where the terminal does not know */
+    size_t rows, columns;
 
-    progress_wipe(p);
+    progress_erase(p);
     ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
-    rows = size.ws_row > 2 ? (size_t)size.ws_row - 2 : 1; /* the last ones, if they do not fit */
+    rows = size.ws_row > 2 ? (size_t)size.ws_row - 2 : 22; /* the last ones, if they do not fit */
+    columns = size.ws_col > 1 ? (size_t)size.ws_col - 1 : 79;
     for (size_t i = p->n > rows ? p->n - rows : 0; i < p->n; i++) {
         if (!p->lines[i].len)
             continue;
-        printf("%.*s\n", size.ws_col > 1 ? size.ws_col - 1 : 79, p->lines[i].data);
+        printf("%.*s\n", (int)columns, p->lines[i].data);
         p->drawn++;
     }
     fflush(stdout);

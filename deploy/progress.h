@@ -24,7 +24,7 @@ void progress_fini(struct progress *p); /* what is drawn is wiped */
 /* Host i is at `stage`, of which `detail` ("" none) tells more: "web1: loads austen.gguf", "43 %". */
 void progress_set(struct progress *p, size_t i, const char *stage, const char *detail);
 
-/* Wipes what is drawn, for others to print; the next change draws it anew. */
+/* Wipes what is drawn, and forgets it: the stage is over, or others are to print. */
 void progress_wipe(struct progress *p);
 
 #endif
