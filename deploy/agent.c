@@ -294,10 +294,8 @@ int64_t agent_work(struct agent *a, int64_t now)
 
     while (!agent_busy(a) && agent_take(a))
         ;
-    if (a->hashing && agent_hash(a, now))
-        next = now;
-    else if (!agent_busy(a) && a->in.in.len > a->in.at)
-        next = now; /* what waited for the hash */
+    if ((a->hashing && agent_hash(a, now)) || (!agent_busy(a) && a->in.in.len > a->in.at))
+        next = now; /* more of it, or what waited for it */
     tail = agent_tail_on(a, now);
     next = tail < next ? tail : next;
     if (a->attached) {

@@ -47,9 +47,9 @@ static int process_read(struct launch_process *p, const json_t *process, struct 
         if (!args[i])
             rc = err_set(e, ERR_ARG, "%s: argument %zu is no text", name, i);
     }
-    if (!rc && (!n || args[0][0] != '/'))
+    if (!rc && (!n || !args[0] || args[0][0] != '/'))
         rc = err_set(e, ERR_ARG, "%s: argv begins with the absolute path of a program", name);
-    if (!rc && access(args[0], X_OK))
+    else if (!rc && access(args[0], X_OK))
         rc = err_set(e, ERR_NOT_FOUND, "%s is not there, or no program of ours", args[0]);
     if (!rc)
         launch_process_init(p, name, args, n);

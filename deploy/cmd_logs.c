@@ -167,7 +167,7 @@ static bool logs_is_cluster(const char *text)
 static int logs_run(const void *options, const struct option_args *args, struct err *e)
 {
     struct logs l = {.options = options};
-    bool first = args->n == 2 || (args->n == 1 && logs_is_cluster(args->argv[0]));
+    int first = args->n == 2 || (args->n == 1 && logs_is_cluster(args->argv[0]));
     int rc;
 
     if (args->n > 2)
@@ -184,7 +184,7 @@ static int logs_run(const void *options, const struct option_args *args, struct 
         rc = logs_check(&l, e);
     if (l.lines)
         qsort(l.lines, l.n, sizeof(*l.lines), logs_order);
-    for (size_t i = 0; i < l.n; i++) {
+    for (size_t i = 0; l.lines && i < l.n; i++) {
         puts(l.lines[i].text);
         mem_free(l.lines[i].text);
     }

@@ -99,6 +99,7 @@ static int remote_fork(struct remote *r, char **argv, struct err *e)
 {
     int pipes[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, rc = 0;
 
+    ASSERT(argv[0]);
     for (int i = 0; i < 3 && !rc; i++)
         if (pipe2(pipes[i], O_CLOEXEC))
             rc = err_set(e, ERR_IO, "no pipe for %s: %s", argv[0], strerror(errno));

@@ -198,13 +198,14 @@ static json_t *supervise_process(struct launch_process *p, const json_t *request
 
 static json_t *supervise_op_add(struct supervise *s, const json_t *request)
 {
+    const char *name = api_text(request, "name");
     struct launch_process process = {0};
     json_t *reply = supervise_process(&process, request);
 
     if (reply)
         return reply;
-    if (supervise_find(s, process.name) < s->n) {
-        reply = control_error("there is a process %s already", process.name);
+    if (supervise_find(s, name) < s->n) {
+        reply = control_error("there is a process %s already", name);
     } else if (s->state != RUNNING) {
         reply = control_error("the cluster is just being started or ended; try again");
     } else {
@@ -218,6 +219,7 @@ static json_t *supervise_op_add(struct supervise *s, const json_t *request)
 
 static json_t *supervise_op_replace(struct supervise *s, const json_t *request)
 {
+    const char *name = api_text(request, "name");
     struct launch_process process = {0};
     json_t *reply = supervise_process(&process, request);
     struct child *c;
@@ -225,9 +227,9 @@ static json_t *supervise_op_replace(struct supervise *s, const json_t *request)
 
     if (reply)
         return reply;
-    i = supervise_find(s, process.name);
+    i = supervise_find(s, name);
     if (i == s->n || s->state != RUNNING) {
-        reply = i == s->n ? control_error("there is no process \"%.80s\"", process.name)
+        reply = i == s->n ? control_error("there is no process \"%.80s\"", name)
                           : control_error("the cluster is just being started or ended; try again");
         launch_process_fini(&process);
         return reply;
@@ -235,7 +237,7 @@ static json_t *supervise_op_replace(struct supervise *s, const json_t *request)
     c = s->children[i];
     launch_process_fini(&c->process);
     c->process = process;
-    log_info("process", "replaced name=%s", process.name);
+    log_info("process", "replaced name=%s", name);
     c->restart_at = clock_now();
     c->stopping = c->pid != 0;
     if (c->pid)
