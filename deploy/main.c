@@ -16,7 +16,7 @@ static const struct subcommand {
     int (*run)(int argc, char **argv);
     const char *usage, *help;
 } subcommands[] = {
-    {"up", cmd_up, "FILE", "start the cluster that FILE describes"},
+    {"up", cmd_up, "FILE", "start the cluster that FILE describes, or change it"},
     {"down", cmd_down, "[FILE|CLUSTER]", "end it, leaving nothing behind"},
     {"status", cmd_status, "[FILE|CLUSTER]", "show its nodes and what they do"},
     {"top", cmd_top, "[FILE|CLUSTER]", "the same, refreshed, with rates"},

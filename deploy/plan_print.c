@@ -114,7 +114,7 @@ void plan_print(const struct plan *p, const struct cluster *c, struct str *out)
         plan_print_host(p, h, out);
         width = u32_max(width, (uint32_t)strlen(p->topos[h]->host));
     }
-    width = p->n_hosts > 1 ? width + 1 : 0; /* of one host the column would say nothing */
+    width = p->n_hosts > 1 ? u32_max(width, 4) + 1 : 0; /* of one host the column would say nothing */
     str_addf(out, "%-12s %-8s %-*s%6s  %-12s%11s%12s\n", "process", "role", (int)width,
              width ? "host" : "", "domain", "cores", "weights", "KV");
     for (size_t i = 0; i < p->n; i++) {
