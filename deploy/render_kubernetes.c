@@ -85,7 +85,7 @@ static void pod_labels(const struct kubernetes *k, int indent, const char *role)
 static void config_option(void *ctx, const char *key, const char *value)
 {
     static const char *const told[] = {"cluster", "name", "model", "keys", "http",  "nodes",  "clients",
-                                       "router", "kv",  "cores", "domain", "metrics"};
+                                       "router", "kv",  "cores", "domain", "metrics", "api_keys"};
     const struct kubernetes *k = ctx;
 
     for (size_t i = 0; i < ARRAY_LEN(told); i++)
@@ -160,6 +160,7 @@ static void node_service(const struct kubernetes *k, const char *role)
 }
 
 static bool has_keys(const struct kubernetes *k) { return !k->c->insecure; }
+static bool has_api_keys(const struct kubernetes *k) { return *k->c->router.api_keys; }
 
 static void pod_args(const struct kubernetes *k, enum place_kind role)
 {
@@ -176,8 +177,9 @@ static void pod_args(const struct kubernetes *k, enum place_kind role)
                  "            - --name=router\n"
                  "            - --http=0.0.0.0:%s\n"
                  "            - --nodes=tcp://0.0.0.0:%s\n"
-                 "            - --clients=ipc:///run/tandem/clients.sock\n",
-                 k->http_port, k->nodes_port);
+                 "            - --clients=ipc:///run/tandem/clients.sock\n"
+                 "            - --api_keys=%s\n",
+                 k->http_port, k->nodes_port, has_api_keys(k) ? "/run/tandem/api-keys" : "");
     else
         str_addf(k->out,
                  "            - --name=$(POD_NAME)\n"
@@ -188,6 +190,11 @@ static void pod_args(const struct kubernetes *k, enum place_kind role)
                  "            - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}\n"
                  "            - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}\n",
                  k->c->cluster, k->nodes_port, KUBERNETES_KV);
+    if (role != PLACE_ROUTER && has_api_keys(k)) /* draining is for administrators */
+        str_addf(k->out,
+                 "            - name: TANDEM_API_KEY\n"
+                 "              valueFrom: {secretKeyRef: {name: tandem-%s-keys, key: admin}}\n",
+                 k->c->cluster);
     str_fini(&model);
 }
 
@@ -250,13 +257,25 @@ static const char pod_confined[] =
     "            readOnlyRootFilesystem: true\n"
     "            capabilities: {drop: [ALL]}\n";
 
+static bool has_secret(const struct kubernetes *k, enum place_kind role)
+{
+    return has_keys(k) || (has_api_keys(k) && role == PLACE_ROUTER);
+}
+
 /* A key file is its owner's alone, or it is refused; a Secret's files are the pod's group's. */
 static void pod_keys(const struct kubernetes *k, enum place_kind role)
 {
+    bool router = role == PLACE_ROUTER;
+
     str_adds(k->out, "      initContainers:\n        - name: keys\n          image: ");
     yaml_text(k->out, k->image);
+    str_adds(k->out, "\n          command:\n            - sh\n            - -c\n            - umask 077");
+    if (has_keys(k))
+        str_addf(k->out, "; cat /keys/%s >/run/tandem/keys", router ? "keys" : "keys.node");
+    if (has_api_keys(k) && router)
+        str_adds(k->out, "; cat /keys/api-keys >/run/tandem/api-keys");
     str_addf(k->out,
-             "\n          command: [sh, -c, 'umask 077; cat /keys/%s >/run/tandem/keys']\n"
+             "\n"
              "%s"
              "          resources:\n"
              "            requests: {cpu: 1, memory: 32Mi}\n"
@@ -264,10 +283,10 @@ static void pod_keys(const struct kubernetes *k, enum place_kind role)
              "          volumeMounts:\n"
              "            - {name: keys, mountPath: /keys, readOnly: true}\n"
              "            - {name: run, mountPath: /run/tandem}\n",
-             role == PLACE_ROUTER ? "keys" : "keys.node", pod_confined);
+             pod_confined);
 }
 
-static void pod_volumes(const struct kubernetes *k)
+static void pod_volumes(const struct kubernetes *k, enum place_kind role)
 {
     char *dir = paths_dir(k->c->model);
 
@@ -277,7 +296,7 @@ static void pod_volumes(const struct kubernetes *k)
                      "            - {name: run, mountPath: /run/tandem}\n"
                      "      volumes:\n");
     str_addf(k->out, "        - {name: options, configMap: {name: tandem-%s}}\n", k->c->cluster);
-    if (has_keys(k))
+    if (has_secret(k, role))
         /* 288 is 0440, which YAML 1.2 would read as 440 */
         str_addf(k->out, "        - {name: keys, secret: {secretName: tandem-%s-keys, defaultMode: 288}}\n",
                  k->c->cluster);
@@ -317,7 +336,7 @@ static void stateful_set(const struct kubernetes *k, enum place_kind role)
              role == PLACE_ROUTER ? k->http_port : KUBERNETES_METRICS,
              role == PLACE_ROUTER ? 30 : KUBERNETES_GRACE_S, KUBERNETES_UID, KUBERNETES_UID,
              KUBERNETES_UID);
-    if (has_keys(k))
+    if (has_secret(k, role))
         pod_keys(k, role);
     str_addf(k->out, "      containers:\n        - name: %s\n          image: ", name);
     yaml_text(k->out, k->image);
@@ -326,7 +345,7 @@ static void stateful_set(const struct kubernetes *k, enum place_kind role)
     pod_probes(k, role);
     pod_resources(k, role);
     str_adds(k->out, pod_confined);
-    pod_volumes(k);
+    pod_volumes(k, role);
     str_fini(&suffix);
 }
 
@@ -380,9 +399,13 @@ static void notes(const struct kubernetes *k)
              "# - the model's folder on each machine, or another volume called models;\n",
              k->c->cluster);
     if (has_keys(k))
-        str_addf(k->out,
-                 "# - keys: tandem keys keys && kubectl create secret generic tandem-%s-keys --from-file=keys\n"
-                 "#   --from-file=keys.node;\n", k->c->cluster);
+        str_adds(k->out, "# - keys: tandem keys keys makes the files keys and keys.node;\n");
+    if (has_api_keys(k))
+        str_adds(k->out, "# - the file api-keys of api_keys:, and a file admin with an administrator's key, no newline;\n");
+    if (has_secret(k, PLACE_ROUTER))
+        str_addf(k->out, "#   kubectl create secret generic tandem-%s-keys%s%s;\n", k->c->cluster,
+                 has_keys(k) ? " --from-file=keys --from-file=keys.node" : "",
+                 has_api_keys(k) ? " --from-file=api-keys --from-file=admin" : "");
     str_adds(k->out,
              "# - kubelets with cpuManagerPolicy: static, so that a node has cores of its own;\n"
              "# - for the autoscaler, an adapter that serves Prometheus' series as custom metrics.\n");

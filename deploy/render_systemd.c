@@ -119,6 +119,8 @@ static void systemd_drain(struct str *out, const struct cluster *c, const struct
     str_addf(out, " drain --wait_s=%d ", SYSTEMD_STOP_S - 5);
     systemd_word(out, str_text(&url));
     str_addf(out, " %s\n", p->name);
+    if (*c->router.api_keys) /* draining is for administrators */
+        str_addf(out, "EnvironmentFile=-/etc/tandem/%s/environment\n", c->cluster);
     str_fini(&url);
     str_fini(&program);
 }
@@ -157,7 +159,10 @@ static void systemd_service(struct render *out, const struct cluster *c, const s
              "%s"
              "ProtectHome=%s\n",
              SYSTEMD_STOP_S, c->cluster, router ? SYSTEMD_ROUTER_FILES : 4096, systemd_sandbox,
-             systemd_in_home(host->model) || systemd_in_home(host->programs) ? "read-only" : "yes");
+             systemd_in_home(host->model) || systemd_in_home(host->programs) ||
+                     (router && systemd_in_home(c->router.api_keys))
+                 ? "read-only"
+                 : "yes");
 }
 
 /* What is started and stopped as one on a host. */
@@ -182,6 +187,11 @@ static void systemd_target(struct render *out, const struct cluster *c, const st
                  "# Before, once for all hosts: `tandem keys keys`. The file keys.node belongs into\n"
                  "# /etc/tandem/%s/ of each host, keys into that of %s, mode 0600, owner tandem.\n",
                  c->cluster, c->hosts[0].host);
+    if (*c->router.api_keys)
+        str_addf(s,
+                 "# TANDEM_API_KEY=KEY, of an administrator, in /etc/tandem/%s/environment, mode 0600: with it a node\n"
+                 "# that is stopped is drained before. The router's file of keys has owner tandem.\n",
+                 c->cluster);
     str_addf(s, "[Unit]\nDescription=tandem %s\nWants=", c->cluster);
     for (size_t i = 0; i < l->n; i++)
         if (l->processes[i].host == host)

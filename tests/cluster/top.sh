@@ -5,8 +5,7 @@ SCREEN="tmux -L tandem-$$"
 trap '$SCREEN kill-server 2>/dev/null; finish' EXIT
 
 load() { # some long streams, in the background
-    local i
-    for i in 1 2 3 4 5 6; do
+    for _ in 1 2 3 4 5 6; do
         post /v1/completions '{"prompt": "It is", "max_tokens": 900, "ignore_eos": true, "stream": true}' >/dev/null &
     done
 }
@@ -23,8 +22,7 @@ pages() {
 by_url() { "$BIN/tandem" top -d 0.1 -n 1 "$URL" | grep -q '^prefill-1 .* ready'; }
 # shown TEXT: within 5 s the screen holds it
 shown() {
-    local i
-    for i in $(seq 50); do
+    for _ in $(seq 50); do
         $SCREEN capture-pane -p >"$TMP/screen"
         grep -q -- "$1" "$TMP/screen" && return 0
         sleep 0.1

@@ -26,7 +26,13 @@ hosts: [{host: local, address: 127.0.0.1}]
 EOF
     "$BIN/tandem" render kubernetes "$TMP/c.yaml" --image 'registry.example:5000/tandem@sha256:00' >"$TMP/tandem.yaml"
 }
-fits() { node tests/render/kubernetes.js $TOOLS "$TMP/tandem.yaml"; }
+fits() {
+    node tests/render/kubernetes.js $TOOLS "$TMP/tandem.yaml" || return 1
+    : >"$TMP/api.txt"
+    sed "s|router: {|router: {api_keys: $TMP/api.txt, |" "$TMP/c.yaml" >"$TMP/keys.yaml"
+    "$BIN/tandem" render kubernetes "$TMP/keys.yaml" >"$TMP/keys-tandem.yaml" &&
+        node tests/render/kubernetes.js $TOOLS "$TMP/keys-tandem.yaml"
+}
 # not_fits SED: an object that is wrong is found
 not_fits() {
     sed "$1" "$TMP/tandem.yaml" >"$TMP/wrong.yaml"
@@ -52,7 +58,7 @@ serves() {
         cp "$TMP/router.keys.node" "$TMP/decode.keys" || return 1
     for role in router prefill decode; do
         node tests/render/kubernetes.js $TOOLS --file $role.yaml "$TMP/tandem.yaml" >"$TMP/etc/$role.yaml"
-        # shellcheck disable=SC2046 # words on purpose
+        # shellcheck disable=SC2046,SC2091 # words on purpose
         $(command_of $role "$([ $role = decode ] && echo "$METRICS" || echo 0)") 2>"$TMP/$role.log" &
         started="$started $!"
     done
@@ -61,9 +67,9 @@ serves() {
         curl -sf -m 5 "$URL/ready" >/dev/null && break
         sleep 0.1
     done
-    [ "$(nodes '[.nodes[] | "\(.name) \(.slots)"] | sort | .[0]')" = "tandem-pods-decode-0 5" ] &&
-        post /v1/completions '{"prompt": "Emma", "max_tokens": 20, "ignore_eos": true}' | jq -e '.usage.completion_tokens == 20' ||
-        { tail -n 3 "$TMP"/*.log; return 1; }
+    tail -n 3 "$TMP"/*.log
+    [ "$(nodes '[.nodes[] | "\(.name) \(.slots)"] | sort | .[0]')" = "tandem-pods-decode-0 5" ] || return 1
+    post /v1/completions '{"prompt": "Emma", "max_tokens": 20, "ignore_eos": true}' | jq -e '.usage.completion_tokens == 20'
 }
 metrics_are_named() { # what the autoscaler asks for is there
     [ "$(metric tandem_queue_depth)" = 0 ] || return 1

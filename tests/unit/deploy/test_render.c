@@ -216,6 +216,29 @@ static void pods_are_told_what_their_pod_knows(void **state)
     drop(&f);
 }
 
+static void api_keys_let_nodes_be_drained(void **state)
+{
+    struct fixture f;
+    const char *text;
+
+    (void)state;
+    plan(&f, ONE "router: {api_keys: /etc/tandem/api.txt}\n");
+    assert_int_equal(render_systemd(&f.r, &f.c, &f.p, &f.e), 0);
+    assert_int_equal(render_kubernetes(&f.r, &f.c, &f.p, "i", &f.e), 0);
+    has(file(&f, "tandem-one-router.service"), "--api_keys=/etc/tandem/api.txt");
+    has_not(file(&f, "tandem-one-router.service"), "EnvironmentFile");
+    has(file(&f, "tandem-one-decode-1.service"), "EnvironmentFile=-/etc/tandem/one/environment\n");
+    has(file(&f, "tandem-one.target"), "TANDEM_API_KEY=KEY");
+    text = file(&f, "tandem.yaml");
+    has(text, "--api_keys=/run/tandem/api-keys\n");
+    has(text, "; cat /keys/keys >/run/tandem/keys; cat /keys/api-keys >/run/tandem/api-keys\n");
+    has(text, "- umask 077; cat /keys/keys.node >/run/tandem/keys\n");
+    has(text, "secretKeyRef: {name: tandem-one-keys, key: admin}");
+    has(text, "--from-file=keys.node --from-file=api-keys --from-file=admin;\n");
+    has_not(text, "/etc/tandem/api.txt");
+    drop(&f);
+}
+
 static void a_role_without_nodes_has_no_objects(void **state)
 {
     struct fixture f;
@@ -268,6 +291,7 @@ int main(void)
         cmocka_unit_test(a_job_names_machines_by_their_number),
         cmocka_unit_test(a_job_asks_for_what_its_fullest_machine_needs),
         cmocka_unit_test(pods_are_told_what_their_pod_knows),
+        cmocka_unit_test(api_keys_let_nodes_be_drained),
         cmocka_unit_test(a_role_without_nodes_has_no_objects),
         cmocka_unit_test(files_are_written_with_their_folders),
     };
