@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Values of files and peers are in sentences, which are one line, and are no orders to a terminal. */
+static void err_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 int err_set(struct err *e, int code, const char *fmt, ...)
 {
     if (e) {
@@ -13,6 +21,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
         va_start(ap, fmt);
         vsnprintf(e->text, sizeof(e->text), fmt, ap);
         va_end(ap);
+        err_line(e->text);
     }
     return code;
 }
@@ -31,5 +40,6 @@ int err_wrap(struct err *e, const char *fmt, ...)
     va_end(ap);
     if (n >= 0 && (size_t)n < sizeof(e->text))
         snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", old);
+    err_line(e->text);
     return e->code;
 }

@@ -51,6 +51,17 @@ static void test_long_sentences_are_cut(void **state)
     assert_int_equal(strlen(e.text), sizeof(e.text) - 1);
 }
 
+static void test_a_sentence_is_one_line(void **state)
+{
+    struct err e;
+
+    (void)state;
+    err_set(&e, ERR_CONFIG, "host: \"%s\" is none", "a\nb\033[2J\x7f\xc3\xa9");
+    assert_string_equal(e.text, "host: \"a?b?[2J?\xc3\xa9\" is none");
+    err_wrap(&e, "%s", "x\ty");
+    assert_string_equal(e.text, "x?y: host: \"a?b?[2J?\xc3\xa9\" is none");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -58,6 +69,7 @@ int main(void)
         cmocka_unit_test(test_a_null_err_drops_the_sentence_only),
         cmocka_unit_test(test_wrap_puts_where_before_what),
         cmocka_unit_test(test_long_sentences_are_cut),
+        cmocka_unit_test(test_a_sentence_is_one_line),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
