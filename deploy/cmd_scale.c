@@ -47,6 +47,7 @@ struct scale {
     struct topo **topos;     /* [fleet.n], NULL: nothing of the cluster runs there */
     struct place_host *said; /* [fleet.n], what the file said of each */
     uint32_t host;       /* PLACE_ANY_HOST */
+    uint32_t want[PLACE_DECODE + 1]; /* nodes of each kind; 0: nothing was said */
     struct place_node *nodes; /* [change.n], as the change's */
 };
 
@@ -255,14 +256,13 @@ static int scale_fewer(struct scale *s, enum place_kind kind, struct err *e)
     return rc;
 }
 
-/* "decode=4". */
-static int scale_one(struct scale *s, const char *text, struct err *e)
+/* "decode=4", into what is wanted of each kind. */
+static int scale_read(struct scale *s, const char *text, struct err *e)
 {
     const char *value = strchr(text, '=');
     enum place_kind kind;
     unsigned long want;
     char *end;
-    int rc = 0;
 
     if (value && !strncmp(text, "prefill=", 8))
         kind = PLACE_PREFILL;
@@ -274,12 +274,28 @@ static int scale_one(struct scale *s, const char *text, struct err *e)
     if (end == value + 1 || *end || value[1] == '-' || want < 1 || want > PLACE_NODES_MAX)
         return err_set(e, ERR_ARG, "%s: \"%.40s\" is not a number of nodes, 1 .. %u",
                        place_kind_name(kind), value + 1, PLACE_NODES_MAX);
-    if (!scale_sibling(s, kind, PLACE_ANY_HOST))
-        return err_set(e, ERR_NOT_FOUND, "the cluster has no node left to start another like it");
-    while (!rc && scale_count(s, kind) < want)
-        rc = scale_more(s, kind, e);
-    while (!rc && scale_count(s, kind) > want)
-        rc = scale_fewer(s, kind, e);
+    if (s->want[kind])
+        return err_set(e, ERR_ARG, "%s is said twice, %u and %lu", place_kind_name(kind),
+                       s->want[kind], want);
+    s->want[kind] = (uint32_t)want;
+    return 0;
+}
+
+/* Nodes that go leave their cores to those that come. */
+static int scale_all(struct scale *s, struct err *e)
+{
+    static const enum place_kind kinds[] = {PLACE_PREFILL, PLACE_DECODE};
+    int rc = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if (s->want[kinds[i]] && !scale_sibling(s, kinds[i], PLACE_ANY_HOST))
+            return err_set(e, ERR_NOT_FOUND, "the cluster has no node left to start another like it");
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        while (!rc && s->want[kinds[i]] && scale_count(s, kinds[i]) > s->want[kinds[i]])
+            rc = scale_fewer(s, kinds[i], e);
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        while (!rc && scale_count(s, kinds[i]) < s->want[kinds[i]])
+            rc = scale_more(s, kinds[i], e);
     return rc;
 }
 
@@ -323,13 +339,16 @@ static int scale_run(const void *options, const struct option_args *args, struct
 {
     struct scale s = {.options = options};
     int first = args->n && !strchr(args->argv[0], '=');
-    int rc = args->n > first ? target_hosts(&s.target, first ? args->argv[0] : NULL, e)
-                             : err_set(e, ERR_ARG, "say how many: decode=N, prefill=N");
+    int rc = args->n > first ? 0 : err_set(e, ERR_ARG, "say how many: decode=N, prefill=N");
 
+    for (int i = first; i < args->n && !rc; i++)
+        rc = scale_read(&s, args->argv[i], e);
+    if (!rc)
+        rc = target_hosts(&s.target, first ? args->argv[0] : NULL, e);
     if (!rc)
         rc = scale_open(&s, e);
-    for (int i = first; i < args->n && !rc; i++)
-        rc = scale_one(&s, args->argv[i], e);
+    if (!rc)
+        rc = scale_all(&s, e);
     for (size_t i = 0; i < s.fleet.n; i++)
         topo_free(&s.topos[i]);
     mem_free(s.topos);

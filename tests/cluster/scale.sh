@@ -35,8 +35,9 @@ no_restart() { # a node that was scaled away is not started again
     sleep 1
     [ "$(ready decode)" = "$1" ] && [ "$(pgrep -cf -- "--cluster=$CLUSTER .*--name=decode-")" = "$1" ]
 }
-refused() { # SENTENCE ARGUMENT
-    ! "$BIN/tandem" scale "$CLUSTER" "$2" 2>"$TMP/said" && grep -F "$1" "$TMP/said"
+refused() { # SENTENCE ARGUMENTS
+    # shellcheck disable=SC2086
+    ! "$BIN/tandem" scale "$CLUSTER" $2 2>"$TMP/said" && grep -F "$1" "$TMP/said"
 }
 fixed() { # NODE SENTENCE
     ! "$BIN/tandem" role "$CLUSTER" "$1" decode 2>"$TMP/said" && grep -F "$2" "$TMP/said"
@@ -74,6 +75,7 @@ t "what was scaled away stays away" no_restart 1
 t "one prefill node becomes two under $N streams" during scaled prefill 2
 t "a node started by hand joins, and leaves when it dies" by_hand
 t "no node at all is refused" refused 'decode: "0" is not a number of nodes, 1 .. 4096' decode=0
+t "one number a kind" refused 'decode is said twice, 2 and 3' "prefill=1 decode=2 decode=3"
 t "a router is not scaled" refused '"router=2" is neither prefill=N nor decode=N' router=2
 t "a node that may not change its role is named" fixed prefill-1 "node 'prefill-1' was started without change_role"
 t "all KV pages are free afterwards" all_free
