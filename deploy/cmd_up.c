@@ -159,8 +159,8 @@ static int up_keys(struct up *u, struct err *e)
         if (!rc && !keys_set_of(&u->keys, &k))
             rc = err_set(e, ERR_FORMAT, "%s has not the keys of router and nodes", path);
     } else if (u->running && !(u->before.n == 1 && roster_has_local(&u->before))) {
-        rc = err_set(e, ERR_NOT_FOUND, "the keys of cluster %s are not on this machine: change it where "
-                     "it was started", u->cluster.cluster);
+        rc = err_set(e, ERR_NOT_FOUND, "cluster %s runs, but its keys are not here: it was started from "
+                     "another machine, or is being started just now", u->cluster.cluster);
     } else {
         rc = keys_make(&u->keys, e);
     }

@@ -104,7 +104,7 @@ int model_file_open(struct model_file **out, const char *path, struct err *e)
 
     *out = NULL;
     m->path = mem_strdup(path);
-    m->fd = open(path, O_RDONLY | O_CLOEXEC);
+    m->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would wait */
     if (m->fd < 0)
         rc = err_set(e, errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path,
                      strerror(errno));

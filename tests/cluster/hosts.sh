@@ -65,7 +65,8 @@ URL=http://$HTTP
 
 starts() {
     up_ok && has "h1: loads" "h2: loads" "cluster hosts is ready at http://$HTTP on h1" &&
-        [ "$(ready)" = "decode-1 decode-2 prefill-1" ] && [ -z "$(processes | grep -w up)" ]
+        [ "$(ready)" = "decode-1 decode-2 prefill-1" ] && [ -z "$(processes | grep -w up)" ] &&
+        grep -E "^process +role +host +domain " "$said"
 }
 works() {
     tandem run --temperature=0 --max_tokens=8 hosts "It is a truth" >"$said" 2>&1 && has "8 output tokens" &&

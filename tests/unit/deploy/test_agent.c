@@ -127,6 +127,21 @@ static void test_broken_requests_are_sentences(void **state)
     agent_free(&a);
 }
 
+static void test_a_model_that_is_a_pipe_is_not_waited_for(void **state)
+{
+    struct agent *a = agent_new();
+    char path[128], request[256], want[256];
+
+    (void)state;
+    in_base(path, "pipe");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    snprintf(request, sizeof(request), "{\"op\": \"model\", \"path\": \"%s\"}", path);
+    snprintf(want, sizeof(want), "%s is no regular file", path);
+    assert_error(a, request, want);
+    unlink(path);
+    agent_free(&a);
+}
+
 static void test_any_bytes_are_survived(void **state)
 {
     uint64_t seed = 1;
@@ -434,6 +449,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_broken_requests_are_sentences),
+        cmocka_unit_test(test_a_model_that_is_a_pipe_is_not_waited_for),
         cmocka_unit_test(test_any_bytes_are_survived),
         cmocka_unit_test(test_hello_says_what_there_is),
         cmocka_unit_test(test_a_copy_that_is_cut_goes_on),
