@@ -22,7 +22,10 @@ goes_on() {
 # Whether the link is as bad as it should be: segments were sent again; packets waited; a connection
 # takes a round trip.
 resent() { on "$1" awk '/^Tcp:/ { n = $13 } END { print n; exit !(n > 0) }' /proc/net/snmp; }
-queued() { tc -n "$NET-sw" -s qdisc show dev "$1" | awk '/overlimits/ { n = $9 } END { print n; exit !(n > 0) }'; }
+queued() {
+    { tc -n "$NET-sw" -s qdisc show dev "$1" && tc -n "$NET-$1" -s qdisc show dev eth0; } |
+        awk '/overlimits/ { n += $9 } END { print n; exit !(n > 0) }'
+}
 far() {
     on "$1" curl -s -m 1 -o /dev/null -w '%{time_connect}\n' "telnet://10.77.0.$(((${1#h} % 3) + 1)):22" |
         awk '{ print; exit !($1 > 0.06) }'
