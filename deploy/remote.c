@@ -19,6 +19,7 @@
 #define WORDS_MAX 64             /* of the ssh command */
 #define READ_BYTES (256u << 10)
 #define SAID_MAX 8192            /* bytes of stderr that are kept */
+#define BANNER_MAX (64u << 10)   /* bytes that a shell there may print before the agent speaks */
 #define UPLOAD_AHEAD (1u << 20)  /* bytes of a file that wait for the connection */
 #define END_PATIENCE (6 * CLOCK_S) /* for the program to end once its input has: it may have a cluster
                                     * to end first */
@@ -296,6 +297,32 @@ static void remote_object(struct remote *r, json_t *object)
     json_decref(object);
 }
 
+/* What is no object before the greeting: start-up files of a shell print it, the last line perhaps
+ * without an end, so that the greeting is behind it. */
+static void remote_banner(struct remote *r, const struct wire_item *item)
+{
+    const char *end = item->data + item->n, *at = item->data;
+    json_t *object = NULL;
+
+    r->banner += item->n + 1;
+    if (r->banner > BANNER_MAX) {
+        err_set(&r->e, ERR_FORMAT, "a shell's start-up file there prints too much: more than %u bytes, the "
+                "last of them \"%.*s\"", BANNER_MAX, (int)size_min(item->n, 60), item->data);
+        remote_die(r);
+        return;
+    }
+    while (!object && (at = memchr(at, '{', (size_t)(end - at)))) {
+        object = json_loadb(at, (size_t)(end - at), JSON_REJECT_DUPLICATES, NULL);
+        at++;
+    }
+    if (json_object_get(object, "re")) {
+        remote_object(r, object);
+        return;
+    }
+    json_decref(object);
+    snprintf(r->heard, sizeof(r->heard), "%.*s", (int)size_min(item->n, 60), item->data);
+}
+
 static void remote_receive(struct remote *r)
 {
     static char part[READ_BYTES];
@@ -313,16 +340,39 @@ static void remote_receive(struct remote *r)
             err_set(&r->e, ERR_FORMAT, "what runs there is no tandem of ours: it wrote \"%.*s\"",
                     (int)size_min(item.n, 60), item.data ? item.data : "");
             remote_die(r);
-        } /* else a banner that a shell's start-up file prints */
+        } else {
+            remote_banner(r, &item);
+        }
     }
     if (n <= 0 && !r->dead)
         remote_ended(r);
 }
 
+/* The last line of a text, without its end. */
+static const char *last_line(const char *text, int *n)
+{
+    size_t end = strlen(text), start;
+
+    while (end && (text[end - 1] == '\n' || text[end - 1] == '\r' || text[end - 1] == ' '))
+        end--;
+    for (start = end; start && text[start - 1] != '\n';)
+        start--;
+    *n = (int)size_min(end - start, 200);
+    return text + start;
+}
+
 static void remote_late(struct remote *r)
 {
+    const char *heard = r->heard;
+    int n = (int)strlen(heard);
+
+    if (r->said.len)
+        heard = last_line(str_text(&r->said), &n);
     if (r->greeted)
         err_set(&r->e, ERR_TIMEOUT, "no answer in time; the host or the network hangs");
+    else if (n)
+        err_set(&r->e, ERR_TIMEOUT, "no answer within %d s, only \"%.*s\"; does `ssh %s true` work?",
+                REMOTE_HELLO_S, n, heard, r->host);
     else
         err_set(&r->e, ERR_TIMEOUT, "no answer within %d s; does `ssh %s true` work?", REMOTE_HELLO_S,
                 r->host);
@@ -371,19 +421,6 @@ bool remotes_serve(struct remote *r, size_t n, int timeout_ms, int wake_fd)
     }
     mem_free(fds);
     return asked;
-}
-
-/* The last line of a text, without its end. */
-static const char *last_line(const char *text, int *n)
-{
-    size_t end = strlen(text), start;
-
-    while (end && (text[end - 1] == '\n' || text[end - 1] == '\r' || text[end - 1] == ' '))
-        end--;
-    for (start = end; start && text[start - 1] != '\n';)
-        start--;
-    *n = (int)size_min(end - start, 200);
-    return text + start;
 }
 
 /* What ssh says, and what to do about it. %s: the host. */

@@ -29,6 +29,8 @@ struct remote {
     struct wire wire;
     struct str tx, said;  /* to be sent; what came on stderr */
     bool greeted;         /* its first reply has come: what is no object until then is a login banner */
+    size_t banner;        /* bytes of that */
+    char heard[64];       /* its last line */
     bool asked, dead;
     json_t *reply;        /* of the last request; owned */
     struct err e;         /* why it failed, or is dead */

@@ -105,6 +105,47 @@ static void test_a_reply_comes_behind_a_banner(void **state)
     remote_close(&r);
 }
 
+/* The start-up file's last line has no end; an object is in it, but no answer. */
+static void test_a_reply_comes_behind_half_a_line(void **state)
+{
+    struct remote r;
+
+    (void)state;
+    open_script(&r, "echo '{\"motd\": 1}'; printf 'hello {x} {\"y\": 2} '; echo '{\"re\": \"x\", \"a\": {\"b\": 5}}';"
+                    " cat >/dev/null");
+    ask(&r);
+    assert_false(r.dead);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(r.reply, "a"), "b")), 5);
+    remote_close(&r);
+}
+
+static void test_a_banner_without_end_is_not_waited_for(void **state)
+{
+    struct remote r;
+
+    (void)state;
+    open_script(&r, "exec yes 'Welcome to web1'");
+    ask(&r);
+    assert_true(r.dead);
+    assert_string_equal(r.e.text, "a shell's start-up file there prints too much: more than 65536 bytes, "
+                                  "the last of them \"Welcome to web1\"");
+    remote_close(&r);
+}
+
+static void test_who_does_not_answer_is_quoted(void **state)
+{
+    struct remote r;
+
+    (void)state;
+    open_script(&r, "echo Choose a project:; exec sleep 30");
+    remote_ask(&r, json_pack("{s:s}", "op", "x"), 1);
+    while (remotes_serve(&r, 1, -1, -1))
+        ;
+    assert_true(r.dead);
+    assert_string_equal(r.e.text, "no answer within 20 s, only \"Choose a project:\"; does `ssh web1 true` work?");
+    remote_close(&r);
+}
+
 static void test_the_command_reaches_a_shell_there_whole(void **state)
 {
     struct remote r;
@@ -209,6 +250,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_ssh_says_becomes_what_to_do),
         cmocka_unit_test(test_a_reply_comes_behind_a_banner),
+        cmocka_unit_test(test_a_reply_comes_behind_half_a_line),
+        cmocka_unit_test(test_a_banner_without_end_is_not_waited_for),
+        cmocka_unit_test(test_who_does_not_answer_is_quoted),
         cmocka_unit_test(test_the_command_reaches_a_shell_there_whole),
         cmocka_unit_test(test_an_error_is_the_request_s_alone),
         cmocka_unit_test(test_nonsense_after_the_greeting_ends_it),
