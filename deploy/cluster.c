@@ -105,7 +105,8 @@ struct cluster_role {
 
 static const char *const router_decided[] = {"cluster", "name", "model", "keys", "insecure", NULL};
 static const char *const node_decided[] = {"cluster", "name", "model", "router",
-                                           "kv",      "cores", "domain", "tell_end", NULL};
+                                           "kv",      "cores", "domain", "tell_end",
+                                           "keys",    "insecure", NULL};
 
 #define CLUSTER_NODES OPTION(cluster_nodes, nodes, U32, .min = 1, .max = CLUSTER_NODES_MAX)
 

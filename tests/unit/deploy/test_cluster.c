@@ -94,6 +94,8 @@ static void test_bad_files_are_refused_with_their_place(void **state)
          "c.yaml:1:25: chunk_tokens: \"33\" is not a multiple of 32, 32..8192"},
         {"prefill: {nodes: 0}\n", "c.yaml:1:18: nodes: \"0\" is not in 1..4096"},
         {"prefill: {cores: 0-3}\n", "c.yaml:1:11: cores in prefill: tandem decides this itself"},
+        {"decode: {insecure: 1}\n",
+         "c.yaml:1:10: insecure in decode: tandem decides this itself"},
         {"decode: {kv: 'tcp://a:1'}\n", "c.yaml:1:10: kv in decode: tandem decides this itself"},
         {"router: {nodes: 3}\n",
          "c.yaml:1:17: nodes: \"3\" is not an endpoint, tcp://host:port or ipc://path"},
