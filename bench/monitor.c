@@ -126,6 +126,7 @@ uint32_t monitor_peaks(struct monitor_nodes *m, const char *json, size_t n)
                 continue;
             m->list[k].peaks.flops = positive(costs, "flops_s");
             m->list[k].peaks.bytes = positive(costs, "read_bytes_s");
+            m->list[k].peaks.slots = positive(node, "slots");
             found++;
         }
     }

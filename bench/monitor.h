@@ -31,9 +31,10 @@ struct monitor_sample {
     float values[MONITOR_COUNT];
 };
 
-/* What a node measured its cores to give a second, as it registered; 0: unknown. */
+/* What a node measured its cores to give a second, as it registered, and the sequences that it takes
+ * at once; 0: unknown. */
 struct monitor_peaks {
-    double flops, bytes;
+    double flops, bytes, slots;
 };
 
 struct monitor_node {

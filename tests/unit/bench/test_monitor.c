@@ -72,7 +72,7 @@ static void work_page(struct monitor_nodes *m, double flops, double bytes, int64
 static void shares_are_of_what_nodes_told_that_they_can(void **state)
 {
     static const char reply[] =
-        "{\"nodes\": [{\"name\": \"gone\", \"costs\": {}}, 3, {\"name\": \"decode-1\", \"costs\":"
+        "{\"nodes\": [{\"name\": \"gone\", \"costs\": {}}, 3, {\"name\": \"decode-1\", \"slots\": 8, \"costs\":"
         " {\"flops_s\": 1e7, \"read_bytes_s\": 1e6, \"x\": -1}}]}";
     static struct monitor_nodes m;
 
@@ -87,6 +87,7 @@ static void shares_are_of_what_nodes_told_that_they_can(void **state)
     assert_int_equal(monitor_peaks(&m, "{\"nodes\": 3}", 12), 0);
     assert_int_equal(monitor_peaks(&m, "<html>", 6), 0);
     assert_true(m.list[0].peaks.flops == 1e7); /* what was known stays */
+    assert_true(m.list[0].peaks.slots == 8);
     monitor_nodes_fini(&m);
 }
 

@@ -25,10 +25,12 @@ static enum shortage found(void)
     return shortage_find(why, sizeof(why), &figures, &result, 0.9);
 }
 
-/* What waits for prefill lacks prefill; in the router it lacks decode if the KV pages there are full. */
+/* What waits for prefill lacks prefill; in the router it lacks decode if KV pages or slots there are
+ * full. */
 static void the_stage_with_the_time_names_the_pool(void **state)
 {
-    static struct monitor_sample sample = {.values = {[MONITOR_PAGES_USED] = 95}};
+    static struct monitor_sample sample = {
+        .values = {[MONITOR_PAGES_USED] = 95, [MONITOR_RUNNING] = 8}};
 
     (void)state;
     missed(5, 5, 1, 1, 1);
@@ -50,6 +52,11 @@ static void the_stage_with_the_time_names_the_pool(void **state)
     result.nodes.list[0].n = 1;
     assert_int_equal(found(), SHORT_DECODE);
     assert_non_null(strstr(why, "95 % of their KV pages"));
+    sample.values[MONITOR_PAGES_USED] = 5;
+    assert_int_equal(found(), SHORT_PREFILL);
+    result.nodes.list[0].peaks.slots = 8;
+    assert_int_equal(found(), SHORT_DECODE);
+    assert_non_null(strstr(why, "100 % of their slots in use: add decode nodes or slots"));
 }
 
 static void a_server_that_says_nothing_is_not_guessed_at(void **state)
