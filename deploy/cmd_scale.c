@@ -309,6 +309,16 @@ static int scale_topo(struct scale *s, uint32_t host, struct err *e)
     return rc ? fleet_wrap(&s->fleet, host, e) : 0;
 }
 
+/* Without a router no node comes up, and none can be drained. */
+static int scale_ask_router(struct scale *s, struct err *e)
+{
+    json_t *reply;
+    int rc = fleet_http(&s->fleet, s->target.state.http, "GET", "/v1/cluster", NULL, &reply, e);
+
+    json_decref(reply);
+    return rc ? err_wrap(e, "nothing was changed") : 0;
+}
+
 /* Greets the hosts, and reads their topologies. */
 static int scale_open(struct scale *s, struct err *e)
 {
@@ -316,6 +326,8 @@ static int scale_open(struct scale *s, struct err *e)
 
     if (!rc)
         rc = fleet_check(&s->fleet, NULL, e);
+    if (!rc)
+        rc = scale_ask_router(s, e);
     if (!rc)
         rc = change_init(&s->change, &s->fleet, s->target.state.http, s->options->wait_s, e);
     s->topos = mem_calloc(s->fleet.n, sizeof(*s->topos));

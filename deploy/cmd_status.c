@@ -144,7 +144,7 @@ static void status_table(const struct status *s, const json_t *reply)
 
     printf("cluster %s at %s, model %s: %" JSON_INTEGER_FORMAT " queued, %" JSON_INTEGER_FORMAT
            " running\n",
-           api_text(reply, "cluster"), s->target.url, api_text(reply, "model"),
+           api_text(reply, "cluster"), s->target.shown, api_text(reply, "model"),
            api_number(router, "queued"), api_number(router, "running"));
     printf("%-12s %-8s %-*s %6s %-9s %-11s %8s %6s %7s %13s %10s %9s %7s %11s\n", "node", "role",
            s->host_width, "host", "domain", "state", "tier", "pid", "queued", "running", "pages used",

@@ -47,7 +47,7 @@ static const struct option_table top_option_table = {
 /* One run. */
 struct top_run {
     const struct top_options *options;
-    const char *url;
+    const char *url, *shown;
     struct top *top;
     enum top_sort sort;
     uint32_t first;  /* node at the top of the table */
@@ -110,7 +110,7 @@ static void top_draw(struct top_run *r)
     erase();
     for (uint32_t i = 0; i < TOP_SUMMARY_LINES && t->at; i++) {
         str_clear(&text);
-        top_summary(&text, t, i, r->url, COLS);
+        top_summary(&text, t, i, r->shown, COLS);
         top_line((int)i, &text, i == 0 ? A_BOLD : A_NORMAL);
     }
     top_layout_init(&l, COLS);
@@ -232,7 +232,7 @@ static int top_pages(struct top_run *r, struct err *e)
         }
         if (i)
             str_addc(&page, '\n');
-        top_page(&page, r->top, r->url, width > 0 ? width : TOP_PLAIN_WIDTH);
+        top_page(&page, r->top, r->shown, width > 0 ? width : TOP_PLAIN_WIDTH);
         if (fputs(str_text(&page), stdout) < 0 || fflush(stdout))
             rc = err_set(e, ERR_IO, "nobody reads the pages any more");
         str_fini(&page);
@@ -253,6 +253,7 @@ static int top_main(const void *options, const struct option_args *args, struct 
     rc = target_reach(&t, which, e);
     if (!rc) {
         r.url = t.url;
+        r.shown = t.shown;
         r.top = mem_zalloc(sizeof(*r.top));
         rc = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && !o->plain ? top_terminal(&r, e)
                                                                         : top_pages(&r, e);

@@ -169,7 +169,10 @@ int target_find(struct target *t, const char *which, struct err *e)
     } else {
         rc = tunnel_open(&t->tunnel, &t->roster, t->state.http, e);
         snprintf(t->url, sizeof(t->url), "http://127.0.0.1:%u", t->tunnel.port);
+        snprintf(t->shown, sizeof(t->shown), "http://%.128s on %s", t->state.http, t->roster.hosts[0].host);
     }
+    if (!*t->shown)
+        snprintf(t->shown, sizeof(t->shown), "%s", t->url);
     return rc;
 }
 
@@ -183,6 +186,7 @@ int target_reach(struct target *t, const char *which, struct err *e)
     if (!n || address[n + (address[n] == '/')] || n + 8 > sizeof(t->url))
         return err_set(e, ERR_ARG, "\"%.80s\" is not a router's URL, http://HOST:PORT", which);
     snprintf(t->url, sizeof(t->url), "http://%.*s", (int)n, address);
+    snprintf(t->shown, sizeof(t->shown), "%s", t->url);
     return 0;
 }
 

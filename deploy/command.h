@@ -25,7 +25,8 @@ struct target {
     struct rundir_state state;
     struct roster roster; /* its hosts */
     struct tunnel tunnel; /* to the router's port, where that is another machine's own */
-    char url[160];        /* of its HTTP, as it can be reached from here */
+    char url[160];        /* of its HTTP, as it can be reached from here, by us */
+    char shown[448];      /* the same for people: where the router listens */
 };
 
 /* Whether it is meant as a file: it has a '/' in it or ends in .yaml or .yml. */

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@
 #include "deploy/remote.h"
 
 #define CARRY_BYTES (64u << 10)
+#define REFUSE_S 2 /* for what was asked to come in */
 
 static bool carry_write(int fd, const char *p, size_t n)
 {
@@ -56,7 +58,29 @@ void tunnel_carry(int in, int out, int socket)
     }
 }
 
-/* One connection, by an agent of its own. Its failure is the connection's end. */
+/* Tells whoever asked, as a router would, why there is none to hear it. What was asked is read to its
+ * end, or the answer would go with a reset. */
+static void tunnel_refuse(int socket, const struct remote *r)
+{
+    const struct timeval patience = {.tv_sec = REFUSE_S};
+    json_t *reply = json_pack("{s:{s:o}}", "error", "message",
+                              json_sprintf("%s: %s", r->host, r->e.text));
+    char *body = reply ? json_dumps(reply, JSON_COMPACT) : NULL, rest[1024];
+    struct str text = {0};
+
+    if (body)
+        str_addf(&text, "HTTP/1.1 502 Bad Gateway\r\nContent-Type: application/json\r\n"
+                        "Content-Length: %zu\r\nConnection: close\r\n\r\n%s", strlen(body), body);
+    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    if (carry_write(socket, str_text(&text), text.len) && !shutdown(socket, SHUT_WR))
+        while (read(socket, rest, sizeof(rest)) > 0)
+            ;
+    str_fini(&text);
+    free(body); /* jansson's own */
+    json_decref(reply);
+}
+
+/* One connection, by an agent of its own. */
 static void tunnel_connection(const struct roster *r, const char *http, int socket)
 {
     struct remote remote;
@@ -73,6 +97,8 @@ static void tunnel_connection(const struct roster *r, const char *http, int sock
         rest = wire_rest(&remote.wire, &n);
         if (carry_write(socket, rest, n))
             tunnel_carry(remote.out, remote.in, socket);
+    } else {
+        tunnel_refuse(socket, &remote);
     }
     close(socket);
     remote_close(&remote);

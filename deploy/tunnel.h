@@ -1,6 +1,7 @@
 /* tunnel: the router's HTTP port of a cluster whose router is on another host and listens there for its
  * own machine alone: a port of this one's loopback, each of whose connections an agent carries on
- * there. A process of its own serves it, as long as its starter lives. */
+ * there. A process of its own serves it, as long as its starter lives. Where the agent or
+ * the router does not answer, what is asked gets 502 and a sentence. */
 #ifndef TANDEM_DEPLOY_TUNNEL_H
 #define TANDEM_DEPLOY_TUNNEL_H
 

@@ -66,11 +66,12 @@ URL=http://$HTTP
 starts() {
     up_ok && has "h1: loads" "h2: loads" "cluster hosts is ready at http://$HTTP on h1" &&
         [ "$(ready)" = "decode-1 decode-2 prefill-1" ] && [ -z "$(processes | grep -w up)" ] &&
-        grep -E "^process +role +host +domain " "$said"
+        grep -E "^process +role +host +domain " "$said" &&
+        tandem status hosts >"$said" && has "cluster hosts at http://$HTTP on h1, model"
 }
 works() {
     tandem run --temperature=0 --max_tokens=8 hosts "It is a truth" >"$said" 2>&1 && has "8 output tokens" &&
-        tandem status hosts >"$said" && has decode-1 prefill-1
+        tandem status hosts >"$said" && has "cluster hosts at http://$HTTP" decode-1 prefill-1
 }
 goes() { tandem down hosts >"$said" && has "cluster hosts is down" && nothing_left; }
 
@@ -114,6 +115,18 @@ scaled() {
 }
 drained() {
     tandem drain --wait_s=20 hosts decode-2 >"$said" && has "decode-2 has left" && up_ok && has "h3: decode-2 added"
+}
+# router_gone: its host's supervisor and processes are: each command says so, and nothing is begun.
+router_gone() {
+    local command
+    kill -9 "$(cat "$FAKE_SSH"/h1/run/*/hosts/supervisor.pid)"
+    sleep 0.5
+    for command in "status hosts" "drain hosts decode-2" "run hosts hello" "top -n 1 hosts" "scale hosts decode=5"; do
+        # shellcheck disable=SC2086
+        tandem $command 2>"$said" && return 1
+        has "h1: " "$HTTP: Connection refused" || return 1
+    done
+    has "tandem scale: nothing was changed: " && up_ok && [ "$(ready)" = "decode-1 decode-2 prefill-1" ]
 }
 supervisor_killed() { # one host's supervisor: `up` starts that host again
     kill -9 "$(cat "$FAKE_SSH"/h3/run/*/hosts/supervisor.pid)"
@@ -249,6 +262,7 @@ t "logs that are followed" logs_follow
 t "scale adds where it is told, or where there is room, and drains" scaled
 t "drain, then up brings it back" drained
 t "up starts again a host whose supervisor was killed" supervisor_killed
+t "commands say that the router is gone, and up starts its host again" router_gone
 t "down ends it everywhere" goes
 file "$H1" "$H2"
 t "a host that does not answer" unreachable "Connection timed out" "tandem up: h2: h2 is unreachable: it does not answer"
