@@ -117,11 +117,15 @@ int fleet_ask(struct fleet *f, size_t host, json_t *request, json_t **reply, str
     rc = fleet_wait(f, e);
     if (rc)
         return rc;
-    if (!r->reply && !e)
-        return r->e.code;
     if (!r->reply) {
-        *e = r->e;
-        return fleet_wrap(f, host, e);
+        rc = r->e.code;
+        if (e) {
+            *e = r->e;
+            rc = fleet_wrap(f, host, e);
+        }
+        if (!r->dead) /* said to who asked; the next fleet_check is about something else */
+            r->e.code = 0;
+        return rc;
     }
     *reply = r->reply;
     r->reply = NULL;

@@ -22,7 +22,8 @@
 struct up_changes {
     struct up *up;
     struct change change;
-    size_t n; /* that were made */
+    size_t n;     /* that were made */
+    bool started; /* hosts that did not run do */
 };
 
 static void change_say(struct up_changes *x, const char *name, const char *what, uint32_t host)
@@ -103,8 +104,12 @@ static int change_moves(struct up_changes *x, struct err *e)
 static int change_start(struct up_changes *x, struct err *e)
 {
     struct up *u = x->up;
-    int rc = up_start(u, e);
+    int rc;
 
+    if (x->started)
+        return 0;
+    x->started = true;
+    rc = up_start(u, e);
     for (uint32_t i = 0; i < u->fleet.n && !rc; i++) {
         if (!u->hosts[i].started)
             continue;
@@ -114,6 +119,15 @@ static int change_start(struct up_changes *x, struct err *e)
                 change_say(x, u->launch.processes[k].name, "added", i);
     }
     return rc ? rc : change_look(&x->change, e);
+}
+
+/* The router's host was lost, and with it the router: all else asks it. */
+static int change_revive(struct up_changes *x, struct err *e)
+{
+    if (x->change.runs[0])
+        return 0;
+    x->change.http = x->up->cluster.router.http;
+    return change_start(x, e);
 }
 
 /* Nodes with names that are not there yet. */
@@ -250,6 +264,8 @@ int up_change(struct up *u, struct err *e)
     rc = change_init(&x.change, &u->fleet, u->http, u->options->wait_s, e);
     if (!rc)
         rc = change_files(&x, e);
+    if (!rc)
+        rc = change_revive(&x, e);
     if (!rc)
         rc = change_entrance(&x, e);
     if (!rc)
