@@ -116,6 +116,8 @@ static void setup_init(struct world *w, struct setup *s)
         s->kinds &= ~(1u << FAULT_ROUTER);
     if (!s->kinds)
         s->faults = 0;
+    if (!s->faults) /* there and back and a heartbeat: still no silence that kills */
+        s->tail_ns = u32_min((uint32_t)(s->tail_ns / CLOCK_MS), s->dead_ms / 4) * CLOCK_MS;
     s->prefix_pages = draw(w, 2) ? 0 : 1 + draw(w, pool_pages[s->pool]);
     s->swap = draw(w, 2);
     s->targets = draw(w, 2);
