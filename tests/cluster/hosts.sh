@@ -50,10 +50,10 @@ processes() {
         tr '\0' ' ' <"${p%environ}cmdline" && echo
     done 2>/dev/null
 }
-nothing_left() {
+nothing_left() { # [2]: nor below the folder of this user, which may be there if its maker was killed
     local i left
     for i in $(seq 30); do
-        left=$(processes; ls -A "$TANDEM_RUN_DIR" "$FAKE_SSH"/*/run 2>/dev/null | grep -v ':$')
+        left=$(processes; find "$TANDEM_RUN_DIR" "$FAKE_SSH"/*/run -mindepth "${1:-1}" 2>/dev/null)
         [ -n "$left" ] || return 0
         sleep 0.1
     done
@@ -213,7 +213,7 @@ killed() { # up is killed while the hosts load: nothing goes on there
         wait "$pid"
         for i in $(seq 40); do [ -z "$(processes)" ] && break; sleep 0.1; done
         [ "$1" = KILL ] && tandem down hosts >/dev/null 2>&1 # forgets what `up` could not
-        nothing_left || { echo "after $after s"; return 1; }
+        nothing_left "$([ "$1" = KILL ] && echo 2)" || { echo "after $after s"; return 1; }
     done
 }
 keyed() { # the router wants a key, and its host's agent has not got ours
