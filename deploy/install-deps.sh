@@ -40,6 +40,8 @@ if [ -n "$missing" ]; then
     sudo=
     [ "$(id -u)" = 0 ] || sudo=sudo
     echo "installing with apt:$missing"
+    exec 9>"${TMPDIR:-/tmp}/tandem-install-deps.lock"
+    flock 9 # tests that run side by side may all need something
     $sudo apt-get update -qq
     # Only programs are wanted: no package is to start a daemon, now or (sshd) at the next boot.
     policy=/usr/sbin/policy-rc.d
