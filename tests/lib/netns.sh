@@ -186,13 +186,16 @@ serving() { [ "$(nodes '[.nodes[] | select(.state == "ready")] | length' 2>/dev/
 # gone NAME: the router has no such node (any more).
 gone() { [ "$(nodes "[.nodes[] | select(.name == \"$1\")] | length" 2>/dev/null)" = 0 ]; }
 
-# left NAME SINCE LOG: the router gave the node up within 2 s of SINCE (`date +%s.%N`), as its log says.
+# left NAME SINCE COMMAND...: the router gave the node up within 2 s of SINCE (`date +%s.%N`), as its log says,
+# which the command prints.
 left() {
-    local at
-    await 5 gone "$1" || return 1
-    at=$(grep "node=$1 .* lost:" "$3" | tail -n 1 | cut -d' ' -f1)
+    local name=$1 since=$2 at
+    shift 2
+    await 5 gone "$name" || return 1
+    at=$("$@" | grep "node=$name .* lost:" | tail -n 1 | cut -d' ' -f1)
+    [ -n "$at" ] || { echo "the router's log has no loss of $name"; return 1; } # `date` takes nothing for midnight
     at=$(date -d "$at" +%s.%N) || return 1
-    awk -v n="$1" -v a="$at" -v s="$2" 'BEGIN { printf "%s left after %.2f s\n", n, a - s; exit !(a - s <= 2.0) }'
+    awk -v n="$name" -v a="$at" -v s="$since" 'BEGIN { printf "%s left after %.2f s\n", n, a - s; exit !(a >= s && a - s <= 2.0) }'
 }
 
 # load_start OPTION...: tandem-streams on h1; load_end: no stream failed, no token is another.

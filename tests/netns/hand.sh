@@ -42,7 +42,7 @@ join_under_load() {
 vanish() { # vanish HOW hN NAME: a stream was there to lose
     local since
     since=$(date +%s.%N)
-    "$1" "$2" && left "$3" "$since" "$TMP/router.log"
+    "$1" "$2" && left "$3" "$since" cat "$TMP/router.log"
 }
 return_of() { link_heal "$1" && await 20 serving "$2"; }
 restarted() { [ "$(metric tandem_streams_restarted_total)" -gt 0 ]; }

@@ -51,7 +51,7 @@ vanish() { # vanish HOW hN
     local name since
     name=$(name_on "$2")
     since=$(date +%s.%N)
-    "$1" "$2" && left "$name" "$since" <(on h1 cat $RUN/router.log)
+    "$1" "$2" && left "$name" "$since" on h1 cat $RUN/router.log
 }
 restarted() { [ "$(metric tandem_streams_restarted_total)" -gt 0 ]; }
 no_more() { # on that host
