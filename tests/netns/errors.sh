@@ -1,6 +1,7 @@
 #!/bin/bash
 # What can be wrong with hosts: one sentence each, with the host or the file's line, and what runs keeps
-# running: a cluster of two hosts under load, whose streams do not notice.
+# running: a cluster of two hosts under load, whose streams do not notice. Without FULL=1 those that wait
+# for nothing, and not all.
 . tests/lib/cluster.sh
 . tests/lib/netns.sh
 missing=$(net_missing)
@@ -16,9 +17,8 @@ file() {
     shift
     printf '%s\n' "cluster: $name" "model: $DEMO" "$@" >"$TMP/$name.yaml"
 }
-# says PATTERN NAME [OPTION...]: `up` of that file fails within 20 s with one sentence that has the
-# pattern, leaves nothing behind, and the cluster still serves
-# Without FULL=1 those that wait for nothing, and not all.
+# says PATTERN NAME [OPTION...]: `up` of that file fails with one sentence that has the pattern, leaves
+# nothing behind, and the cluster still serves
 says() {
     local want=$1 name=$2 rc=0
     shift 2
