@@ -15,27 +15,11 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "deploy/commands.h"
-#include "deploy/paths.h"
 #include "host/topo.h"
 #include "tests/lib/data.h"
+#include "tests/unit/deploy/demo_model.h"
 
 static char dir[64];
-
-/* The model in the source tree, found from build/tests/deploy or build/san/tests/deploy. */
-static char *demo_model(void)
-{
-    static const char *const up[] = {"../../../deploy", "../../../../deploy"};
-    char *found = NULL;
-
-    for (size_t i = 0; i < ARRAY_LEN(up) && !found; i++) {
-        char *from = paths_resolve(paths_program_dir(), up[i]);
-
-        found = paths_default_model(from, NULL);
-        mem_free(from);
-    }
-    assert_non_null(found);
-    return found;
-}
 
 /* Runs `plan FILE --topology=topology` on a cluster.yaml of these lines, with stdout and stderr in text. */
 static int plan(char text[65536], const char *lines, const char *topology)

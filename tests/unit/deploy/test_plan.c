@@ -7,13 +7,13 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <hwloc.h>
 
 #include "base/check.h"
 #include "base/mem.h"
 #include "deploy/launch.h"
-#include "deploy/paths.h"
 #include "kv/kv_layout.h"
+#include "tests/lib/topo_make.h"
+#include "tests/unit/deploy/demo_model.h"
 
 static void test_pages_are_bounded_by_memory_and_by_one_sequence(void **state)
 {
@@ -28,23 +28,6 @@ static void test_pages_are_bounded_by_memory_and_by_one_sequence(void **state)
     assert_int_equal(plan_kv_pages(1, UINT32_MAX, UINT32_MAX, 0, 1), OPTIONS_KV_PAGES_MAX);
 }
 
-/* The model in the source tree, found from the test's own place in build/tests/deploy. */
-static char *demo_model(void)
-{
-    struct str path = {0};
-    char *found;
-
-    str_addf(&path, "%s/../../../deploy", paths_program_dir());
-    found = paths_default_model(str_text(&path), NULL);
-    if (!found) { /* build/san/tests/deploy */
-        str_clear(&path);
-        str_addf(&path, "%s/../../../../deploy", paths_program_dir());
-        found = paths_default_model(str_text(&path), NULL);
-    }
-    str_fini(&path);
-    return found;
-}
-
 /* A cluster with the demo model. */
 static void load_text(struct cluster *c, const char *more)
 {
@@ -52,7 +35,6 @@ static void load_text(struct cluster *c, const char *more)
     struct str text = {0};
     struct err e = {0};
 
-    assert_non_null(model);
     str_addf(&text, "cluster: demo\nmodel: \"%s\"\n%s", model, more);
     *c = (struct cluster){0};
     assert_int_equal(cluster_load_text(c, str_text(&text), text.len, "c.yaml", NULL, &e), 0);
@@ -169,19 +151,8 @@ static void two_topologies(char *xml[2])
     static const char *const shapes[] = {"numa:2(memory=17179869184) core:4 pu:2",
                                          "numa:4(memory=8589934592) core:8 pu:1"};
 
-    for (int i = 0; i < 2; i++) {
-        hwloc_topology_t hw;
-        char *text;
-        int n;
-
-        assert_int_equal(hwloc_topology_init(&hw), 0);
-        assert_int_equal(hwloc_topology_set_synthetic(hw, shapes[i]), 0);
-        assert_int_equal(hwloc_topology_load(hw), 0);
-        assert_int_equal(hwloc_topology_export_xmlbuffer(hw, &text, &n, 0), 0);
-        xml[i] = mem_strdup(text);
-        hwloc_free_xmlbuffer(hw, text);
-        hwloc_topology_destroy(hw);
-    }
+    for (int i = 0; i < 2; i++)
+        xml[i] = topo_make_xml(shapes[i]);
 }
 
 #define TWO_HOSTS                                                                                  \
@@ -190,33 +161,50 @@ static void two_topologies(char *xml[2])
     "  - {host: web2, address: 'fd00::2', programs: /opt/b, model: /data/m.gguf, prefill: [3],\n"    \
     "     decode: 2, reserve: 1}\n"
 
+/* TWO_HOSTS at 1:2, planned. */
+struct two {
+    char *xml[2];
+    struct cluster c;
+    struct plan p;
+};
+
+static void two_plan(struct two *t)
+{
+    struct err e = {0};
+
+    *t = (struct two){0};
+    two_topologies(t->xml);
+    load_text(&t->c, "ratio: 1:2\n" TWO_HOSTS);
+    if (plan_init(&t->p, &t->c, (const char *const *)t->xml, &e))
+        fail_msg("%s", e.text);
+}
+
+static void two_fini(struct two *t)
+{
+    plan_fini(&t->p);
+    cluster_fini(&t->c);
+    mem_free(t->xml[0]);
+    mem_free(t->xml[1]);
+}
+
 static void several_hosts_are_one_plan(void **state)
 {
     struct str text = {0};
-    struct plan p = {0};
-    struct cluster c;
-    struct err e = {0};
-    char *xml[2];
+    struct two t;
 
     (void)state;
-    two_topologies(xml);
-    load_text(&c, "ratio: 1:2\n" TWO_HOSTS);
-    if (plan_init(&p, &c, (const char *const *)xml, &e))
-        fail_msg("%s", e.text);
-    plan_print(&p, &c, &text);
+    two_plan(&t);
+    plan_print(&t.p, &t.c, &text);
     /* Of 5 nodes 2 by the ratio prefill: domain 3 of web2, and one of the ratio's. */
-    assert_int_equal(p.n, 6);
+    assert_int_equal(t.p.n, 6);
     assert_non_null(strstr(str_text(&text), "host alice@web1: 6 cores in 2 NUMA domains\n"));
     assert_non_null(strstr(str_text(&text), "\nprefill-1    prefill  alice@web1      0  0,2,4 "));
     assert_non_null(strstr(str_text(&text), "\nprefill-2    prefill  web2            3  24-30 "));
     assert_non_null(strstr(str_text(&text), "\ndecode-1     decode   alice@web1      1  8,10,12 "));
     assert_non_null(strstr(str_text(&text), "\ndecode-3     decode   web2            1  8-14 "));
-    assert_int_equal(p.nodes[2].host, 1);
+    assert_int_equal(t.p.nodes[2].host, 1);
     str_fini(&text);
-    plan_fini(&p);
-    cluster_fini(&c);
-    mem_free(xml[0]);
-    mem_free(xml[1]);
+    two_fini(&t);
 }
 
 /* What a host has not is found out where its topology is known, and said where it was written. */
@@ -265,16 +253,12 @@ static void several_hosts_meet_over_tcp(void **state)
         {.program_dir = "/opt/b", .run_dir = "/run/b", .keys = "/run/b/keys"},
     };
     struct launch l = {0};
-    struct plan p = {0};
-    struct cluster c;
     struct err e = {0};
-    char *xml[2];
+    struct two t;
 
     (void)state;
-    two_topologies(xml);
-    load_text(&c, "ratio: 1:2\n" TWO_HOSTS);
-    assert_int_equal(plan_init(&p, &c, (const char *const *)xml, &e), 0);
-    assert_int_equal(launch_init(&l, &c, &p, places, &e), 0); /* programs there are not looked for */
+    two_plan(&t);
+    assert_int_equal(launch_init(&l, &t.c, &t.p, places, &e), 0); /* programs there are not looked for */
     assert_int_equal(l.processes[0].host, 0);
     assert_string_equal(l.processes[0].argv[0], "/opt/a/tandem-router");
     assert_true(has(l.processes[0].argv, "--nodes=tcp://10.0.0.1:5555"));
@@ -282,7 +266,7 @@ static void several_hosts_meet_over_tcp(void **state)
     for (size_t i = 1; i < l.n; i++) {
         bool second = l.processes[i].host == 1;
 
-        assert_int_equal(second, p.nodes[i].host == 1);
+        assert_int_equal(second, t.p.nodes[i].host == 1);
         assert_true(has(l.processes[i].argv, "--router=tcp://10.0.0.1:5555"));
         assert_true(has(l.processes[i].argv, second ? "--kv=tcp://[fd00::2]:0" : "--kv=tcp://10.0.0.1:0"));
         assert_true(has(l.processes[i].argv, second ? "--metrics=[fd00::2]:0" : "--metrics=10.0.0.1:0"));
@@ -293,16 +277,13 @@ static void several_hosts_meet_over_tcp(void **state)
     }
     launch_fini(&l);
     /* A port said in the file; a router that listens everywhere is reached at its host. */
-    mem_free(c.router.nodes);
-    c.router.nodes = mem_strdup("tcp://*:7000");
-    assert_int_equal(launch_init(&l, &c, &p, places, &e), 0);
+    mem_free(t.c.router.nodes);
+    t.c.router.nodes = mem_strdup("tcp://*:7000");
+    assert_int_equal(launch_init(&l, &t.c, &t.p, places, &e), 0);
     assert_true(has(l.processes[0].argv, "--nodes=tcp://*:7000"));
     assert_true(has(l.processes[1].argv, "--router=tcp://10.0.0.1:7000"));
     launch_fini(&l);
-    plan_fini(&p);
-    cluster_fini(&c);
-    mem_free(xml[0]);
-    mem_free(xml[1]);
+    two_fini(&t);
 }
 
 /* A cluster of this machine that nodes elsewhere are to join. */

@@ -1,12 +1,13 @@
 #include "deploy/render.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "deploy/paths.h"
-#include "hwloc.h"
 #include "tests/lib/test.h"
+#include "tests/lib/topo_make.h"
+#include "tests/unit/deploy/demo_model.h"
 
 /* A cluster, its plan, and what was rendered of them. */
 struct fixture {
@@ -16,44 +17,10 @@ struct fixture {
     struct err e;
 };
 
-/* A machine of two domains with two cores each, as XML; mem_free. */
-static char *machine(void)
-{
-    hwloc_topology_t hw;
-    char *text, *copy;
-    int n;
-
-    assert_int_equal(hwloc_topology_init(&hw), 0);
-    assert_int_equal(hwloc_topology_set_synthetic(hw, "numa:2(memory=8GiB) core:2 pu:1"), 0);
-    assert_int_equal(hwloc_topology_load(hw), 0);
-    assert_int_equal(hwloc_topology_export_xmlbuffer(hw, &text, &n, 0), 0);
-    copy = mem_strdup(text);
-    hwloc_free_xmlbuffer(hw, text);
-    hwloc_topology_destroy(hw);
-    return copy;
-}
-
-/* The model in the source tree, found from the test's own place in build/tests/deploy or
- * build/san/tests/deploy. */
-static char *demo_model(void)
-{
-    static const char *const ways[] = {"../../../deploy", "../../../../deploy"};
-    char *found = NULL;
-
-    for (size_t i = 0; i < 2 && !found; i++) {
-        char *dir = paths_resolve(paths_program_dir(), ways[i]);
-
-        found = paths_default_model(dir, NULL);
-        mem_free(dir);
-    }
-    assert_non_null(found);
-    return found;
-}
-
-/* The YAML with the model, on machines as above. */
+/* The YAML with the model, on machines of two domains with two cores each. */
 static void plan(struct fixture *f, const char *yaml)
 {
-    char *model = demo_model(), *xml = machine();
+    char *model = demo_model(), *xml = topo_make_xml("numa:2(memory=8GiB) core:2 pu:1");
     const char *xmls[] = {xml, xml};
     struct str text = {0};
 

@@ -11,31 +11,9 @@
 #include "base/mem.h"
 #include "host/place.h"
 #include "tests/lib/data.h"
+#include "tests/lib/topo_make.h"
 
 #define GIB ((uint64_t)1 << 30)
-
-/* A host of n_domains with n_cores each and two hardware threads a core, numbered as Linux does. */
-static struct topo *make_host(const char *name, uint32_t n_domains, uint32_t n_cores,
-                              uint64_t memory_bytes)
-{
-    struct topo *t = mem_zalloc(sizeof(*t));
-    uint32_t pu = 0;
-
-    snprintf(t->host, sizeof(t->host), "%s", name);
-    t->n_domains = n_domains;
-    t->domains = mem_calloc(n_domains, sizeof(*t->domains));
-    for (uint32_t d = 0; d < n_domains; d++) {
-        struct topo_domain *domain = &t->domains[d];
-
-        *domain = (struct topo_domain){.os_index = d, .memory_bytes = memory_bytes,
-                                       .n_cores = n_cores};
-        domain->cores = mem_calloc(n_cores, sizeof(*domain->cores));
-        for (uint32_t c = 0; c < n_cores; c++, pu++)
-            domain->cores[c] = (struct topo_core){
-                .pu = pu, .pus = {pu, pu + n_domains * n_cores}, .n_pus = 2};
-    }
-    return t;
-}
 
 /* "router h0d0:2 prefill-1 h0d0:4 decode-1 h0d1:4*": node, host, domain, cores, * if shared. */
 static void render(char *out, size_t size, const struct placement *p)
@@ -141,7 +119,7 @@ static void synthetic_hosts_are_placed_as_the_table_says(void **state)
 
         policy.hosts = said;
         for (uint32_t h = 0; h < s->n_hosts; h++)
-            borrowed[h] = hosts[h] = make_host("synthetic", s->n_domains, s->n_cores, GIB);
+            borrowed[h] = hosts[h] = topo_make("synthetic", s->n_domains, s->n_cores, GIB);
         if (place(&p, borrowed, s->n_hosts, &policy, &e) != ERR_OK)
             fail_msg("%zu: %s", i, e.text);
         render(got, sizeof(got), &p);
@@ -203,7 +181,7 @@ static void random_shapes_are_sound(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < 2000; i++) {
-        struct topo *t = make_host("h", 1 + i % 5, 1 + i / 5 % 17, 0);
+        struct topo *t = topo_make("h", 1 + i % 5, 1 + i / 5 % 17, 0);
         const struct place_host said = {.reserved_cores = i / 7 % 3};
         struct place_policy policy = {.prefill = 1 + i % 3, .decode = 1 + i / 3 % 7,
                                       .n_prefill = i % 4, .n_decode = i / 4 % 9, .hosts = &said};
@@ -251,7 +229,7 @@ static void random_clusters_are_sound(void **state)
             r[k] = (seed = seed * 1664525 + 1013904223) >> 16;
         n_hosts = 1 + r[0] % 3;
         for (uint32_t h = 0; h < n_hosts; h++) {
-            hosts[h] = make_host("h", 1 + (r[1] >> 4 * h) % 4, 1 + (r[2] >> 4 * h) % 9, 0);
+            hosts[h] = topo_make("h", 1 + (r[1] >> 4 * h) % 4, 1 + (r[2] >> 4 * h) % 9, 0);
             said[h] = (struct place_host){.explicit = r[3] >> h & 1, .reserved_cores = r[4] >> h & 1};
             said[h].prefill = make_wish(r[5] >> 4 * h, lists[h][0], hosts[h]);
             said[h].decode = make_wish(r[6] >> 4 * h, lists[h][1], hosts[h]);
@@ -280,7 +258,7 @@ static void random_clusters_are_sound(void **state)
 
 static void too_little_memory_is_refused_with_the_numbers(void **state)
 {
-    struct topo *t = make_host("box", 2, 4, 16 * GIB);
+    struct topo *t = topo_make("box", 2, 4, 16 * GIB);
     const struct topo *hosts[] = {t};
     struct place_policy policy = {0};
     struct place_memory memory[4] = {{0, 0}, {12 * GIB, 1 * GIB}, {12 * GIB, 4 * GIB}, {0, 0}};
@@ -326,7 +304,7 @@ static void unlike_domains_are_divided_by_their_cores(void **state)
         {1, 2, {{true, {NULL, 1}, {NULL, 1}, 0}, {0}},
          "router h0d0:80* prefill-1 h0d0:48 decode-1 h0d0:32 decode-2 h1d0:24 decode-3 h1d1:24"},
     };
-    struct topo *hosts[] = {make_host("a", 1, 80, 0), make_host("b", 2, 24, 0)};
+    struct topo *hosts[] = {topo_make("a", 1, 80, 0), topo_make("b", 2, 24, 0)};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -407,7 +385,7 @@ static void what_a_host_names_wins_over_the_ratio(void **state)
 
         policy.hosts = named[i].said;
         for (uint32_t h = 0; h < named[i].n_hosts; h++)
-            borrowed[h] = hosts[h] = make_host("box", named[i].n_domains, 4, GIB);
+            borrowed[h] = hosts[h] = topo_make("box", named[i].n_domains, 4, GIB);
         if (place(&p, borrowed, named[i].n_hosts, &policy, &e) != ERR_OK) {
             assert_string_equal(e.text, named[i].want);
             assert_int_equal(p.n, 0);
@@ -424,7 +402,7 @@ static void what_a_host_names_wins_over_the_ratio(void **state)
 
 static void policies_that_mean_nothing_are_refused(void **state)
 {
-    struct topo *t = make_host("box", 2, 4, 16 * GIB);
+    struct topo *t = topo_make("box", 2, 4, 16 * GIB);
     const struct topo *hosts[] = {t};
     struct place_policy policy = {.prefill = 1};
     struct placement p;

@@ -10,29 +10,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
-
-/* A host of n_domains with n_cores each and two hardware threads a core, numbered as Linux does. */
-static struct topo *make_host(const char *name, uint32_t n_domains, uint32_t n_cores,
-                              uint64_t memory_bytes)
-{
-    struct topo *t = mem_zalloc(sizeof(*t));
-    uint32_t pu = 0;
-
-    snprintf(t->host, sizeof(t->host), "%s", name);
-    t->n_domains = n_domains;
-    t->domains = mem_calloc(n_domains, sizeof(*t->domains));
-    for (uint32_t d = 0; d < n_domains; d++) {
-        struct topo_domain *domain = &t->domains[d];
-
-        *domain = (struct topo_domain){.os_index = d, .memory_bytes = memory_bytes,
-                                       .n_cores = n_cores};
-        domain->cores = mem_calloc(n_cores, sizeof(*domain->cores));
-        for (uint32_t c = 0; c < n_cores; c++, pu++)
-            domain->cores[c] = (struct topo_core){
-                .pu = pu, .pus = {pu, pu + n_domains * n_cores}, .n_pus = 2};
-    }
-    return t;
-}
+#include "tests/lib/topo_make.h"
 
 static int add(struct place_node *out, const struct topo *t, const struct place_node *running, size_t n,
                enum place_kind kind)
@@ -46,7 +24,7 @@ static int add(struct place_node *out, const struct topo *t, const struct place_
 /* Two domains of four cores; prefill-1 has all of the first, decode-1 two of the second. */
 static void one_more_takes_free_cores_then_shares_with_its_kind(void **state)
 {
-    struct topo *t = make_host("box", 2, 4, 0);
+    struct topo *t = topo_make("box", 2, 4, 0);
     uint32_t all0[] = {0, 1, 2, 3}, two1[] = {4, 5}, every[] = {0, 1, 2, 3, 4, 5, 6, 7};
     struct place_node running[4] = {
         {.kind = PLACE_ROUTER, .name = "router", .pus = every, .n_pus = 8},
@@ -120,7 +98,7 @@ static void one_more_goes_to_the_host_named_or_the_emptiest(void **state)
 
     (void)state;
     for (int h = 0; h < 3; h++)
-        hosts[h] = make_host("box", 1, 4, 0);
+        hosts[h] = topo_make("box", 1, 4, 0);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const struct place_more more = {
             .kind = cases[i].kind,
