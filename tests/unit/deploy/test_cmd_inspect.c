@@ -1,6 +1,5 @@
 #include "deploy/commands.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,36 +13,19 @@
 #include "base/mem.h"
 #include "model/gguf.h"
 #include "tests/lib/gguf_writer.h"
+#include "tests/lib/process.h"
 
 static char dir[64];
 
-/* Runs `inspect ARGS...` with stdout and stderr in a file; text: what it wrote. */
+/* Runs `inspect ARGS...`; text: what it wrote on stdout and stderr. */
 static int inspect(char text[65536], const char *arg1, const char *arg2)
 {
-    char *argv[] = {"inspect", (char *)arg1, (char *)arg2, NULL};
-    int saved[2], rc, fd;
-    char path[128];
-    ssize_t n;
+    const char *const args[] = {"inspect", arg1, arg2, NULL};
+    struct str out = {0};
+    int rc = process_capture(&out, PROCESS_BOTH, cmd_inspect, args);
 
-    snprintf(path, sizeof(path), "%s/out", dir);
-    fd = open(path, O_CREAT | O_TRUNC | O_RDWR, 0600);
-    assert_true(fd >= 0);
-    fflush(NULL);
-    for (int i = 0; i < 2; i++) {
-        saved[i] = dup(i + 1);
-        dup2(fd, i + 1);
-    }
-    rc = cmd_inspect(arg2 ? 3 : 2, argv);
-    fflush(NULL);
-    for (int i = 0; i < 2; i++) {
-        dup2(saved[i], i + 1);
-        close(saved[i]);
-    }
-    n = pread(fd, text, 65535, 0);
-    assert_true(n >= 0);
-    text[n] = '\0';
-    close(fd);
-    unlink(path);
+    snprintf(text, 65536, "%s", str_text(&out));
+    str_fini(&out);
     return rc;
 }
 

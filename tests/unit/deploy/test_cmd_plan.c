@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -17,6 +15,7 @@
 #include "deploy/commands.h"
 #include "host/topo.h"
 #include "tests/lib/data.h"
+#include "tests/lib/process.h"
 #include "tests/unit/deploy/demo_model.h"
 
 static char dir[64];
@@ -24,42 +23,25 @@ static char dir[64];
 /* Runs `plan FILE --topology=topology` on a cluster.yaml of these lines, with stdout and stderr in text. */
 static int plan(char text[65536], const char *lines, const char *topology)
 {
-    char yaml[128], out[128], *model = demo_model();
-    struct str flag = {0};
-    char *argv[] = {"plan", yaml, NULL, NULL};
-    int saved[2], rc, fd;
-    ssize_t n;
+    char yaml[128], *model = demo_model();
+    struct str flag = {0}, out = {0};
+    const char *args[] = {"plan", yaml, NULL, NULL};
     FILE *f;
+    int rc;
 
     snprintf(yaml, sizeof(yaml), "%s/c.yaml", dir);
-    snprintf(out, sizeof(out), "%s/out", dir);
     f = fopen(yaml, "w");
     assert_non_null(f);
     fprintf(f, "model: %s\nratio: \"1:1\"\n%s", model, lines);
     assert_int_equal(fclose(f), 0);
     mem_free(model);
     str_addf(&flag, "--topology=%s", topology);
-    argv[2] = flag.data;
-    fd = open(out, O_CREAT | O_TRUNC | O_RDWR, 0600);
-    assert_true(fd >= 0);
-    fflush(NULL);
-    for (int i = 0; i < 2; i++) {
-        saved[i] = dup(i + 1);
-        dup2(fd, i + 1);
-    }
-    rc = cmd_plan(3, argv);
-    fflush(NULL);
-    for (int i = 0; i < 2; i++) {
-        dup2(saved[i], i + 1);
-        close(saved[i]);
-    }
-    n = pread(fd, text, 65535, 0);
-    assert_true(n >= 0);
-    text[n] = '\0';
-    close(fd);
-    unlink(out);
+    args[2] = flag.data;
+    rc = process_capture(&out, PROCESS_BOTH, cmd_plan, args);
+    snprintf(text, 65536, "%s", str_text(&out));
     unlink(yaml);
     str_fini(&flag);
+    str_fini(&out);
     return rc;
 }
 
@@ -163,7 +145,6 @@ static void a_bound_process_plans_for_its_processors(void **state)
     static char text[65536];
     struct topo *t;
     uint32_t pu;
-    int status;
     pid_t pid;
 
     (void)state;
@@ -178,10 +159,7 @@ static void a_bound_process_plans_for_its_processors(void **state)
         snprintf(want, sizeof(want), "  %u* ", pu);
         _exit(bad || !strstr(text, ": 1 core in 1 NUMA domain\n") || !strstr(text, want));
     }
-    assert_true(pid > 0);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
+    process_succeeds(pid);
 }
 
 int main(void)

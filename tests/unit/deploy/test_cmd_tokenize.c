@@ -1,43 +1,15 @@
 #include "tests/lib/test.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
 #include "base/check.h"
 #include "base/str.h"
 #include "daemon/daemon.h"
 #include "deploy/commands.h"
+#include "tests/lib/process.h"
 
 #define MODEL "--model=deploy/demo/austen-5m-q8_0.gguf"
 
-/* Runs a command with the arguments, NULL at their end; what it printed on fd goes to *out. */
-static int run(struct str *out, int fd, int (*command)(int, char **), const char *const *args)
-{
-    char *argv[16] = {NULL}, buf[4096];
-    FILE *f = tmpfile();
-    int argc = 0, rc, saved;
-    size_t n;
-
-    str_clear(out);
-    for (; args[argc]; argc++)
-        argv[argc] = (char *)args[argc];
-    fflush(NULL);
-    saved = dup(fd);
-    assert_true(dup2(fileno(f), fd) >= 0);
-    rc = command(argc, argv);
-    fflush(NULL);
-    assert_true(dup2(saved, fd) >= 0);
-    close(saved);
-    rewind(f);
-    while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
-        str_add(out, buf, n);
-    fclose(f);
-    return rc;
-}
-
-#define RUN(out, fd, command, ...) \
-    run(out, fd, command, (const char *const[]){#command, __VA_ARGS__, NULL})
+#define RUN(out, from, command, ...)                                                               \
+    process_capture(out, from, command, (const char *const[]){#command, __VA_ARGS__, NULL})
 
 static void a_text_becomes_ids_and_ids_the_text(void **state)
 {
@@ -46,12 +18,12 @@ static void a_text_becomes_ids_and_ids_the_text(void **state)
     size_t n = 2;
 
     (void)state;
-    assert_int_equal(RUN(&ids, 1, cmd_tokenize, MODEL, "It is a truth"), EXIT_OK);
+    assert_int_equal(RUN(&ids, PROCESS_OUT, cmd_tokenize, MODEL, "It is a truth"), EXIT_OK);
     assert_int_equal(strncmp(str_text(&ids), "1 ", 2), 0);
     for (char *w = strtok(ids.data, " \n"); w; w = strtok(NULL, " \n"))
         args[n++] = w;
     assert_true(n < ARRAY_LEN(args));
-    assert_int_equal(run(&text, 1, cmd_detokenize, args), EXIT_OK);
+    assert_int_equal(process_capture(&text, PROCESS_OUT, cmd_detokenize, args), EXIT_OK);
     assert_string_equal(str_text(&text), "It is a truth\n");
     str_fini(&ids);
     str_fini(&text);
@@ -62,16 +34,16 @@ static void special_tokens_are_a_matter_of_flags(void **state)
     struct str out = {0};
 
     (void)state;
-    assert_int_equal(RUN(&out, 1, cmd_tokenize, MODEL, "--no-special", ""), EXIT_OK);
+    assert_int_equal(RUN(&out, PROCESS_OUT, cmd_tokenize, MODEL, "--no-special", ""), EXIT_OK);
     assert_string_equal(str_text(&out), "\n");
-    assert_int_equal(RUN(&out, 1, cmd_tokenize, MODEL, "--pieces", "--parse-special", "</s>"),
+    assert_int_equal(RUN(&out, PROCESS_OUT, cmd_tokenize, MODEL, "--pieces", "--parse-special", "</s>"),
                      EXIT_OK);
     assert_string_equal(str_text(&out), "1 \"<s>\"\n2 \"</s>\"\n");
-    assert_int_equal(RUN(&out, 1, cmd_tokenize, MODEL, "--pieces", "--no-special", "\n"), EXIT_OK);
+    assert_int_equal(RUN(&out, PROCESS_OUT, cmd_tokenize, MODEL, "--pieces", "--no-special", "\n"), EXIT_OK);
     assert_non_null(strstr(str_text(&out), "13 \"\\x0A\"\n"));
-    assert_int_equal(RUN(&out, 1, cmd_detokenize, MODEL, "--special", "1", "2"), EXIT_OK);
+    assert_int_equal(RUN(&out, PROCESS_OUT, cmd_detokenize, MODEL, "--special", "1", "2"), EXIT_OK);
     assert_string_equal(str_text(&out), "<s></s>\n");
-    assert_int_equal(RUN(&out, 1, cmd_detokenize, MODEL, "1", "2"), EXIT_OK);
+    assert_int_equal(RUN(&out, PROCESS_OUT, cmd_detokenize, MODEL, "1", "2"), EXIT_OK);
     assert_string_equal(str_text(&out), "\n");
     str_fini(&out);
 }
@@ -81,17 +53,17 @@ static void what_is_wrong_is_said_in_one_sentence(void **state)
     struct str out = {0};
 
     (void)state;
-    assert_int_equal(RUN(&out, 2, cmd_detokenize, MODEL, "2048"), EXIT_USAGE);
+    assert_int_equal(RUN(&out, PROCESS_ERR, cmd_detokenize, MODEL, "2048"), EXIT_USAGE);
     assert_non_null(
         strstr(str_text(&out), "token 2048 is out of range, the model has 2048 tokens"));
-    assert_int_equal(RUN(&out, 2, cmd_detokenize, MODEL, "7x"), EXIT_USAGE);
+    assert_int_equal(RUN(&out, PROCESS_ERR, cmd_detokenize, MODEL, "7x"), EXIT_USAGE);
     assert_non_null(strstr(str_text(&out), "\"7x\" is not a token id"));
-    assert_int_equal(RUN(&out, 2, cmd_detokenize, MODEL, "-1"), EXIT_USAGE);
-    assert_int_equal(RUN(&out, 2, cmd_tokenize, "text"), EXIT_USAGE);
+    assert_int_equal(RUN(&out, PROCESS_ERR, cmd_detokenize, MODEL, "-1"), EXIT_USAGE);
+    assert_int_equal(RUN(&out, PROCESS_ERR, cmd_tokenize, "text"), EXIT_USAGE);
     assert_non_null(strstr(str_text(&out), "--model"));
-    assert_int_equal(RUN(&out, 2, cmd_tokenize, "--model=absent.gguf", "text"), EXIT_FAILED);
+    assert_int_equal(RUN(&out, PROCESS_ERR, cmd_tokenize, "--model=absent.gguf", "text"), EXIT_FAILED);
     assert_non_null(strstr(str_text(&out), "absent.gguf"));
-    assert_int_equal(RUN(&out, 2, cmd_tokenize, MODEL, "two", "texts"), EXIT_USAGE);
+    assert_int_equal(RUN(&out, PROCESS_ERR, cmd_tokenize, MODEL, "two", "texts"), EXIT_USAGE);
     str_fini(&out);
 }
 

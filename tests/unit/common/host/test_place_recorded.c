@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -15,6 +14,7 @@
 #include "host/place.h"
 #include "host/place_add.h"
 #include "tests/lib/data.h"
+#include "tests/lib/process.h"
 
 #define GIB ((uint64_t)1 << 30)
 #define DOMAINS_MAX 8
@@ -372,7 +372,6 @@ static void this_machine_is_placed_within_its_cpuset(void **state)
     topo_free(&t);
     for (uint32_t set = 1; set < 1u << n; set++) {
         uint32_t some[16], n_some = 0;
-        int status;
         pid_t pid;
 
         for (uint32_t i = 0; i < n; i++)
@@ -381,10 +380,7 @@ static void this_machine_is_placed_within_its_cpuset(void **state)
         pid = fork();
         if (pid == 0)
             _exit(place_under(some, n_some));
-        assert_true(pid > 0);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFEXITED(status));
-        assert_int_equal(WEXITSTATUS(status), 0);
+        process_succeeds(pid);
     }
 }
 
