@@ -20,6 +20,7 @@ says() {
     cat "$TMP/body"
     [ "$got" = "$code" ] && grep -q -- "$want" "$TMP/body"
 }
+needs_a_key() { ! up keys "$DEMO" && grep -q 'put one of that file in TANDEM_API_KEY' "$TMP/up.log"; }
 with() { TANDEM_API_KEY=$1 "$BIN/tandem" "${@:2}" 2>&1; }
 one_at_a_time() {
     local i
@@ -48,19 +49,9 @@ mistakes_change_nothing() {
 
 keys
 unset TANDEM_API_KEY
-port=$(free_port)
-URL=http://127.0.0.1:$port
-mkdir -p "$TANDEM_RUN_DIR"
-cat >"$TMP/keys.yaml" <<EOF
-cluster: keys
-model: $(realpath "$DEMO")
-prefill: {nodes: 1}
-decode: {nodes: 1}
-router: {http: "127.0.0.1:$port", api_keys: keys}
-EOF
-t "up asks for a key first" grep -q 'put one of that file in TANDEM_API_KEY' <("$BIN/tandem" up "$TMP/keys.yaml" 2>&1)
-TANDEM_API_KEY=$admin "$BIN/tandem" up "$TMP/keys.yaml" >"$TMP/up.log" 2>&1 || { cat "$TMP/up.log"; echo "not ok the cluster starts"; exit 1; }
-CLUSTER=keys
+ROUTER_MORE="api_keys: keys" DECODE=1
+t "up asks for a key first" needs_a_key
+TANDEM_API_KEY=$admin up keys "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
 t "no key: 401 in OpenAI's shape" says 401 '"code":"invalid_api_key"' "" -d "$ask" "$URL/v1/completions"
 t "a key that is not known: 401" says 401 'the API key is not known here' "${user}x" -d "$ask" "$URL/v1/completions"
 t "a known key is served" says 200 '"finish_reason"' "$user" -d "$ask" "$URL/v1/completions"

@@ -2,26 +2,18 @@
 # A drained node finishes its streams, leaves, and stays away; a request can be explained.
 . tests/lib/cluster.sh
 
-# body I TOKENS
+N=6
 body() {
-    jq -nc --argjson i "$1" --argjson n "$2" \
-        '{prompt: "Captain Wentworth, after a long silence", max_tokens: $n, temperature: 0.8, seed: $i, stream: true, ignore_eos: true}'
-}
-want() {
-    local i
-    for i in 1 2 3 4 5 6; do post /v1/completions "$(body "$i" 500)" | sse_text >"$TMP/want.$i"; done
-    [ -s "$TMP/want.6" ]
+    jq -nc --argjson i "$1" \
+        '{prompt: "Captain Wentworth, after a long silence", max_tokens: 500, temperature: 0.8, seed: $i, stream: true, ignore_eos: true}'
 }
 drained_under_load() {
-    local i bad=0
-    for i in 1 2 3 4 5 6; do post /v1/completions "$(body "$i" 500)" >"$TMP/raw.$i" & done
+    local bad=0
+    begin
     sleep 0.1
     "$BIN/tandem" drain --wait_s=20 drain decode-1 || bad=1
     wait
-    for i in 1 2 3 4 5 6; do
-        sse_text <"$TMP/raw.$i" >"$TMP/got.$i"
-        cmp "$TMP/want.$i" "$TMP/got.$i" || { bad=1; tail -c 300 "$TMP/raw.$i"; }
-    done
+    as_alone sse_text || bad=1
     [ "$(metric tandem_streams_restarted_total)" = 0 ] || { echo "a stream was restarted"; bad=1; }
     return $bad
 }
@@ -43,7 +35,7 @@ timed() {
 }
 
 up drain "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
-t "streams without a drain" want
+t "streams without a drain" alone sse_text
 t "streams are the same while a node is drained" drained_under_load
 t "the node stays away" stays_away
 t "an unknown node is named" refused

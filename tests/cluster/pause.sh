@@ -7,11 +7,6 @@ body() {
     jq -nc --argjson i "$1" \
         '{prompt: "Captain Wentworth, after a long silence", max_tokens: 800, temperature: 0.8, seed: $i, stream: true, ignore_eos: true}'
 }
-want() {
-    local i
-    for i in $(seq $N); do post /v1/completions "$(body "$i")" | sse_text >"$TMP/want.$i"; done
-    [ -s "$TMP/want.$N" ]
-}
 pid_of() { nodes ".nodes[] | select(.name == \"$1\") | .pid"; }
 n_ready() { nodes '[.nodes[] | select(.state == "ready")] | length'; }
 # back_within SECONDS: all three nodes are ready
@@ -26,19 +21,16 @@ back_within() {
 }
 # Stops decode-1 under the streams; repeated until it had one of them to lose.
 stopped() {
-    local i try bad=0 pid before
+    local try bad=0 pid before
     for try in $(seq 8); do
         before=$(metric tandem_streams_restarted_total)
         pid=$(pid_of decode-1)
-        for i in $(seq $N); do post /v1/completions "$(body "$i")" >"$TMP/raw.$i" & done
+        begin
         sleep "0.$((try + 1))"
         kill -STOP "$pid"
         wait
         kill -CONT "$pid"
-        for i in $(seq $N); do
-            sse_text <"$TMP/raw.$i" >"$TMP/got.$i"
-            cmp "$TMP/want.$i" "$TMP/got.$i" || { bad=1; tail -c 300 "$TMP/raw.$i"; }
-        done
+        as_alone sse_text || bad=1
         [ "$(metric tandem_requests_quarantined_total)" = 0 ] || { echo "a stream was blamed"; bad=1; }
         [ "$bad" = 0 ] || return 1
         [ "$(metric tandem_streams_restarted_total)" -gt "$before" ] && return 0
@@ -64,7 +56,7 @@ router_killed() {
 again() { post /v1/completions "$(body 1)" | sse_text >"$TMP/got.1" && cmp "$TMP/want.1" "$TMP/got.1"; }
 
 up pause "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
-t "streams without faults" want
+t "streams without faults" alone sse_text
 t "a decode node stopped under $N streams changes no byte" stopped
 t "it comes back once it goes on" goes_on
 t "all KV pages are free afterwards" all_free

@@ -28,18 +28,8 @@ moved_by_itself() {
     return $bad
 }
 
-CLUSTER=roles
-port=$(free_port)
-URL=http://127.0.0.1:$port
-mkdir -p "$TANDEM_RUN_DIR"
-cat >"$TMP/roles.yaml" <<EOF
-cluster: roles
-model: $(realpath "$DEMO")
-prefill: {nodes: 2, change_role: on, slots: 2}
-decode: {nodes: 2, change_role: on, slots: 2}
-router: {http: "127.0.0.1:$port", mode: disaggregated, move_roles: on}
-EOF
-"$BIN/tandem" up "$TMP/roles.yaml" >"$TMP/up.log" 2>&1 || { cat "$TMP/up.log"; echo "not ok the cluster starts"; exit 1; }
+MODE=disaggregated ROUTER_MORE="move_roles: on" up roles "$DEMO" "prefill: {nodes: 2, change_role: on, slots: 2}" \
+    "decode: {nodes: 2, change_role: on, slots: 2}" || { echo "not ok the cluster starts"; exit 1; }
 pids=$(nodes '[.nodes[].pid] | sort | join(" ")')
 t "long answers make a prefill node a decode node, as the same process" moved_by_itself
 t "the log says so" grep -q 'is to become a decode node' "$TANDEM_RUN_DIR"/*/*/router.log

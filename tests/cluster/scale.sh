@@ -9,22 +9,14 @@ body() {
     jq -nc --argjson i "$1" --arg p "$words" \
         '{prompt: ([range(8) | $p] | join(" ")), max_tokens: (250 + $i), temperature: 0.8, seed: $i, stream: true, ignore_eos: true}'
 }
-want() {
-    local i
-    for i in $(seq $N); do post /v1/completions "$(body "$i")" | sse_text >"$TMP/want.$i"; done
-    [ -s "$TMP/want.$N" ]
-}
 # during COMMAND...: runs it while N streams run; they must come out as alone, and it must succeed.
 during() {
-    local i bad=0
-    for i in $(seq $N); do post /v1/completions "$(body "$i")" >"$TMP/raw.$i" & done
+    local bad=0
+    begin
     sleep 0.1
     "$@" || bad=1
     wait
-    for i in $(seq $N); do
-        sse_text <"$TMP/raw.$i" >"$TMP/got.$i"
-        cmp "$TMP/want.$i" "$TMP/got.$i" || { bad=1; tail -c 300 "$TMP/raw.$i"; }
-    done
+    as_alone sse_text || bad=1
     return $bad
 }
 ready() { nodes "[.nodes[] | select(.state == \"ready\" and .role == \"$1\")] | length"; }
@@ -68,7 +60,7 @@ become() { # NODE ROLE: told by hand, it goes on in that role as the same proces
 }
 
 DECODE=1 up scale "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
-t "streams alone" want
+t "streams alone" alone sse_text
 t "one decode node becomes three under $N streams" during scaled decode 3
 t "three decode nodes become one under $N streams" during scaled decode 1
 t "what was scaled away stays away" no_restart 1

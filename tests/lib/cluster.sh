@@ -43,7 +43,7 @@ free_port() {
 }
 
 # up NAME MODEL [YAML lines]: writes $TMP/NAME.yaml with $PREFILL (1) and $DECODE (2) nodes, the router in $MODE if
-# that is set, and starts it.
+# that is set and with the options of $ROUTER_MORE, and starts it.
 up() {
     local port
     CLUSTER=$1
@@ -55,7 +55,7 @@ up() {
         echo "model: $(realpath "$2")"
         case "$*" in *prefill:*) ;; *) echo "prefill: {nodes: ${PREFILL:-1}}" ;; esac
         case "$*" in *decode:*) ;; *) echo "decode: {nodes: ${DECODE:-2}}" ;; esac
-        echo "router: {http: \"127.0.0.1:$port\"${MODE:+, mode: $MODE}}"
+        echo "router: {http: \"127.0.0.1:$port\"${MODE:+, mode: $MODE}${ROUTER_MORE:+, $ROUTER_MORE}}"
         shift 2
         printf '%s\n' "$@"
     } >"$TMP/$CLUSTER.yaml"
@@ -73,6 +73,31 @@ post() { curl -sS -m 120 -H 'Content-Type: application/json' -d "$2" "$URL$1"; }
 # The text of a streamed completion or chat.
 sse_text() {
     sed -n 's/^data: //p' | grep -v '^\[DONE\]' | jq -j '.choices[0] | (.text // .delta.content // "")'
+}
+
+# Streams that must not change, whatever happens to nodes: a script has N of them, and body I prints the request
+# of the I-th.
+# alone READ: each by itself; what READ, say sse_text, makes of it is what they must be.
+alone() {
+    local i
+    for i in $(seq "$N"); do
+        post /v1/completions "$(body "$i")" | "$1" >"$TMP/want.$i"
+        [ -s "$TMP/want.$i" ] || { echo "nothing came for request $i"; return 1; }
+    done
+}
+# begin: all at once, in the background.
+begin() {
+    local i
+    for i in $(seq "$N"); do post /v1/completions "$(body "$i")" >"$TMP/raw.$i" & done
+}
+# as_alone READ: once they have ended, whether they are.
+as_alone() {
+    local i bad=0
+    for i in $(seq "$N"); do
+        "$1" <"$TMP/raw.$i" >"$TMP/got.$i"
+        cmp "$TMP/want.$i" "$TMP/got.$i" || { bad=1; tail -c 300 "$TMP/raw.$i"; }
+    done
+    return $bad
 }
 
 # metric NAME: the value of a metric, labels summed.
