@@ -668,7 +668,6 @@ static void test_endpoints(void **state)
     check_answer(r, "OPTIONS", "/v1/chat/completions", "", PARTS("204 ", "Allow: POST, OPTIONS"));
 }
 
-/* 1024 - 1020: the default of 16 is ours, so it is no reason to refuse. */
 /* The page, whose scripts only run under its own nonce, and what it and Prometheus ask for. */
 static void test_page_and_what_it_asks_for(void **state)
 {
@@ -699,6 +698,7 @@ static void test_page_and_what_it_asks_for(void **state)
     check_answer(r, "POST", "/", "", PARTS("405"));
 }
 
+/* 1024 - 1020: the default of 16 is ours, so it is no reason to refuse. */
 static void test_default_of_max_tokens_fits_the_context(void **state)
 {
     struct rig *r = *state;
