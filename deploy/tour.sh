@@ -67,7 +67,7 @@ power_cut() { # and what the router said of it
     name=$(decode_on "$1")
     since=$(date +%s.%N)
     host_kill "$1"
-    left "$name" "$since" <(on h1 cat /tmp/tandem-0/tour/router.log)
+    left "$name" "$since" on h1 cat /tmp/tandem-0/tour/router.log
 }
 
 missing=$(net_missing)
