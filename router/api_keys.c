@@ -1,17 +1,14 @@
 #include "router/api_keys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
+#include "base/secret_file.h"
 #include "daemon/options.h"
 
-#define FILE_MAX ((size_t)1 << 20)
 #define WORDS_MAX 8 /* in a line */
 
 struct api_keys {
@@ -19,7 +16,7 @@ struct api_keys {
     struct tenant_limits limits;
     struct api_key *items;
     size_t n;
-    struct stat seen; /* of the file when it was last looked at */
+    struct stat seen; /* the file, when it was read */
 };
 
 /* Where in the file we are. */
@@ -132,48 +129,17 @@ static int keys_parse(struct api_keys *k, char *text, struct err *e)
     return rc;
 }
 
-/* The whole file, NUL-terminated; owned. *st: as it was before. */
-static int keys_read(char **text, struct stat *st, const char *path, struct err *e)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    size_t n = 0;
-    ssize_t got = 1;
-    int rc = 0;
-
-    if (fd < 0 || fstat(fd, st))
-        rc = err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-    else if (st->st_mode & 077)
-        rc = err_set(e, ERR_CONFIG, "%s: mode %04o lets others than its owner in; chmod 600 %s", path,
-                     st->st_mode & 07777, path);
-    *text = rc ? NULL : mem_alloc(FILE_MAX + 1);
-    while (!rc && got > 0 && n <= FILE_MAX) {
-        got = read(fd, *text + n, FILE_MAX + 1 - n);
-        n += got > 0 ? (size_t)got : 0;
-        if (got < 0)
-            rc = err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-    }
-    if (!rc && n > FILE_MAX)
-        rc = err_set(e, ERR_LIMIT, "%s: more than %zu bytes", path, FILE_MAX);
-    if (!rc && memchr(*text, 0, n))
-        rc = err_set(e, ERR_FORMAT, "%s: has a NUL byte", path);
-    if (!rc)
-        (*text)[n] = '\0';
-    if (fd >= 0)
-        close(fd);
-    return rc;
-}
-
 static int keys_load(struct api_keys *k, struct err *e)
 {
     struct api_keys fresh = {.path = k->path, .limits = k->limits};
     char *text;
-    int rc = keys_read(&text, &k->seen, k->path, e);
+    size_t n;
+    int rc = secret_file_read(&text, &n, k->path, e);
 
     if (!rc)
-        rc = keys_parse(&fresh, text, e);
-    if (text)
-        explicit_bzero(text, FILE_MAX + 1);
-    mem_free(text);
+        rc = memchr(text, 0, n) ? err_set(e, ERR_FORMAT, "%s: has a NUL byte", k->path)
+                                : keys_parse(&fresh, text, e);
+    secret_file_free(&text);
     if (rc) {
         mem_free(fresh.items);
         return rc;
@@ -192,6 +158,7 @@ int api_keys_open(struct api_keys **out, const char *path, const struct tenant_l
 
     k->path = mem_strdup(path);
     k->limits = *limits;
+    secret_file_changed(&k->seen, path);
     rc = keys_load(k, e);
     if (rc)
         api_keys_close(&k);
@@ -211,24 +178,12 @@ void api_keys_close(struct api_keys **keys)
     *keys = NULL;
 }
 
-/* Editors write a new file or the old one: another inode, size, mode or time. */
-static bool keys_same(const struct stat *a, const struct stat *b)
-{
-    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-           a->st_mode == b->st_mode && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 int api_keys_refresh(struct api_keys *k, struct err *e)
 {
-    struct stat now = {0};
     int rc;
 
-    if (stat(k->path, &now) && !k->seen.st_ino)
-        return 0; /* gone, and that was told */
-    if (keys_same(&now, &k->seen))
+    if (!secret_file_changed(&k->seen, k->path))
         return 0;
-    k->seen = now;
     rc = keys_load(k, e);
     return rc ? rc : 1;
 }

@@ -4,14 +4,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/secret_file.h"
 #include "net/sock_curve.h"
 
-#define KEYS_FILE_MAX (1u << 20) /* bytes; KEYS_MAX lines of the longest are 600 KiB */
 #define KEYS_WORDS 4
 #define KEYS_WORD_MAX 64 /* bytes of the longest: a name */
 
@@ -171,44 +170,15 @@ int keys_parse(struct keys *k, const char *text, size_t n, const char *path, str
     return rc;
 }
 
-static int keys_slurp(char *text, size_t *n, int fd, const char *path, struct err *e)
-{
-    struct stat st;
-
-    if (fstat(fd, &st) != 0)
-        return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return err_set(e, ERR_CONFIG, "%s: is no regular file", path);
-    if (st.st_mode & 077)
-        return err_set(e, ERR_CONFIG, "%s: mode %04o lets others than its owner in; chmod 600 %s",
-                       path, st.st_mode & 07777, path);
-    for (*n = 0; *n <= KEYS_FILE_MAX;) {
-        ssize_t got = read(fd, text + *n, KEYS_FILE_MAX + 1 - *n);
-
-        if (got < 0)
-            return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-        if (got == 0)
-            return 0;
-        *n += (size_t)got;
-    }
-    return err_set(e, ERR_LIMIT, "%s: has more than %u bytes", path, KEYS_FILE_MAX);
-}
-
 int keys_read(struct keys *k, const char *path, struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc;
-    size_t n = 0;
     char *text;
+    size_t n;
+    int rc = secret_file_read(&text, &n, path, e);
 
-    if (fd < 0)
-        return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-    text = mem_alloc(KEYS_FILE_MAX + 1);
-    rc = keys_slurp(text, &n, fd, path, e);
     if (!rc)
         rc = keys_parse(k, text, n, path, e);
-    close(fd);
-    explicit_bzero(text, KEYS_FILE_MAX + 1);
-    mem_free(text);
+    secret_file_free(&text);
     return rc;
 }
 

@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <zmq.h>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/secret_file.h"
 
 #define ZAP_ENDPOINT "inproc://zeromq.zap.01"
 #define ZAP_FRAME_MAX 256 /* identity: up to 255 bytes */
@@ -42,26 +42,14 @@ struct zap_question {
     size_t n;
 };
 
-static bool curve_same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-           a->st_mode == b->st_mode && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
-/* Looks at the file before reading it: a change in between is seen the next time. */
 static void curve_read_again(struct sock_curve *c)
 {
     const struct keys_entry *own;
     struct keys fresh = {0};
-    struct stat now = {0};
     struct err e = {0};
 
-    if (stat(c->file, &now) == 0 && curve_same_file(&now, &c->read))
+    if (!secret_file_changed(&c->read, c->file))
         return;
-    if (now.st_ino == 0 && c->read.st_ino == 0)
-        return; /* still gone */
-    c->read = now;
     if (keys_read(&fresh, c->file, &e)) {
         log_warn("keys", "%s; the keys of before stay in force", e.text);
         keys_fini(&fresh);
@@ -181,8 +169,7 @@ static int curve_load(struct sock_curve *c, struct err *e)
     const struct keys_entry *own, *router;
     int rc;
 
-    if (stat(c->file, &c->read) != 0)
-        c->read.st_ino = 0; /* keys_read says why */
+    secret_file_changed(&c->read, c->file);
     if ((rc = keys_read(&c->keys, c->file, e)))
         return rc;
     own = keys_own(&c->keys, c->role);
