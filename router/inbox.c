@@ -47,9 +47,8 @@ static void inbox_welcome(struct router_core *c, struct node *node)
     c->counters.nodes_registered++;
     inbox_nodes_changed(c);
     action_note(c, LOG_INFO, "node=%s role=%s tier=%s slots=%u ctx=%u pages=%u pid=%d registered",
-                node->reg.name, node->reg.role == ROLE_PREFILL ? "prefill" : "decode",
-                node->reg.tier, node->reg.slots, node->reg.ctx_max, node->reg.pages_total,
-                node->reg.pid);
+                node->reg.name, node_role_name(node->reg.role), node->reg.tier, node->reg.slots,
+                node->reg.ctx_max, node->reg.pages_total, node->reg.pid);
     if (node_table_mixed_tiers(&c->nodes, tiers, sizeof(tiers)))
         action_note(c, LOG_WARN,
                     "nodes of several kernel tiers: %s; equal streams are promised only among "

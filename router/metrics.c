@@ -137,8 +137,7 @@ static void metrics_of_nodes(struct str *out, const struct live *live, const str
 
             if (node->state == NODE_WAITING)
                 continue;
-            prom_labels(labels, "node", node->reg.name, "role",
-                        node->reg.role == ROLE_PREFILL ? "prefill" : "decode");
+            prom_labels(labels, "node", node->reg.name, "role", node_role_name(node->reg.role));
             prom_sample(out, metric->name, labels, metric->get(node, &rates));
         }
     }

@@ -15,7 +15,7 @@ void moves_become(struct router_core *c, uint64_t handle, enum node_role role)
     c->counters.role_changes++;
     action_send(c, node, &m);
     action_note(c, LOG_INFO, "node=%s running=%u is to become a %s node", node->reg.name,
-                node->running, role == ROLE_PREFILL ? "prefill" : "decode");
+                node->running, node_role_name(role));
 }
 
 /* What the nodes of a role are like, on average. Rates are those that were seen, as far as they

@@ -47,8 +47,8 @@ static json_t *node_value(const struct router *r, const struct node *n, int64_t 
 {
     const struct msg_heartbeat *b = &n->beat;
     json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", n->reg.name, "role",
-                          n->reg.role == ROLE_PREFILL ? "prefill" : "decode", "tier", n->reg.tier,
-                          "state", node_state_names[n->state], "host", n->reg.host, "metrics",
+                          node_role_name(n->reg.role), "tier", n->reg.tier, "state",
+                          node_state_names[n->state], "host", n->reg.host, "metrics",
                           n->reg.metrics);
 
     ASSERT(o); /* all of it is printable ASCII */
@@ -193,8 +193,8 @@ json_t *overview_targets(const struct router *r, const char *host)
         const struct node *n = router_core_node(r->core, i);
 
         if (n->state != NODE_WAITING && *n->reg.metrics)
-            json_array_append_new(list, target(n->reg.metrics, n->reg.name,
-                                               n->reg.role == ROLE_PREFILL ? "prefill" : "decode"));
+            json_array_append_new(list,
+                                  target(n->reg.metrics, n->reg.name, node_role_name(n->reg.role)));
     }
     return list;
 }

@@ -67,7 +67,7 @@ void node_metrics(const struct node *n, const struct node_options *o, const stru
     };
 
     options_model_name(model, sizeof(model), o->common.model);
-    prom_labels(own, "node", o->common.name, "role", prefill ? "prefill" : "decode");
+    prom_labels(own, "node", o->common.name, "role", node_role_name(p->role));
     prom_labels(vllm, "model_name", model, "engine", o->common.name);
     prom_labels(build, "version", TANDEM_VERSION, "tier", cpu_tier_name(n->tier));
     prom_one(out, "tandem_build_info", "gauge", "Always 1.", build, 1);

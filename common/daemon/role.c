@@ -25,7 +25,7 @@ int role_run(const struct node_options *o, const struct role *first, const struc
         rc = role->serve(&n, o, &next, e);
         role = next == first->role ? first : next == other->role ? other : NULL;
         if (!rc && role)
-            log_info("node", "goes on as a %s node", next == ROLE_PREFILL ? "prefill" : "decode");
+            log_info("node", "goes on as a %s node", node_role_name(next));
     }
     node_close(&n); /* also one that did not open */
     return rc;

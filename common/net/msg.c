@@ -47,6 +47,11 @@ const char *msg_type_name(enum msg_type type)
     return "?";
 }
 
+const char *node_role_name(enum node_role role)
+{
+    return role == ROLE_PREFILL ? "prefill" : "decode";
+}
+
 void msg_fini(struct msg *m)
 {
     switch (m->type) {

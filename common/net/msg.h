@@ -326,6 +326,7 @@ struct msg {
 };
 
 const char *msg_type_name(enum msg_type type); /* "PREFILL_JOB"; "?" for a number that is none */
+const char *node_role_name(enum node_role role); /* "prefill", "decode" */
 
 /* Frees what the message owns and clears it; releases the bulk. */
 void msg_fini(struct msg *m);

@@ -377,8 +377,7 @@ static void world_init(struct world *w, struct pools *pools)
 
         if (i) {
             p->role = i <= s->prefills ? ROLE_PREFILL : ROLE_DECODE;
-            snprintf(p->name, sizeof(p->name), "%s-%u",
-                     p->role == ROLE_PREFILL ? "prefill" : "decode", i);
+            snprintf(p->name, sizeof(p->name), "%s-%u", node_role_name(p->role), i);
             p->pool = pool_of(w, &pools->items[s->model][s->pool][i], pool_pages[s->pool]);
             if (s->swap && p->role == ROLE_DECODE)
                 p->swap = pool_of(w, &pools->swaps[s->model][i], SWAP_PAGES);
