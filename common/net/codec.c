@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "net/codec_schema.h"
 
 /* Heap that protobuf-c may take for one message: what the wire carries, once for lists and text, the
@@ -147,44 +148,19 @@ static int check_message(const struct codec_message *cm, const struct msg *m, st
     return cm->check ? cm->check(m, e) : 0;
 }
 
-/* Length of the well-formed UTF-8 character at s, 0 if there is none (RFC 3629, no surrogates). */
-static size_t utf8_char(const unsigned char *s)
-{
-    unsigned lo = 0x80, hi = 0xbf;
-    size_t n;
-
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] < 0xc2 || s[0] > 0xf4)
-        return 0;
-    n = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (s[0] == 0xe0)
-        lo = 0xa0;
-    if (s[0] == 0xed)
-        hi = 0x9f;
-    if (s[0] == 0xf0)
-        lo = 0x90;
-    if (s[0] == 0xf4)
-        hi = 0x8f;
-    if (s[1] < lo || s[1] > hi)
-        return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) /* stops at the NUL */
-            return 0;
-    return n;
-}
-
 /* Text for people goes into logs and JSON: control characters and what is no UTF-8 become '?'. */
 static void text_clean(char *text)
 {
-    unsigned char *s = (unsigned char *)text;
+    size_t n = strlen(text), len;
+    uint32_t point;
 
-    while (*s) {
-        size_t n = utf8_char(s);
+    for (size_t i = 0; i < n; i += len) {
+        bool whole = utf8_step(text + i, n - i, &len, &point) == UTF8_OK;
 
-        if (n == 0 || *s < ' ' || *s == 0x7f)
-            *s = '?';
-        s += n ? n : 1;
+        if (whole && point >= ' ' && point != 0x7f)
+            continue;
+        text[i] = '?';
+        len = 1; /* a '?' for each byte */
     }
 }
 
