@@ -85,7 +85,7 @@ static void core_refuse(struct router_core *c, const struct router_submit *submi
     c->counters.failed++;
 }
 
-/* 503 while what waits costs too much. True: the request was refused. */
+/* 503 while what waits costs too much; somebody waits. True: the request was refused. */
 static bool core_cost_fails(struct router_core *c, const struct router_submit *submit)
 {
     const struct router_config *config = &c->config;
@@ -97,7 +97,7 @@ static bool core_cost_fails(struct router_core *c, const struct router_submit *s
     uint32_t retry = core_retry_after_ms(c, submit->client);
     char text[MSG_TEXT_MAX];
 
-    if (!c->queue.n || !a.known)
+    if (!a.known)
         return false;
     if (a.prefill_s > bound_s) {
         retry = u32_max(retry, (uint32_t)fmin((a.prefill_s - bound_s) * 1e3, RETRY_MAX_MS));
@@ -186,7 +186,8 @@ static void core_submit(struct router_core *c, const struct router_submit *submi
     ASSERT(submit->client && !map_get(&c->by_client, submit->client));
     ASSERT(submit->n_stop_tokens <= MSG_STOP_TOKENS_MAX);
     c->counters.submitted++;
-    if (core_tenant_fails(c, submit) || core_admit_fails(c, submit) || core_cost_fails(c, submit))
+    if (core_tenant_fails(c, submit) || core_admit_fails(c, submit) ||
+        (c->queue.n && core_cost_fails(c, submit)))
         return;
     s = session_new(submit, c->next_request++, c->config.salt, c->now);
     map_put(&c->by_request, s->id.request, s);
