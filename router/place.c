@@ -182,6 +182,9 @@ void place_all(struct router_core *c)
     if (!c->room)
         return;
     c->room = false;
+    if (c->suspects_parked)
+        queue_unpark(&c->queue, c->now);
+    c->suspects_parked = false;
     while ((s = queue_next(&c->queue, c->now))) {
         if (!quarantine_holds(c, s) && place_one(c, s))
             continue;
@@ -192,5 +195,6 @@ void place_all(struct router_core *c)
             !quarantine_holds(c, s))
             break;
         queue_park(&c->queue, s);
+        c->suspects_parked |= s->suspect;
     }
 }

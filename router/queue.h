@@ -56,7 +56,8 @@ void queue_add(struct queue *q, struct session *s, int64_t now);
  * It waits for room at the head rather than being passed by small ones for ever. */
 struct session *queue_next(struct queue *q, int64_t now);
 
-/* It waits for its deadline, and for queue_unpark, but has no turn: no node could ever hold it. */
+/* It waits for its deadline, and for queue_unpark, but has no turn: what it needs may never come, and others
+ * are not to wait behind it. */
 void queue_park(struct queue *q, struct session *s);
 void queue_unpark(struct queue *q, int64_t now);
 

@@ -73,7 +73,6 @@ static void stream_leave_nodes(struct router_core *c, struct session *s)
 
 static void stream_to_queue(struct router_core *c, struct session *s)
 {
-    queue_unpark(&c->queue, c->now); /* a suspect may have left its node */
     s->state = SESSION_QUEUED;
     s->first_at = s->tokens_at = 0;
     s->n_ahead = 0;
@@ -90,8 +89,6 @@ static void stream_end(struct router_core *c, struct session *s)
     } else {
         c->running--;
         c->service_ns += (c->now - s->placed_at - c->service_ns) / 8;
-        if (s->suspect)
-            queue_unpark(&c->queue, c->now);
     }
     if (*s->tenant)
         tenants_end(&c->tenants, s->tenant_id, s->n_delivered, c->now);

@@ -33,6 +33,7 @@ struct router_core {
     struct roles roles; /* what moves nodes between the roles */
     int64_t word_at; /* quarantine.h: the latest that a request waits for a word; 0: none does */
     bool room; /* something changed since the queue's head found no place */
+    bool suspects_parked; /* in the queue: they may have a place wherever there is room */
     /* of the step in progress */
     int64_t now;
     struct router_actions *out;

@@ -380,12 +380,44 @@ static void test_targets_refuse_early(void **state)
     rig_fini(&r);
 }
 
+/* Two suspects find no room at all: who ends makes it for the first of them. */
+static void test_suspects_without_room_get_the_next(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    aggregated(&r);
+    rig_register(&r, D1);
+    rig_submit(&r, 1, 40, 100);
+    rig_submit(&r, 2, 40, 100);
+    rig_reserved(&r, D1, (struct stream_id){7000, 1});
+    rig_reserved(&r, D1, (struct stream_id){7001, 1});
+    rig_register(&r, D2);
+    crash(&r, D1); /* both go to decode-2 */
+    rig_reserved(&r, D2, (struct stream_id){7000, 2});
+    rig_reserved(&r, D2, (struct stream_id){7001, 2});
+    rig_register(&r, D3);
+    rig_submit(&r, 3, 40, 100);
+    rig_submit(&r, 4, 40, 100);
+    rig_reserved(&r, D3, (struct stream_id){7002, 1});
+    rig_reserved(&r, D3, (struct stream_id){7003, 1});
+    assert_int_equal(router_core_running(r.core), 4);
+    crash(&r, D2);
+    assert_int_equal(router_core_queued(r.core), 2);
+    rig_tokens(&r, D3, (struct stream_id){7002, 1}, 0, 1, FINISH_STOP);
+    assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+    assert_non_null(rig_sent(&r, D3, MSG_RESERVE));
+    assert_int_equal(router_core_queued(r.core), 1);
+    rig_fini(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_second_crash_ends_the_only_suspect),
         cmocka_unit_test(test_clean_ends_and_progress_are_no_strikes),
         cmocka_unit_test(test_many_on_both_nodes_are_tried_alone),
+        cmocka_unit_test(test_suspects_without_room_get_the_next),
         cmocka_unit_test(test_node_that_was_only_stopped_takes_its_strike_back),
         cmocka_unit_test(test_killed_nodes_are_no_strikes),
         cmocka_unit_test(test_losses_that_nobody_explains_count_half),
