@@ -72,10 +72,12 @@ double generation_ttft_ms(const struct generation *g)
     return g->first_at ? clock_ms(g->first_at - g->started_at) : 0;
 }
 
-double generation_tpot_ms(const struct generation *g)
+static int64_t generation_tpot(const struct generation *g)
 {
-    return g->n_tokens > 1 ? clock_ms(g->last_at - g->first_at) / (g->n_tokens - 1) : 0;
+    return g->n_tokens > 1 ? (g->last_at - g->first_at) / (g->n_tokens - 1) : 0;
 }
+
+double generation_tpot_ms(const struct generation *g) { return clock_ms(generation_tpot(g)); }
 
 /* What was held back in case it became a character or a stop string. */
 static void generation_flush(struct generation *g)
@@ -113,8 +115,7 @@ void generation_end(struct generation *g, struct metrics *m, struct generation_e
                               .prompt_tokens = g->n_prompt,
                               .output_tokens = g->n_tokens,
                               .total = now - g->started_at,
-                              .tpot = g->n_tokens > 1 ? (g->last_at - g->first_at) / (g->n_tokens - 1)
-                                                      : 0,
+                              .tpot = generation_tpot(g),
                               .stats = s});
     }
     log_info("request",
