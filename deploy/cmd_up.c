@@ -64,15 +64,6 @@ static int up_block_signals(struct up *u, struct err *e)
     return u->signal_fd < 0 ? err_set(e, ERR_IO, "no signalfd: %s", strerror(errno)) : 0;
 }
 
-json_t *up_process(const struct launch_process *p)
-{
-    json_t *argv = json_array();
-
-    for (char **arg = p->argv; *arg; arg++)
-        json_array_append_new(argv, json_string(*arg));
-    return json_pack("{s:s, s:o}", "name", p->name, "argv", argv);
-}
-
 /* The state file's text. */
 static void up_state(const struct up *u, struct str *out)
 {

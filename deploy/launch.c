@@ -257,6 +257,15 @@ void launch_process_fini(struct launch_process *p)
     *p = (struct launch_process){0};
 }
 
+json_t *launch_process_argv(const struct launch_process *p)
+{
+    json_t *argv = json_array();
+
+    for (char **arg = p->argv; *arg; arg++)
+        json_array_append_new(argv, json_string(*arg));
+    return argv;
+}
+
 void launch_fini(struct launch *l)
 {
     for (size_t i = 0; i < l->n; i++)

@@ -3,6 +3,7 @@
 #ifndef TANDEM_DEPLOY_LAUNCH_H
 #define TANDEM_DEPLOY_LAUNCH_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -20,6 +21,8 @@ struct launch_process {
 void launch_process_init(struct launch_process *out, const char *name, const char *const *argv,
                          size_t n);
 void launch_process_fini(struct launch_process *p);
+/* Its argv as a JSON list, owned by the caller: as agents and supervisors say it. */
+json_t *launch_process_argv(const struct launch_process *p);
 
 struct launch {
     struct launch_process *processes; /* the router first */

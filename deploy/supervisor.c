@@ -161,13 +161,10 @@ static json_t *supervise_list(const struct supervise *s)
 
     for (size_t i = 0; i < s->n; i++) {
         const struct child *c = s->children[i];
-        json_t *argv = json_array();
 
-        for (char **arg = c->process.argv; *arg; arg++)
-            json_array_append_new(argv, json_string(*arg));
         json_array_append_new(list, json_pack("{s:s, s:I, s:b, s:o}", "name", c->process.name,
                                               "pid", (json_int_t)c->pid, "stopping", c->stopping,
-                                              "argv", argv));
+                                              "argv", launch_process_argv(&c->process)));
     }
     return json_pack("{s:o}", "processes", list);
 }

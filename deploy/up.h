@@ -72,9 +72,6 @@ json_t *up_files(const struct up *u, size_t host);
 /* The same where nothing of the cluster runs on this machine. */
 int up_keep_files(const struct up *u, struct err *e);
 
-/* {"name", "argv"}, owned by the caller. */
-json_t *up_process(const struct launch_process *p);
-
 /* Sees to it that each host has the model; e as of fleet_check. */
 int up_models(struct up *u, struct err *e);
 

@@ -43,19 +43,11 @@ static const struct launch_process *change_wanted(const struct up *u, const char
 
 static bool change_same(const struct change_node *n, const struct launch_process *p)
 {
-    json_t *process = up_process(p);
-    bool same = n->host == p->host && json_equal(json_object_get(process, "argv"), n->argv);
+    json_t *argv = launch_process_argv(p);
+    bool same = n->host == p->host && json_equal(argv, n->argv);
 
-    json_decref(process);
+    json_decref(argv);
     return same;
-}
-
-static json_t *change_argv(const struct launch_process *p)
-{
-    json_t *process = up_process(p), *argv = json_incref(json_object_get(process, "argv"));
-
-    json_decref(process);
-    return argv;
 }
 
 /* The router may listen elsewhere than it did. */
@@ -75,7 +67,7 @@ static int change_entrance(struct up_changes *x, struct err *e)
         return err_set(e, ERR_UNSUPPORTED, "the router runs on %s and does not move to %s while it serves; "
                        "`tandem down`, then `tandem up`", x->up->roster.hosts[n->host].host,
                        x->up->roster.hosts[p->host].host);
-    rc = change_router(&x->change, change_argv(p), x->up->cluster.router.http, e);
+    rc = change_router(&x->change, launch_process_argv(p), x->up->cluster.router.http, e);
     if (!rc)
         change_say(x, p->name, "replaced", p->host);
     return rc;
@@ -141,7 +133,7 @@ static int change_more(struct up_changes *x, struct err *e)
 
         if (change_find(&x->change, p->name) < x->change.n)
             continue;
-        rc = change_add(&x->change, p->host, p->name, change_argv(p), e);
+        rc = change_add(&x->change, p->host, p->name, launch_process_argv(p), e);
         if (!rc)
             change_say(x, p->name, "added", p->host);
     }
@@ -159,7 +151,7 @@ static int change_replace(struct up_changes *x, size_t at, const struct launch_p
         json_decref(before);
         return rc;
     }
-    rc = change_add(&x->change, p->host, p->name, change_argv(p), e);
+    rc = change_add(&x->change, p->host, p->name, launch_process_argv(p), e);
     if (!rc)
         json_decref(before);
     else if (!change_add(&x->change, p->host, p->name, before, &ignored))

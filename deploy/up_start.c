@@ -58,9 +58,13 @@ static json_t *start_request(const struct up *u, size_t host)
 {
     json_t *processes = json_array();
 
-    for (size_t i = 0; i < u->launch.n; i++)
-        if (u->launch.processes[i].host == host && !u->hosts[host].left)
-            json_array_append_new(processes, up_process(&u->launch.processes[i]));
+    for (size_t i = 0; i < u->launch.n; i++) {
+        const struct launch_process *p = &u->launch.processes[i];
+
+        if (p->host == host && !u->hosts[host].left)
+            json_array_append_new(processes, json_pack("{s:s, s:o}", "name", p->name, "argv",
+                                                       launch_process_argv(p)));
+    }
     if (!json_array_size(processes)) {
         json_decref(processes);
         return NULL;
