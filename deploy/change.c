@@ -50,7 +50,7 @@ int change_init(struct change *c, struct fleet *fleet, const char *http, uint32_
     c->runs = mem_calloc(fleet->n, sizeof(*c->runs));
     c->lists = mem_calloc(fleet->n, sizeof(json_t *));
     for (size_t i = 0; i < fleet->n; i++)
-        c->runs[i] = json_is_true(json_object_get(fleet->hello[i], "running"));
+        c->runs[i] = fleet_running(fleet, i);
     return change_look(c, e);
 }
 
@@ -108,8 +108,7 @@ int change_look(struct change *c, struct err *e)
     change_forget(c);
     for (size_t i = 0; i < f->n; i++)
         if (c->runs[i])
-            remote_ask(&f->remotes[i], json_pack("{s:s, s:s}", "op", "list", "cluster", f->cluster),
-                       REMOTE_REPLY_S);
+            fleet_ask_list(f, i);
     rc = fleet_wait(f, e);
     for (uint32_t i = 0; i < f->n && !rc; i++) {
         struct remote *r = &f->remotes[i];

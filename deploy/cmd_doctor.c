@@ -136,9 +136,7 @@ static int doctor_hosts(struct doctor *d, struct err *e)
             remote_ask(&d->fleet.remotes[i],
                        json_pack("{s:s, s:o}", "op", "doctor", "want",
                                  doctor_want_json(&d->cluster, d->plan_wrong.code ? NULL : &d->plan,
-                                                  (uint32_t)i,
-                                                  json_is_true(json_object_get(d->fleet.hello[i],
-                                                                               "running")))),
+                                                  (uint32_t)i, fleet_running(&d->fleet, i))),
                        REMOTE_REPLY_S);
     rc = fleet_wait(&d->fleet, e);
     d->well = true;

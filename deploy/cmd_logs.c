@@ -112,13 +112,11 @@ static json_t *logs_names(const struct logs *l, const json_t *list)
 /* Asks each host where some of the cluster runs for its logs. */
 static int logs_ask(struct logs *l, struct err *e)
 {
-    const char *cluster = l->target.name;
     int rc;
 
     for (size_t i = 0; i < l->fleet.n; i++)
-        if (json_is_true(json_object_get(l->fleet.hello[i], "running")))
-            remote_ask(&l->fleet.remotes[i], json_pack("{s:s, s:s}", "op", "list", "cluster", cluster),
-                       REMOTE_REPLY_S);
+        if (fleet_running(&l->fleet, i))
+            fleet_ask_list(&l->fleet, i);
     rc = fleet_wait(&l->fleet, e);
     for (size_t i = 0; i < l->fleet.n && !rc; i++) {
         struct remote *r = &l->fleet.remotes[i];
@@ -126,8 +124,8 @@ static int logs_ask(struct logs *l, struct err *e)
 
         if (!r->reply)
             continue;
-        request = json_pack("{s:s, s:s, s:o, s:I, s:b}", "op", "tail", "cluster", cluster, "names",
-                            logs_names(l, r->reply), "lines", (json_int_t)l->options->lines, "follow",
+        request = json_pack("{s:s, s:s, s:o, s:I, s:b}", "op", "tail", "cluster", l->target.name,
+                            "names", logs_names(l, r->reply), "lines", (json_int_t)l->options->lines, "follow",
                             l->options->follow);
         r->event = logs_event;
         r->ctx = l;

@@ -172,9 +172,8 @@ static int status_hosts(struct status *s, struct err *e)
         return 0;
     rc = fleet_open(&s->fleet, "tandem status", s->target.name, roster, false, -1, e);
     for (size_t i = 0; i < s->fleet.n && !rc; i++)
-        if (json_is_true(json_object_get(s->fleet.hello[i], "running")))
-            remote_ask(&s->fleet.remotes[i], json_pack("{s:s, s:s}", "op", "list", "cluster",
-                                                       s->target.name), REMOTE_REPLY_S);
+        if (fleet_running(&s->fleet, i))
+            fleet_ask_list(&s->fleet, i);
     if (!rc)
         rc = fleet_wait(&s->fleet, e);
     return rc ? rc : fleet_check(&s->fleet, NULL, e);

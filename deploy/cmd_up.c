@@ -205,7 +205,7 @@ static int up_greet(struct up *u, struct err *e)
     for (size_t i = 0; i < u->fleet.n && !rc; i++) {
         struct remote *r = &u->fleet.remotes[i];
 
-        u->running |= json_is_true(json_object_get(u->fleet.hello[i], "running"));
+        u->running |= fleet_running(&u->fleet, i);
         if (u->hosts[i].left && r->dead) {
             fprintf(stderr, "tandem up: %s, which the file does not name any more, is left as it is: "
                     "%s\n", r->host, r->e.text);

@@ -23,6 +23,17 @@ static bool fleet_asked(const struct fleet *f)
     return false;
 }
 
+bool fleet_running(const struct fleet *f, size_t host)
+{
+    return json_is_true(json_object_get(f->hello[host], "running"));
+}
+
+void fleet_ask_list(struct fleet *f, size_t host)
+{
+    remote_ask(&f->remotes[host], json_pack("{s:s, s:s}", "op", "list", "cluster", f->cluster),
+               REMOTE_REPLY_S);
+}
+
 int fleet_wait(struct fleet *f, struct err *e)
 {
     while (fleet_asked(f) && remotes_serve(f->remotes, f->n, -1, f->wake_fd))

@@ -27,6 +27,12 @@ int fleet_open(struct fleet *f, const char *program, const char *cluster, const 
                bool topology, int wake_fd, struct err *e);
 void fleet_close(struct fleet *f); /* all at once */
 
+/* Whether a supervisor of the cluster was there when the host greeted us. */
+bool fleet_running(const struct fleet *f, size_t host);
+
+/* Asks the host what it runs; the reply (control.h, list) is there after fleet_wait. */
+void fleet_ask_list(struct fleet *f, size_t host);
+
 /* Until nobody is asked any more. ERR_CANCELLED: wake_fd. */
 int fleet_wait(struct fleet *f, struct err *e);
 

@@ -79,9 +79,7 @@ static int start_ask(struct up *u, struct err *e)
 
     for (size_t i = 0; i < u->fleet.n; i++) {
         struct remote *r = &u->fleet.remotes[i];
-        json_t *request = json_is_true(json_object_get(u->fleet.hello[i], "running"))
-                              ? NULL
-                              : start_request(u, i);
+        json_t *request = fleet_running(&u->fleet, i) ? NULL : start_request(u, i);
 
         if (!request)
             continue;
