@@ -48,7 +48,7 @@ const char *up_label(const struct up *u, size_t host)
     static char label[160];
 
     snprintf(label, sizeof(label), "%.150s: ", u->roster.hosts[host].host);
-    return u->fleet.n == 1 && roster_has_local(&u->roster) ? "" : label;
+    return roster_is_here(&u->roster) ? "" : label;
 }
 
 static int up_block_signals(struct up *u, struct err *e)
@@ -110,7 +110,7 @@ json_t *up_files(const struct up *u, size_t host)
         keys_text(&u->keys, KEYS_BIT(KEYS_NODE) | (host ? 0 : KEYS_BIT(KEYS_ROUTER)), &text);
         up_add_file(files, UP_KEYS, &text);
     }
-    if (!strcmp(u->roster.hosts[host].host, CLUSTER_HOST_LOCAL))
+    if (roster_is_local(&u->roster, host))
         up_add_own_files(u, files);
     return files;
 }
@@ -149,7 +149,7 @@ static int up_keys(struct up *u, struct err *e)
         rc = keys_read(&k, path, e);
         if (!rc && !keys_set_of(&u->keys, &k))
             rc = err_set(e, ERR_FORMAT, "%s has not the keys of router and nodes", path);
-    } else if (u->running && !(u->before.n == 1 && roster_has_local(&u->before))) {
+    } else if (u->running && !roster_is_here(&u->before)) {
         rc = err_set(e, ERR_NOT_FOUND, "cluster %s runs, but its keys are not here: it was started from "
                      "another machine, or is being started just now", u->cluster.cluster);
     } else {
@@ -198,7 +198,7 @@ static int up_greet(struct up *u, struct err *e)
     int rc;
 
     u->hosts = mem_calloc(u->roster.n, sizeof(*u->hosts));
-    progress_init(&u->progress, u->roster.n, !remote && u->roster.n == 1);
+    progress_init(&u->progress, u->roster.n, roster_is_here(&u->roster));
     for (size_t i = 0; i < u->roster.n; i++)
         u->hosts[i].left = i >= u->cluster.n_hosts;
     rc = fleet_open(&u->fleet, "tandem up", u->cluster.cluster, &u->roster, remote, u->signal_fd, e);

@@ -162,7 +162,7 @@ int target_find(struct target *t, const char *which, struct err *e)
 
     if (rc)
         return rc;
-    if (!strcmp(t->roster.hosts[0].host, CLUSTER_HOST_LOCAL)) {
+    if (roster_is_local(&t->roster, 0)) {
         snprintf(t->url, sizeof(t->url), "http://%s", t->state.http);
     } else if (target_direct(t, http)) {
         snprintf(t->url, sizeof(t->url), "http://%s", http);

@@ -99,8 +99,7 @@ void fleet_close(struct fleet *f)
 
 int fleet_wrap(const struct fleet *f, size_t host, struct err *e)
 {
-    return f->n == 1 && roster_has_local(f->roster) ? e->code
-                                                    : err_wrap(e, "%s", f->remotes[host].host);
+    return roster_is_here(f->roster) ? e->code : err_wrap(e, "%s", f->remotes[host].host);
 }
 
 int fleet_check(const struct fleet *f, const bool *skip, struct err *e)

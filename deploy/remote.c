@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "deploy/api.h"
+#include "deploy/cluster_host.h"
 
 #define EXIT_ABSENT 127          /* as a shell says that there is no such program */
 #define EXIT_NO_SSH 254          /* ours: there is none to be executed here */
@@ -24,7 +25,7 @@
 #define END_PATIENCE (6 * CLOCK_S) /* for the program to end once its input has: it may have a cluster
                                     * to end first */
 
-static bool remote_is_local(const struct remote *r) { return !strcmp(r->host, "local"); }
+static bool remote_is_local(const struct remote *r) { return !strcmp(r->host, CLUSTER_HOST_LOCAL); }
 
 /* Appends the word as a shell reads it back. */
 static void quote(struct str *out, const char *word)

@@ -157,10 +157,17 @@ int roster_apply(const struct roster_host *h, struct topo *t, struct place_host 
     return rc;
 }
 
+bool roster_is_local(const struct roster *r, size_t host)
+{
+    return !strcmp(r->hosts[host].host, CLUSTER_HOST_LOCAL);
+}
+
 bool roster_has_local(const struct roster *r)
 {
     return roster_find(r, CLUSTER_HOST_LOCAL) < r->n;
 }
+
+bool roster_is_here(const struct roster *r) { return r->n == 1 && roster_is_local(r, 0); }
 
 void roster_fini(struct roster *r)
 {

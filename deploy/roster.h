@@ -49,7 +49,9 @@ size_t roster_find(const struct roster *r, const char *host);      /* r->n: it h
 /* Takes from *t, the host's topology, what it does not give, and fills what place_add is told of it.
  * ERR_ARG: cores that are not there any more. */
 int roster_apply(const struct roster_host *h, struct topo *t, struct place_host *said, struct err *e);
-bool roster_has_local(const struct roster *r);
+bool roster_is_local(const struct roster *r, size_t host); /* that host is this machine */
+bool roster_has_local(const struct roster *r);             /* one of them is */
+bool roster_is_here(const struct roster *r);               /* this machine alone */
 void roster_fini(struct roster *r);
 
 #endif

@@ -16,7 +16,7 @@
 /* Whether a host's model is to be looked at: not if it is our own file. */
 static bool model_is_far(const struct up *u, size_t host)
 {
-    return !u->hosts[host].left && (strcmp(u->roster.hosts[host].host, CLUSTER_HOST_LOCAL) != 0 ||
+    return !u->hosts[host].left && (!roster_is_local(&u->roster, host) ||
                                     strcmp(u->roster.hosts[host].model, u->cluster.model) != 0);
 }
 
