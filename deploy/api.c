@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/str.h"
@@ -72,26 +71,6 @@ int api_role(const char *url, const char *node, const char *role, struct err *e)
     json_decref(request);
     json_decref(reply);
     return rc ? err_wrap(e, "%s", node) : 0;
-}
-
-bool api_ready(const char *url, pid_t supervisor, size_t n_nodes)
-{
-    const json_t *nodes;
-    json_t *reply;
-    struct str body = {0};
-    int status = 0;
-    size_t ours = 0;
-
-    if (http_fetch(&status, &body, "GET", url, "/ready", NULL, API_TIMEOUT_MS, NULL))
-        status = 0;
-    str_fini(&body);
-    if (status != 200 || api_cluster(&reply, url, NULL))
-        return false;
-    nodes = json_object_get(reply, "nodes");
-    for (size_t i = 0; i < json_array_size(nodes); i++)
-        ours += getsid((pid_t)api_number(json_array_get(nodes, i), "pid")) == supervisor;
-    json_decref(reply);
-    return ours >= n_nodes;
 }
 
 const char *api_text(const json_t *object, const char *key)

@@ -3,8 +3,6 @@
 #define TANDEM_DEPLOY_API_H
 
 #include <jansson.h>
-#include <stdbool.h>
-#include <sys/types.h>
 
 #include "base/err.h"
 
@@ -18,10 +16,6 @@ int api_cluster(json_t **reply, const char *url, struct err *e);
  * ERR_NOT_FOUND) with the router's own sentence. *reply as above. */
 int api_call(json_t **reply, const char *url, const char *method, const char *path,
              const json_t *body, struct err *e);
-
-/* GET /ready says yes, and n_nodes nodes are registered that belong to the supervisor's session. So
- * the router of another cluster, which may have the port, is not taken for ours. */
-bool api_ready(const char *url, pid_t supervisor, size_t n_nodes);
 
 /* The node of that name in a reply of api_cluster, borrowed from it; NULL: the cluster has none. One
  * that only waits for the name is not meant. */

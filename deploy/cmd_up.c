@@ -308,10 +308,8 @@ static int up_all(struct up *u, const char *file, struct err *e)
 
 static void up_fini(struct up *u)
 {
-    for (size_t i = 0; u->hosts && i < u->roster.n; i++) {
+    for (size_t i = 0; u->hosts && i < u->roster.n; i++)
         json_decref(u->hosts[i].processes);
-        mem_free(u->hosts[i].hash);
-    }
     mem_free(u->hosts);
     progress_fini(&u->progress);
     fleet_close(&u->fleet);

@@ -265,17 +265,6 @@ void rundir_state_text(const struct rundir_state *s, struct str *out)
     option_print(&state_table, s, out);
 }
 
-int rundir_write_state(const struct rundir *d, const struct rundir_state *s, struct err *e)
-{
-    struct str text = {0};
-    int rc;
-
-    rundir_state_text(s, &text);
-    rc = rundir_write_file(d, RUNDIR_STATE, str_text(&text), e);
-    str_fini(&text);
-    return rc;
-}
-
 int rundir_read_state(struct rundir_state *s, const struct rundir *d, struct err *e)
 {
     char path[PATH_MAX];

@@ -66,8 +66,8 @@ void rundir_release(struct rundir *d);
 /* Writes a file of the directory: a reader sees all of it or none. Only the owner may read it. */
 int rundir_write_file(const struct rundir *d, const char *name, const char *text, struct err *e);
 
-int rundir_write_state(const struct rundir *d, const struct rundir_state *s, struct err *e);
-void rundir_state_text(const struct rundir_state *s, struct str *out); /* what it writes */
+/* Appends what the state file holds. */
+void rundir_state_text(const struct rundir_state *s, struct str *out);
 int rundir_read_state(struct rundir_state *s, const struct rundir *d, struct err *e);
 void rundir_state_fini(struct rundir_state *s);
 

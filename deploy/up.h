@@ -36,7 +36,6 @@ struct up_host {
     /* of its model file */
     bool asked, absent;
     uint64_t size, offset;
-    char *hash;        /* owned */
 };
 
 /* Everything of one run, so that there is one place where it is taken apart. */

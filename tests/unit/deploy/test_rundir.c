@@ -106,12 +106,15 @@ static void test_state_reads_back(void **state)
     const struct rundir_state in = {.cluster = (char *)"demo", .http = (char *)"[::1]:80",
                                     .model = (char *)"/a \"b\".gguf", .file = (char *)""};
     struct rundir_state out = {0};
+    struct str text = {0};
     struct rundir d;
     struct err e = {0};
 
     (void)state;
     assert_int_equal(rundir_lock(&d, "demo", NULL), 0);
-    assert_int_equal(rundir_write_state(&d, &in, &e), 0);
+    rundir_state_text(&in, &text);
+    assert_int_equal(rundir_write_file(&d, RUNDIR_STATE, str_text(&text), &e), 0);
+    str_fini(&text);
     assert_int_equal(rundir_read_state(&out, &d, &e), 0);
     assert_string_equal(out.http, in.http);
     assert_string_equal(out.model, in.model);
