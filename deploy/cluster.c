@@ -462,7 +462,12 @@ bool cluster_is_remote(const struct cluster *c)
 
 bool cluster_uses_tcp(const struct cluster *c)
 {
-    return cluster_is_remote(c) || !strncmp(c->router.nodes, "tcp://", 6);
+    return cluster_is_remote(c) || endpoint_is_tcp(c->router.nodes);
+}
+
+const char *cluster_nodes_port(const struct cluster *c)
+{
+    return endpoint_is_tcp(c->router.nodes) ? strrchr(c->router.nodes, ':') + 1 : CLUSTER_PORT;
 }
 
 bool cluster_needs_keys(const struct cluster *c)

@@ -86,6 +86,9 @@ bool cluster_is_remote(const struct cluster *c);
 bool cluster_uses_tcp(const struct cluster *c);
 bool cluster_needs_keys(const struct cluster *c);
 
+/* The port of the router's endpoint for nodes, where they meet over TCP. Borrowed. */
+const char *cluster_nodes_port(const struct cluster *c);
+
 /* Records ERR_CONFIG with `file:line:column: `, as yaml_fail does, for what is found out about a host
  * after the file was read. Returns ERR_CONFIG. */
 int cluster_fail(const struct cluster *c, struct yaml_mark at, struct err *e, const char *fmt, ...)

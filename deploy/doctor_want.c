@@ -71,7 +71,7 @@ json_t *doctor_want_json(const struct cluster *c, const struct plan *p, uint32_t
     if (router) {
         want_add_port(ports, c->router.http);
         if (cluster_uses_tcp(c))
-            want_add_port(ports, *c->router.nodes ? c->router.nodes : ":" CLUSTER_PORT);
+            json_array_append_new(ports, json_integer(strtol(cluster_nodes_port(c), NULL, 10)));
         want_add_port(ports, c->router.clients);
     }
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:i, s:b, s:b}", "model", c->hosts[host].model,

@@ -97,13 +97,13 @@ static int launch_endpoint_tcp(struct launch_context *x, struct err *e)
     char host[ADDRESS_MAX], numeric[ADDRESS_MAX];
     struct err why = {0};
 
-    launch_tcp(x->router, x->addresses[0], *given ? strrchr(given, ':') + 1 : CLUSTER_PORT);
+    launch_tcp(x->router, x->addresses[0], cluster_nodes_port(x->cluster));
     if (*given) {
         launch_host_of(host, given);
         if (*host && address_resolve(numeric, host, &why))
             return err_set(e, ERR_CONFIG, "%s: nodes: %s: %s", x->cluster->file, given, why.text);
         if (*host)
-            launch_tcp(x->router, numeric, strrchr(given, ':') + 1);
+            launch_tcp(x->router, numeric, cluster_nodes_port(x->cluster));
         else
             snprintf(x->nodes, sizeof(x->nodes), "%s", given);
     }

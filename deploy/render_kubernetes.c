@@ -448,7 +448,7 @@ int render_kubernetes(struct render *out, const struct cluster *c, const struct 
             .l = &l,
             .image = image,
             .http_port = strrchr(c->router.http, ':') + 1,
-            .nodes_port = !strncmp(c->router.nodes, "tcp://", 6) ? strrchr(c->router.nodes, ':') + 1 : "5555",
+            .nodes_port = cluster_nodes_port(c),
             .out = render_add(out, 0644, "tandem.yaml"),
         });
     launch_fini(&l);

@@ -160,7 +160,7 @@ static void slurm_serve(struct str *s, const struct cluster *c, const struct pla
     else
         str_adds(s, "keys=\n");
     str_addf(s, "printf 'router=%%s\\nkeys=%%s\\n' \"tcp://${address[0]}:%s\" \"$keys\" >%s.router\n",
-             strrchr(*c->router.nodes ? c->router.nodes : ":5555", ':') + 1, str_text(&job));
+             cluster_nodes_port(c), str_text(&job));
     str_adds(s, "echo serves at http://");
     slurm_word(s, c->router.http);
     str_adds(s, " on \"${machine[0]}\"\n");
