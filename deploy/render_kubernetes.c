@@ -27,9 +27,6 @@ struct kubernetes {
     struct str *out;
 };
 
-static const char *const kubernetes_roles[] = {
-    [PLACE_ROUTER] = "router", [PLACE_PREFILL] = "prefill", [PLACE_DECODE] = "decode"};
-
 static bool kubernetes_named(const char *name)
 {
     size_t n = strlen(name);
@@ -123,7 +120,7 @@ static void config_map(const struct kubernetes *k)
 
         if (i < 0)
             continue;
-        str_addf(k->out, "  %s.yaml: |\n    cluster: \"%s\"\n", kubernetes_roles[role], k->c->cluster);
+        str_addf(k->out, "  %s.yaml: |\n    cluster: \"%s\"\n", place_kind_name(role), k->c->cluster);
         render_each(&k->l->processes[i], config_option, (void *)k);
     }
 }
@@ -169,7 +166,7 @@ static void pod_args(const struct kubernetes *k, enum place_kind role)
 
     str_addf(&model, "--model=/models/%s", slash ? slash + 1 : k->c->model);
     str_addf(k->out, "          args:\n            - --config=/etc/tandem/%s.yaml\n            - ",
-             kubernetes_roles[role]);
+             place_kind_name(role));
     yaml_text(k->out, str_text(&model));
     str_addf(k->out, "\n            - --keys=%s\n", has_keys(k) ? "/run/tandem/keys" : "");
     if (role == PLACE_ROUTER)
@@ -309,7 +306,7 @@ static void pod_volumes(const struct kubernetes *k, enum place_kind role)
 
 static void stateful_set(const struct kubernetes *k, enum place_kind role)
 {
-    const char *name = kubernetes_roles[role];
+    const char *name = place_kind_name(role);
     struct str suffix = {0};
 
     str_addf(&suffix, "-%s", name);
@@ -420,9 +417,9 @@ static void objects(const struct kubernetes *k)
     for (int role = PLACE_PREFILL; role <= PLACE_DECODE; role++) {
         if (role_first(k, (enum place_kind)role) < 0)
             continue;
-        node_service(k, kubernetes_roles[role]);
+        node_service(k, place_kind_name(role));
         stateful_set(k, (enum place_kind)role);
-        disruption(k, kubernetes_roles[role]);
+        disruption(k, place_kind_name(role));
     }
     autoscaler(k);
 }
