@@ -7,6 +7,16 @@
 #include "base/str.h"
 #include "net/http.h"
 
+int api_judge(json_int_t status, const json_t *body, const char *url, const char *path, struct err *e)
+{
+    if (status != 200)
+        return err_set(e, status == 404 ? ERR_NOT_FOUND : ERR_PEER, "%s",
+                       api_error(body) ? api_error(body) : "the router refused, without a reason");
+    return json_is_object(body)
+               ? 0
+               : err_set(e, ERR_FORMAT, "%s%s: the router's reply is not a JSON object", url, path);
+}
+
 int api_call(json_t **reply, const char *url, const char *method, const char *path,
              const json_t *body, struct err *e)
 {
@@ -19,11 +29,8 @@ int api_call(json_t **reply, const char *url, const char *method, const char *pa
     free(text); /* jansson's own */
     *reply = rc ? NULL : json_loadb(str_text(&got), got.len, 0, &where);
     str_fini(&got);
-    if (!rc && status != 200)
-        rc = err_set(e, status == 404 ? ERR_NOT_FOUND : ERR_PEER, "%s",
-                     api_error(*reply) ? api_error(*reply) : "the router refused, without a reason");
-    else if (!rc && !json_is_object(*reply))
-        rc = err_set(e, ERR_FORMAT, "%s%s: the reply is not a JSON object", url, path);
+    if (!rc)
+        rc = api_judge(status, *reply, url, path, e);
     if (rc) {
         json_decref(*reply);
         *reply = NULL;

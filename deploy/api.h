@@ -32,6 +32,10 @@ int api_role(const char *url, const char *node, const char *role, struct err *e)
 const char *api_text(const json_t *object, const char *key);
 json_int_t api_number(const json_t *object, const char *key);
 
+/* What became of a call that was answered with this status and body (NULL: that was no JSON): 0, or an
+ * error as api_call has them. url may be "". */
+int api_judge(json_int_t status, const json_t *body, const char *url, const char *path, struct err *e);
+
 /* The message of an error reply, {"error": {"message": ...}}, or NULL. Borrowed from reply. */
 const char *api_error(const json_t *reply);
 

@@ -160,12 +160,8 @@ int fleet_http(struct fleet *f, const char *http, const char *method, const char
     if (rc)
         return rc;
     got = json_object_get(reply, "body");
-    if (api_number(reply, "status") != 200)
-        rc = err_set(e, api_number(reply, "status") == 404 ? ERR_NOT_FOUND : ERR_PEER, "%s",
-                     api_error(got) ? api_error(got) : "the router refused, without a reason");
-    else if (!json_is_object(got))
-        rc = err_set(e, ERR_FORMAT, "%s: the router's reply is not a JSON object", path);
-    else
+    rc = api_judge(api_number(reply, "status"), got, "", path, e);
+    if (!rc)
         *out = json_incref(got);
     json_decref(reply);
     return rc;
