@@ -100,14 +100,6 @@ static uint32_t scale_count(const struct scale *s, enum place_kind kind)
     return n;
 }
 
-/* Names count up: decode-10 is behind decode-9. */
-static bool scale_is_behind(const char *a, const char *b)
-{
-    size_t n_a = strlen(a), n_b = strlen(b);
-
-    return n_a != n_b ? n_a > n_b : strcmp(a, b) > 0;
-}
-
 /* The last of a kind, of a host or of any. NULL: there is none. */
 static const struct change_node *scale_last(const struct scale *s, enum place_kind kind, uint32_t host)
 {
@@ -117,7 +109,7 @@ static const struct change_node *scale_last(const struct scale *s, enum place_ki
         const struct change_node *n = &s->change.nodes[i];
 
         if (n->kind == kind && (host == PLACE_ANY_HOST || n->host == host) &&
-            (!last || scale_is_behind(n->name, last->name)))
+            (!last || place_name_order(n->name, last->name) > 0))
             last = n;
     }
     return last;

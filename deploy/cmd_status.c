@@ -14,6 +14,7 @@
 #include "deploy/commands.h"
 #include "deploy/fleet.h"
 #include "deploy/top.h"
+#include "host/place.h"
 
 #define STATUS_INTERVAL (600 * CLOCK_MS) /* between two looks, for rates: two beats of a node */
 
@@ -104,13 +105,9 @@ static void status_node(const struct status *s, const json_t *n)
 static int status_order(const void *a, const void *b)
 {
     const json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
-    const char *name_x = api_text(x, "name"), *name_y = api_text(y, "name");
     int roles = strcmp(api_text(y, "role"), api_text(x, "role"));
-    size_t n_x = strlen(name_x), n_y = strlen(name_y);
 
-    if (roles)
-        return roles;
-    return n_x != n_y ? (n_x < n_y ? -1 : 1) : strcmp(name_x, name_y);
+    return roles ? roles : place_name_order(api_text(x, "name"), api_text(y, "name"));
 }
 
 /* Processes that run, or should, and that the router does not know. */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "deploy/api.h"
+#include "host/place.h"
 
 const char *const top_sorts[TOP_SORTS] = {"name", "tokens/s", "queue", "KV"};
 
@@ -96,11 +97,8 @@ static int top_by_name(const void *a, const void *b)
 {
     const struct top_node *x = a, *y = b;
     int roles = strcmp(y->role, x->role); /* prefill above decode */
-    size_t n_x = strlen(x->name), n_y = strlen(y->name);
 
-    if (roles)
-        return roles;
-    return n_x != n_y ? (n_x < n_y ? -1 : 1) : strcmp(x->name, y->name);
+    return roles ? roles : place_name_order(x->name, y->name);
 }
 
 static int top_most(double x, double y, const void *a, const void *b)

@@ -436,3 +436,10 @@ const char *place_kind_name(enum place_kind kind)
 
     return (unsigned)kind < ARRAY_LEN(names) ? names[kind] : "?";
 }
+
+int place_name_order(const char *a, const char *b)
+{
+    size_t n_a = strlen(a), n_b = strlen(b);
+
+    return n_a != n_b ? (n_a < n_b ? -1 : 1) : strcmp(a, b);
+}

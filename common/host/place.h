@@ -79,4 +79,7 @@ void placement_fini(struct placement *p); /* also of a zeroed struct; leaves it 
 
 const char *place_kind_name(enum place_kind kind); /* "router", "prefill", "decode" */
 
+/* As strcmp, of nodes' names: they count up, decode-10 is behind decode-9. */
+int place_name_order(const char *a, const char *b);
+
 #endif

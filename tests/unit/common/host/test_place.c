@@ -421,6 +421,15 @@ static void policies_that_mean_nothing_are_refused(void **state)
     topo_free(&t);
 }
 
+static void names_count_up(void **state)
+{
+    (void)state;
+    assert_true(place_name_order("decode-9", "decode-10") < 0);
+    assert_true(place_name_order("decode-10", "decode-9") > 0);
+    assert_true(place_name_order("decode-2", "decode-3") < 0);
+    assert_int_equal(place_name_order("decode-2", "decode-2"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +441,7 @@ int main(void)
         cmocka_unit_test(unlike_domains_are_divided_by_their_cores),
         cmocka_unit_test(what_a_host_names_wins_over_the_ratio),
         cmocka_unit_test(policies_that_mean_nothing_are_refused),
+        cmocka_unit_test(names_count_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
