@@ -116,6 +116,23 @@ int target_hosts(struct target *t, const char *which, struct err *e)
     return rc;
 }
 
+/* Whether somebody takes a connection there within DIRECT_MS. */
+static bool target_answers(const struct addrinfo *at)
+{
+    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    socklen_t size = sizeof(error);
+
+    if (fd < 0)
+        return false;
+    if (connect(fd, at->ai_addr, at->ai_addrlen))
+        error = errno;
+    if (error == EINPROGRESS && poll(&ready, 1, DIRECT_MS) == 1)
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    close(fd);
+    return error == 0;
+}
+
 /* Whether somebody listens at host:port for more than its own machine, and can be reached from here. A
  * port of all addresses is tried at the router's. */
 static bool target_direct(const struct target *t, char http[128])
@@ -124,35 +141,18 @@ static bool target_direct(const struct target *t, char http[128])
     const char *colon = strrchr(t->state.http, ':');
     int n = (int)(colon - t->state.http);
     bool any = !strncmp(t->state.http, "0.0.0.0:", 8) || !strncmp(t->state.http, "[::]:", 5) ||
-               !strncmp(t->state.http, "*:", 2);
+               !strncmp(t->state.http, "*:", 2), answers;
     char host[112];
     struct addrinfo *at = NULL;
-    int fd = -1;
 
     snprintf(host, sizeof(host), "%.*s", any ? 100 : n, any ? t->roster.hosts[0].address : t->state.http);
     snprintf(http, 128, "%s%s", host, colon);
-    if (!strncmp(host, "127.", 4) || !strcmp(host, "localhost") || !strcmp(host, "[::1]"))
+    if (!strncmp(host, "127.", 4) || !strcmp(host, "localhost") || !strcmp(host, "[::1]") ||
+        getaddrinfo(host, colon + 1, &hints, &at))
         return false;
-    if (!getaddrinfo(host, colon + 1, &hints, &at))
-        fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) && errno == EINPROGRESS) {
-        struct pollfd ready = {.fd = fd, .events = POLLOUT};
-        int error = ETIMEDOUT;
-        socklen_t size = sizeof(error);
-
-        if (poll(&ready, 1, DIRECT_MS) == 1)
-            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
-        errno = error;
-    } else if (fd >= 0) {
-        errno = 0;
-    }
-    if (at)
-        freeaddrinfo(at);
-    if (fd < 0)
-        return false;
-    n = errno;
-    close(fd);
-    return n == 0;
+    answers = target_answers(at);
+    freeaddrinfo(at);
+    return answers;
 }
 
 int target_find(struct target *t, const char *which, struct err *e)
