@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/mem.h"
 #include "deploy/cluster.h"
 #include "deploy/command.h"
 #include "deploy/commands.h"
@@ -32,8 +31,6 @@ static const struct option_table plan_option_table = {
 static int plan_run(const void *options, const struct option_args *args, struct err *e)
 {
     const struct plan_options *o = options;
-    const char **xml = NULL;
-    char *list;
     struct cluster c = {0};
     struct plan p = {0};
     struct str text = {0};
@@ -41,20 +38,13 @@ static int plan_run(const void *options, const struct option_args *args, struct 
 
     if (args->n != 1)
         return err_set(e, ERR_ARG, "one cluster file is needed, got %d arguments", args->n);
-    list = mem_strdup(o->topology);
     rc = cluster_load(&c, args->argv[0], &o->override, e);
-    if (!rc) {
-        xml = mem_calloc(c.n_hosts, sizeof(*xml));
-        rc = topology_split(xml, &c, list, e);
-    }
     if (!rc)
-        rc = plan_init(&p, &c, xml, e);
+        rc = topology_plan(&p, &c, o->topology, e);
     if (!rc) {
         plan_print(&p, &c, &text);
         fputs(str_text(&text), stdout);
     }
-    mem_free(xml);
-    mem_free(list);
     str_fini(&text);
     plan_fini(&p);
     cluster_fini(&c);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/mem.h"
 #include "deploy/cluster.h"
 #include "deploy/command.h"
 #include "deploy/commands.h"
@@ -54,19 +53,6 @@ static void render_show(const struct render *r)
     }
 }
 
-static int render_plan(struct plan *p, const struct cluster *c, const char *topology, struct err *e)
-{
-    const char **xml = mem_calloc(c->n_hosts, sizeof(*xml));
-    char *list = mem_strdup(topology);
-    int rc = topology_split(xml, c, list, e);
-
-    if (!rc)
-        rc = plan_init(p, c, xml, e);
-    mem_free(xml);
-    mem_free(list);
-    return rc;
-}
-
 static int render_run(const void *options, const struct option_args *args, struct err *e)
 {
     const struct render_options *o = options;
@@ -84,7 +70,7 @@ static int render_run(const void *options, const struct option_args *args, struc
         return err_set(e, ERR_ARG, "\"%.40s\" is none of systemd, slurm, kubernetes", engine);
     rc = cluster_load(&c, args->argv[1], &o->override, e);
     if (!rc)
-        rc = render_plan(&p, &c, o->topology, e);
+        rc = topology_plan(&p, &c, o->topology, e);
     if (!rc)
         rc = render_for(&r, engine, &c, &p, o->image, e);
     if (!rc && *o->output)

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/mem.h"
+
 /* The host that the n bytes of name mean; -1: none. */
 static int topology_host(const struct cluster *c, const char *name, size_t n)
 {
@@ -11,7 +13,8 @@ static int topology_host(const struct cluster *c, const char *name, size_t n)
     return -1;
 }
 
-int topology_split(const char **xml, const struct cluster *c, char *list, struct err *e)
+/* Into xml[c->n_hosts] of NULLs, whose strings stay in list, which is cut up. */
+static int topology_split(const char **xml, const struct cluster *c, char *list, struct err *e)
 {
     char *rest = NULL;
 
@@ -32,4 +35,17 @@ int topology_split(const char **xml, const struct cluster *c, char *list, struct
                                        "say --topology=%s=FILE.xml", c->hosts[h].host,
                            c->hosts[h].host);
     return 0;
+}
+
+int topology_plan(struct plan *p, const struct cluster *c, const char *topology, struct err *e)
+{
+    const char **xml = mem_calloc(c->n_hosts, sizeof(*xml));
+    char *list = mem_strdup(topology);
+    int rc = topology_split(xml, c, list, e);
+
+    if (!rc)
+        rc = plan_init(p, c, xml, e);
+    mem_free(xml);
+    mem_free(list);
+    return rc;
 }

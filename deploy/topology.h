@@ -4,10 +4,11 @@
 
 #include "base/err.h"
 #include "deploy/cluster.h"
+#include "deploy/plan.h"
 
-/* What --topology says, "a.xml" for the first host or "web1=a.xml,web2=b.xml", into xml[c->n_hosts] of
- * NULLs, whose strings stay in list, which is cut up. ERR_ARG: a host that is unknown or given twice,
- * or another machine without a file. */
-int topology_split(const char **xml, const struct cluster *c, char *list, struct err *e);
+/* plan_init with what --topology says, "a.xml" for the first host or "web1=a.xml,web2=b.xml"; "": this
+ * machine. plan_fini in any case. ERR_ARG: a host that is unknown or given twice, or another machine
+ * without a file. */
+int topology_plan(struct plan *p, const struct cluster *c, const char *topology, struct err *e);
 
 #endif
