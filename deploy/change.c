@@ -223,13 +223,14 @@ int change_remove(struct change *c, const char *name, struct err *e)
 {
     int64_t until = clock_now() + c->patience;
     size_t i = change_find(c, name);
-    uint32_t host = c->nodes[i].host;
     char *own = mem_strdup(name);
     bool ready, told = false;
     json_t *reply;
+    uint32_t host;
     int rc;
 
     ASSERT(i < c->n);
+    host = c->nodes[i].host;
     rc = change_take(c, host, own, false, e);
     if (!rc && change_load(c, own, &ready) >= 0) {
         rc = fleet_http(c->fleet, c->http, "POST", "/tandem/drain", json_pack("{s:s}", "node", own),
