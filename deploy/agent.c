@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,8 +16,6 @@
 #include "deploy/child.h"
 #include "deploy/control.h"
 #include "deploy/doctor.h"
-#include "deploy/paths.h"
-#include "host/cpu.h"
 #include "host/topo.h"
 #include "net/http.h"
 
@@ -68,8 +65,6 @@ static void agent_op_hello(struct agent *a, const json_t *request)
 {
     json_int_t protocol = api_number(request, "protocol");
     struct str xml = {0};
-    enum cpu_tier tier;
-    struct utsname u;
     struct rundir d;
     struct err e = {0};
     json_t *reply;
@@ -87,12 +82,7 @@ static void agent_op_hello(struct agent *a, const json_t *request)
         agent_fail(a, &e);
         return;
     }
-    uname(&u);
-    reply = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s}", "protocol", WIRE_PROTOCOL, "version",
-                      TANDEM_VERSION, "arch", u.machine, "hostname", u.nodename, "programs",
-                      paths_program_dir(), "run_dir", d.path);
-    if (!cpu_tier_choose(&tier, "auto", NULL))
-        json_object_set_new(reply, "tier", json_string(cpu_tier_name(tier)));
+    reply = json_pack("{s:s, s:s}", "version", TANDEM_VERSION, "run_dir", d.path);
     if (xml.len)
         json_object_set_new(reply, "topology", json_string(str_text(&xml)));
     json_object_set_new(reply, "running", json_boolean(rundir_running(&d, &pid)));

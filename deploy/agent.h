@@ -4,8 +4,8 @@
  * its owner's. One thread.
  *
  *   {"op": "hello", "protocol", "cluster", "topology": BOOL}
- *                                   -> {"version", "arch", "hostname", "tier", "programs", "run_dir", "running",
- *                                       "available": bytes of memory, "topology": XML}
+ *                                   -> {"version", "run_dir", "running", "available": bytes of memory,
+ *                                       "topology": XML}
  *   {"op": "model", "path"}         -> {"size", "hash"} or {"absent": true}
  *   {"op": "receive", "path", "size", "hash"}  {"event": "offset", "offset"}, then the raw bytes from there
  *                                      on are read, {}: the file is there, whole and checked
