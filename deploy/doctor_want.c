@@ -6,10 +6,9 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "config/ranges.h"
-#include "net/http_server.h"
+#include "deploy/api.h"
+#include "deploy/launch.h"
 
-/* Sockets of nodes and native clients, pipes, files: beside HTTP connections, on the router. */
-#define DOCTOR_ROUTER_FILES (HTTP_CONNS_MAX + 1024)
 #define DOCTOR_NODE_FILES 1024 /* a node's peers are prefill nodes and the router */
 
 /* The port of "tcp://host:port" or "host:port"; 0: it has none, or any is meant. */
@@ -39,14 +38,14 @@ static json_t *want_domains(const struct plan *p, uint32_t host)
         if (node->host != host || !bytes)
             continue;
         for (size_t k = 0; k < json_array_size(list) && !known; k++)
-            if (json_integer_value(json_object_get(json_array_get(list, k), "domain")) ==
+            if (api_number(json_array_get(list, k), "domain") ==
                 node->domain->os_index)
                 known = json_array_get(list, k);
         if (!known) {
             known = json_pack("{s:i, s:i}", "domain", (int)node->domain->os_index, "bytes", 0);
             json_array_append_new(list, known);
         }
-        bytes += json_integer_value(json_object_get(known, "bytes"));
+        bytes += api_number(known, "bytes");
         json_object_set_new(known, "bytes", json_integer(bytes));
     }
     return list;
@@ -76,18 +75,11 @@ json_t *doctor_want_json(const struct cluster *c, const struct plan *p, uint32_t
     }
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:i, s:b, s:b}", "model", c->hosts[host].model,
                      "programs", c->hosts[host].programs, "ports", ports, "domains", want_domains(p, host), "cores",
-                     want_cores(p, host), "files", router ? DOCTOR_ROUTER_FILES : DOCTOR_NODE_FILES,
+                     want_cores(p, host), "files", router ? LAUNCH_ROUTER_FILES : DOCTOR_NODE_FILES,
                      "huge_pages",
                      c->prefill.options.huge_pages == MEM_HUGE_ON ||
                          c->decode.options.huge_pages == MEM_HUGE_ON,
                      "running", running);
-}
-
-static const char *want_text(const json_t *json, const char *key)
-{
-    const char *text = json_string_value(json_object_get(json, key));
-
-    return text ? text : "";
 }
 
 /* A whole number of [0, max]; false if it is none. */
@@ -107,8 +99,8 @@ void doctor_want_read(struct doctor_want *w, const json_t *json)
     uint64_t v, domain;
 
     *w = (struct doctor_want){
-        .model = want_text(json, "model"),
-        .programs = want_text(json, "programs"),
+        .model = api_text(json, "model"),
+        .programs = api_text(json, "programs"),
         .cores = mem_calloc(n_cores, sizeof(uint32_t)),
         .huge_pages = json_is_true(json_object_get(json, "huge_pages")),
         .running = json_is_true(json_object_get(json, "running")),

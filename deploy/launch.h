@@ -10,6 +10,11 @@
 #include "base/err.h"
 #include "deploy/cluster.h"
 #include "deploy/plan.h"
+#include "net/http_server.h"
+
+/* Open files that a router may need: HTTP connections; sockets of nodes and native clients, pipes,
+ * files. */
+#define LAUNCH_ROUTER_FILES (HTTP_CONNS_MAX + 1024)
 
 struct launch_process {
     char *name;  /* owned: "router", "decode-1" */

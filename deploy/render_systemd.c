@@ -8,7 +8,6 @@
 #include "deploy/render.h"
 
 #define SYSTEMD_STOP_S 60       /* to drain in; a stream may last longer: it goes on elsewhere */
-#define SYSTEMD_ROUTER_FILES 17408 /* HTTP_CONNS_MAX of net/http_server.h, and 1024 */
 
 /* What a service may not do. MemoryDenyWriteExecute: nothing here writes code. AF_NETLINK: ZeroMQ
  * lists the network's interfaces when it binds. */
@@ -158,7 +157,7 @@ static void systemd_service(struct render *out, const struct cluster *c, const s
              "LimitNOFILE=%d\n"
              "%s"
              "ProtectHome=%s\n",
-             SYSTEMD_STOP_S, c->cluster, router ? SYSTEMD_ROUTER_FILES : 4096, systemd_sandbox,
+             SYSTEMD_STOP_S, c->cluster, router ? LAUNCH_ROUTER_FILES : 4096, systemd_sandbox,
              systemd_in_home(host->model) || systemd_in_home(host->programs) ||
                      (router && systemd_in_home(c->router.api_keys))
                  ? "read-only"
