@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -204,11 +203,8 @@ static void agent_op_doctor(struct agent *a, const json_t *request)
 
 static void agent_op_clock(struct agent *a, const json_t *request)
 {
-    struct timespec now;
-
     (void)request;
-    clock_gettime(CLOCK_REALTIME, &now);
-    agent_reply(a, json_pack("{s:f}", "time_s", (double)now.tv_sec + (double)now.tv_nsec / 1e9));
+    agent_reply(a, json_pack("{s:f}", "time_s", doctor_wall_s()));
 }
 
 static void agent_op_ping(struct agent *a, const json_t *request)

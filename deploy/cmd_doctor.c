@@ -1,6 +1,5 @@
 /* tandem doctor: what is wrong on the hosts of a cluster, or on this one for any, and what mends it. */
 #include <stdio.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -85,23 +84,15 @@ static void doctor_plan(struct doctor *d)
     mem_free(xml);
 }
 
-static double doctor_wall(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 /* One host after the other, for the way there and back bounds what is not known. */
 static void doctor_clock(struct doctor *d, size_t host, json_t *reply)
 {
-    double before = doctor_wall(), after;
+    double before = doctor_wall_s(), after;
     json_t *clock;
 
     if (fleet_ask(&d->fleet, host, json_pack("{s:s}", "op", "clock"), &clock, NULL))
         return;
-    after = doctor_wall();
+    after = doctor_wall_s();
     doctor_compare_clock(reply, json_number_value(json_object_get(clock, "time_s")) - (before + after) / 2,
                          (after - before) / 2);
     json_decref(clock);

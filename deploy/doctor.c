@@ -341,12 +341,19 @@ static json_t *doctor_text(const char *text)
     return json_string(plain);
 }
 
+double doctor_wall_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
 json_t *doctor_run(const char *root, const json_t *want)
 {
     struct doctor_report report = {0};
     struct doctor_facts facts = {0};
     struct doctor_want w;
-    struct timespec now;
     json_t *list = json_array(), *reply;
 
     doctor_want_read(&w, want);
@@ -359,9 +366,8 @@ json_t *doctor_run(const char *root, const json_t *want)
                                               doctor_states[f->state], "value",
                                               doctor_text(f->value), "mend", doctor_text(f->mend)));
     }
-    clock_gettime(CLOCK_REALTIME, &now);
     reply = json_pack("{s:o, s:s, s:f, s:o}", "hostname", doctor_text(facts.hostname), "version",
-                      TANDEM_VERSION, "time_s", (double)now.tv_sec + (double)now.tv_nsec / 1e9,
+                      TANDEM_VERSION, "time_s", doctor_wall_s(),
                       "findings", list);
     doctor_facts_fini(&facts);
     doctor_want_fini(&w);

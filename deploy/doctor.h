@@ -46,6 +46,9 @@ void doctor_check(struct doctor_report *out, const struct doctor_facts *f,
  * to say their version. */
 json_t *doctor_run(const char *root, const json_t *want);
 
+/* Seconds, as the clock on this host's wall says. */
+double doctor_wall_s(void);
+
 /* Adds what a reply cannot know: its host's clock is offset_s ahead of ours, give or take slack_s. */
 void doctor_compare_clock(json_t *reply, double offset_s, double slack_s);
 
