@@ -155,7 +155,8 @@ static bool target_direct(const struct target *t, char http[128])
     return answers;
 }
 
-int target_find(struct target *t, const char *which, struct err *e)
+/* target_hosts, with the url. */
+static int target_find(struct target *t, const char *which, struct err *e)
 {
     char http[128];
     int rc = target_hosts(t, which, e);

@@ -40,11 +40,8 @@ int target_locate(struct rundir *d, const char *which, struct err *e);
  * ERR_NOT_FOUND: it does not run. */
 int target_hosts(struct target *t, const char *which, struct err *e);
 
-/* The same, with the url. */
-int target_find(struct target *t, const char *which, struct err *e);
-
-/* The same, or the router at a URL, http://HOST:PORT, of a cluster that somebody else started: then
- * only url is filled. For what needs nothing but HTTP. */
+/* The same, with the url; or the router at a URL, http://HOST:PORT, of a cluster that somebody else
+ * started: then only url is filled. For what needs nothing but HTTP. */
 int target_reach(struct target *t, const char *which, struct err *e);
 void target_fini(struct target *t);
 

@@ -81,9 +81,6 @@ int up_start(struct up *u, struct err *e);
 /* --foreground: until Ctrl-C, or until somebody calls `tandem down`. */
 void up_stay(struct up *u);
 
-/* Ends what we started. */
-void up_stop(struct up *u);
-
 /* Makes a cluster that runs what the file says, and says what it did. */
 int up_change(struct up *u, struct err *e);
 

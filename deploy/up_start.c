@@ -228,6 +228,20 @@ static int start_detach(struct up *u, struct err *e)
     return rc ? rc : fleet_check(&u->fleet, NULL, e);
 }
 
+/* Ends what we started. */
+static void start_undo(struct up *u)
+{
+    struct err ignored = {0};
+
+    u->fleet.wake_fd = -1; /* the end is not cut short */
+    fleet_wait(&u->fleet, &ignored);
+    for (size_t i = 0; i < u->fleet.n; i++)
+        if (u->hosts[i].started)
+            remote_ask(&u->fleet.remotes[i], json_pack("{s:s, s:s}", "op", "stop", "cluster",
+                                                       u->cluster.cluster), REMOTE_REPLY_S);
+    fleet_wait(&u->fleet, &ignored);
+}
+
 int up_start(struct up *u, struct err *e)
 {
     bool any = false;
@@ -243,21 +257,8 @@ int up_start(struct up *u, struct err *e)
         rc = start_detach(u, e);
     progress_wipe(&u->progress);
     if (rc)
-        up_stop(u);
+        start_undo(u);
     return rc;
-}
-
-void up_stop(struct up *u)
-{
-    struct err ignored = {0};
-
-    u->fleet.wake_fd = -1; /* the end is not cut short */
-    fleet_wait(&u->fleet, &ignored);
-    for (size_t i = 0; i < u->fleet.n; i++)
-        if (u->hosts[i].started)
-            remote_ask(&u->fleet.remotes[i], json_pack("{s:s, s:s}", "op", "stop", "cluster",
-                                                       u->cluster.cluster), REMOTE_REPLY_S);
-    fleet_wait(&u->fleet, &ignored);
 }
 
 void up_stay(struct up *u)
@@ -272,6 +273,6 @@ void up_stay(struct up *u)
             over |= u->hosts[i].failed.code || u->fleet.remotes[i].dead;
     }
     progress_wipe(&u->progress);
-    up_stop(u);
+    start_undo(u);
     printf("cluster %s is down\n", u->cluster.cluster);
 }
