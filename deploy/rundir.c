@@ -93,6 +93,17 @@ static int rundir_make(const char *path, struct err *e)
     return 0;
 }
 
+/* That of all clusters, and the cluster's in it. */
+static int rundir_make_both(const struct rundir *d, struct err *e)
+{
+    char root[PATH_MAX];
+    int rc = rundir_root(root, e);
+
+    if (!rc)
+        rc = rundir_make(root, e);
+    return rc ? rc : rundir_make(d->path, e);
+}
+
 static void rundir_file(const struct rundir *d, const char *name, char path[PATH_MAX])
 {
     int n = snprintf(path, PATH_MAX, "%s/%s", d->path, name);
@@ -129,12 +140,8 @@ static int rundir_try_lock(struct rundir *d, const char *cluster, struct err *e)
 {
     struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     char path[PATH_MAX];
-    int rc = rundir_root(path, e);
+    int rc = rundir_make_both(d, e);
 
-    if (!rc)
-        rc = rundir_make(path, e);
-    if (!rc)
-        rc = rundir_make(d->path, e);
     if (rc)
         return rc;
     rundir_file(d, RUNDIR_PID, path);
@@ -154,13 +161,8 @@ static int rundir_try_lock(struct rundir *d, const char *cluster, struct err *e)
 
 int rundir_ensure(const struct rundir *d, struct err *e)
 {
-    char root[PATH_MAX];
-    int rc = rundir_root(root, e);
+    int rc = rundir_make_both(d, e);
 
-    if (!rc)
-        rc = rundir_make(root, e);
-    if (!rc)
-        rc = rundir_make(d->path, e);
     return rc ? rc : rundir_write_file(d, RUNDIR_KEPT, "", e);
 }
 
