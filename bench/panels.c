@@ -129,14 +129,6 @@ static int by_e2el(const void *a, const void *b)
     return d < 0 ? -1 : d > 0;
 }
 
-static int by_start(const void *a, const void *b)
-{
-    const struct record *x = *(const struct record *const *)a,
-                        *y = *(const struct record *const *)b;
-
-    return x->start < y->start ? -1 : x->start > y->start;
-}
-
 /* The successful requests in order; mem_free. */
 static const struct record **sorted(size_t *n, const struct result *r,
                                     int (*order)(const void *a, const void *b))
@@ -198,7 +190,7 @@ void panel_waterfall(struct str *out, const struct panels *p)
     struct chart_axis x, y = {.label = "", .to = 1, .ticks = no_ticks, .tick_names = no_names};
     struct chart c;
     size_t n, rows;
-    const struct record **list = sorted(&n, p->result, by_start);
+    const struct record **list = sorted(&n, p->result, record_by_start);
 
     rows = n < ROWS ? n : ROWS;
     if (n > 0) {

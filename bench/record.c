@@ -52,6 +52,14 @@ void record_fini(struct record *r)
     token_list_fini(&r->ids);
 }
 
+int record_by_start(const void *a, const void *b)
+{
+    const struct record *x = *(const struct record *const *)a,
+                        *y = *(const struct record *const *)b;
+
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
 void record_metrics(const struct record *r, double ms[METRIC_COUNT])
 {
     for (int i = 0; i < METRIC_COUNT; i++)

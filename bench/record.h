@@ -82,6 +82,9 @@ enum outcome outcome_of_status(int status);
 void record_init(struct record *r);
 void record_fini(struct record *r);
 
+/* Of qsort, for pointers to records: the earlier start first. */
+int record_by_start(const void *a, const void *b);
+
 /* ms of each metric, negative: it has none. ITL is the mean of its gaps. */
 void record_metrics(const struct record *r, double ms[METRIC_COUNT]);
 

@@ -141,14 +141,6 @@ void rows_jsonl(struct str *out, const struct result *r)
     }
 }
 
-static int by_start(const void *a, const void *b)
-{
-    const struct record *x = *(const struct record *const *)a,
-                        *y = *(const struct record *const *)b;
-
-    return x->start < y->start ? -1 : x->start > y->start;
-}
-
 static void span(struct str *out, const char *name, uint32_t lane, double at_ms, double ms)
 {
     str_addf(out, "{\"name\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"ts\":%.1f,\"dur\":%.1f",
@@ -212,7 +204,7 @@ void rows_trace(struct str *out, const struct result *r)
 
     for (size_t i = 0; i < r->n; i++)
         list[i] = &r->records[i];
-    qsort(list, r->n, sizeof(*list), by_start);
+    qsort(list, r->n, sizeof(*list), record_by_start);
     str_adds(out, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
     for (size_t i = 0; i < r->n; i++)
         trace_record(out, list[i], lane_take(lanes, &n_lanes, list[i]), zero);
