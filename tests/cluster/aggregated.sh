@@ -14,7 +14,7 @@ together() {
     local i
     for i in $(seq 5); do post /v1/completions "$(body "$i")" | sse_text >"$TMP/$1.$i" & done
     wait
-    [ -s "$TMP/$1.5" ]
+    for i in $(seq 5); do [ -s "$TMP/$1.$i" ] || { echo "nothing came for request $i"; return 1; }; done
 }
 same() {
     local i

@@ -5,13 +5,15 @@
 long='{"prompt": "Emma Woodhouse, handsome, clever, and rich,", "max_tokens": 900, "temperature": 0, "stream": true, "ignore_eos": true}'
 witness='{"prompt": "It is a truth", "max_tokens": 200, "temperature": 0, "ignore_eos": true}'
 
+# say FILE: what the witness is answered; an error is none
+say() { post /v1/completions "$witness" | jq -er '.choices[0].text' >"$1"; }
 # 20 clients that leave after 0..190 ms: queued, in prefill, in decode.
 leave() {
     local i
     for i in $(seq 0 19); do
         curl -sN -m "0.$(printf %02d $((i * 2 + 1)))" -H 'Content-Type: application/json' -d "$long" "$URL/v1/completions" >/dev/null &
     done
-    post /v1/completions "$witness" | jq -r '.choices[0].text' >"$TMP/witness.b"
+    say "$TMP/witness.b"
     wait
     cmp "$TMP/witness.a" "$TMP/witness.b"
 }
@@ -28,6 +30,6 @@ idle_soon() {
 }
 
 up cancel "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
-post /v1/completions "$witness" | jq -r '.choices[0].text' >"$TMP/witness.a"
+t "a stream alone" say "$TMP/witness.a"
 t "clients that leave do not change another's stream" leave
 t "all pages and slots are free, and no step runs" idle_soon
