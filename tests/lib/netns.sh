@@ -186,16 +186,32 @@ serving() { [ "$(nodes '[.nodes[] | select(.state == "ready")] | length' 2>/dev/
 # gone NAME: the router has no such node (any more).
 gone() { [ "$(nodes "[.nodes[] | select(.name == \"$1\")] | length" 2>/dev/null)" = 0 ]; }
 
-# left NAME SINCE COMMAND...: the router gave the node up within 2 s of SINCE (`date +%s.%N`), as its log says,
-# which the command prints.
+# left NAME SINCE: the router gave the node up within 2 s of SINCE (`date +%s.%N`), as its log says, which the script's
+# router_log prints.
 left() {
-    local name=$1 since=$2 at
-    shift 2
-    await 5 gone "$name" || return 1
-    at=$("$@" | grep "node=$name .* lost:" | tail -n 1 | cut -d' ' -f1)
-    [ -n "$at" ] || { echo "the router's log has no loss of $name"; return 1; } # `date` takes nothing for midnight
+    local at
+    await 5 gone "$1" || return 1
+    at=$(router_log | grep "node=$1 .* lost:" | tail -n 1 | cut -d' ' -f1)
+    [ -n "$at" ] || { echo "the router's log has no loss of $1"; return 1; } # `date` takes nothing for midnight
     at=$(date -d "$at" +%s.%N) || return 1
-    awk -v n="$name" -v a="$at" -v s="$since" 'BEGIN { printf "%s left after %.2f s\n", n, a - s; exit !(a >= s && a - s <= 2.0) }'
+    awk -v n="$1" -v a="$at" -v s="$2" 'BEGIN { printf "%s left after %.2f s\n", n, a - s; exit !(a >= s && a - s <= 2.0) }'
+}
+# decode_on hN: the name of the decode node there.
+decode_on() { nodes "[.nodes[] | select(.host == \"$1\" and .role == \"decode\") | .name][0]"; }
+# vanish HOW hN: host_kill or link_cut takes that node away.
+vanish() {
+    local name since
+    name=$(decode_on "$2")
+    since=$(date +%s.%N)
+    "$1" "$2" && left "$name" "$since"
+}
+restarted() { [ "$(metric tandem_streams_restarted_total)" -gt 0 ]; }
+
+# from_h1: what asks $URL, and tandem, run there from here on.
+from_h1() {
+    URL=http://127.0.0.1:8000
+    curl() { on h1 curl "$@"; }
+    tandem() { on h1 "$BIN/tandem" "$@"; }
 }
 
 # load_start OPTION...: tandem-streams on h1; load_end: no stream failed, no token is another.
@@ -213,11 +229,10 @@ load_end() {
 }
 
 # hand_up [ROUTER-OPTION...]: by hand, under keys, a router and a prefill node on h1, decode nodes on h2
-# and h3. From here on what asks $URL asks from h1.
+# and h3.
 hand_up() {
-    net_up 3 && on h1 "$BIN/tandem" keys "$TMP/keys" --client tester || return 1
-    URL=http://127.0.0.1:8000
-    curl() { on h1 curl "$@"; }
+    from_h1
+    net_up 3 && tandem keys "$TMP/keys" --client tester || return 1
     on h1 "$BIN/tandem-router" --model="$DEMO" --http=127.0.0.1:8000 --nodes="$ROUTER" --mode=disaggregated \
         --clients=tcp://10.77.0.1:5556 --keys="$TMP/keys" "$@" >"$TMP/router.log" 2>&1 &
     hand_node h1 prefill p1

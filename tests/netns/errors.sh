@@ -6,9 +6,7 @@
 . tests/lib/netns.sh
 missing=$(net_missing)
 [ -z "$missing" ] || { echo "skip what can be wrong with hosts: $missing"; exit 0; }
-URL=http://127.0.0.1:8000
-curl() { on h1 curl "$@"; }
-tandem() { on h1 "$BIN/tandem" "$@"; }
+from_h1
 SSH="ssh -F $TMP/ssh/config -o BatchMode=yes"
 
 # file NAME [LINE...]: the head of a cluster file, then these lines

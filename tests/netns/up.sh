@@ -5,11 +5,9 @@
 . tests/lib/netns.sh
 missing=$(net_missing)
 [ -z "$missing" ] || { echo "skip a cluster on several hosts: $missing"; exit 0; }
-URL=http://127.0.0.1:8000
+from_h1
 FILE=$TMP/nets.yaml
 RUN=/tmp/tandem-0/nets # on every host its own
-curl() { on h1 curl "$@"; }
-tandem() { on h1 "$BIN/tandem" "$@"; }
 
 # write HOST...: the file with those as decode hosts
 write() {
@@ -25,7 +23,6 @@ on_their_hosts() { # each node says where it is
     nodes '.nodes[] | "\(.role) \(.host)"' | sort | tee "$TMP/where"
     diff "$TMP/where" - <<<$'decode h2\ndecode h3\nprefill h1'
 }
-name_on() { nodes ".nodes[] | select(.host == \"$1\" and .role == \"decode\") | .name"; }
 pid_on() { nodes ".nodes[] | select(.host == \"$1\" and .role == \"decode\") | .pid"; }
 secrets() { # the router's is its host's alone; a file is its owner's alone
     local h
@@ -44,16 +41,10 @@ joins() { # by the same command, and no other node is touched
 }
 drains() {
     local name
-    name=$(name_on h2)
+    name=$(decode_on h2)
     tandem drain "$FILE" "$name" && await 20 gone "$name"
 }
-vanish() { # vanish HOW hN
-    local name since
-    name=$(name_on "$2")
-    since=$(date +%s.%N)
-    "$1" "$2" && left "$name" "$since" on h1 cat $RUN/router.log
-}
-restarted() { [ "$(metric tandem_streams_restarted_total)" -gt 0 ]; }
+router_log() { on h1 cat $RUN/router.log; }
 no_more() { # on that host
     ! on "$1" pgrep -a tandem
 }
