@@ -38,7 +38,7 @@ static void inbox_welcome(struct router_core *c, struct node *node)
     struct msg m = {.type = MSG_REGISTERED};
     char tiers[MSG_TEXT_MAX / 2];
 
-    node->state = NODE_UP;
+    node_table_up(&c->nodes, node);
     c->room = true;
     link_init(&node->link, c->now, c->config.heartbeat_ms, c->config.dead_ms);
     m.u.registered.heartbeat_ms = c->config.heartbeat_ms;
@@ -70,7 +70,7 @@ static struct node *inbox_namesake(struct router_core *c, const struct node *nod
 /* The holder of a name is alive: the one that waits for the name is refused. */
 static void inbox_refuse_waiting(struct router_core *c, const struct node *holder)
 {
-    struct node *other = inbox_namesake(c, holder);
+    struct node *other = c->nodes.n_waiting ? inbox_namesake(c, holder) : NULL; /* at each heartbeat */
     char text[MSG_TEXT_MAX];
 
     if (!other)
@@ -214,7 +214,6 @@ static void inbox_register(struct router_core *c, uint64_t handle, const struct 
     }
     /* Killed and started again, or a second node of that name by mistake: the holder's next
      * heartbeat, or its absence, will tell. */
-    node->state = NODE_WAITING;
     action_note(c, LOG_INFO, "node=%s pid=%d waits: pid=%d has the name", reg->name, reg->pid,
                 holder->reg.pid);
 }

@@ -46,8 +46,15 @@ struct node *node_table_add(struct node_table *t, uint64_t handle, const struct 
     node->beat.pages_free = node->beat.pages_total = reg->pages_total;
     cost_model_init(&node->cost, reg);
     t->items[t->n++] = node;
+    t->n_waiting++;
     map_put(&t->by_handle, handle, node);
     return node;
+}
+
+void node_table_up(struct node_table *t, struct node *node)
+{
+    t->n_waiting -= node->state == NODE_WAITING;
+    node->state = NODE_UP;
 }
 
 void node_table_remove(struct node_table *t, struct node *node)
@@ -60,6 +67,7 @@ void node_table_remove(struct node_table *t, struct node *node)
     /* keeps the order of registration: what people see in the status table */
     for (t->n--; i < t->n; i++)
         t->items[i] = t->items[i + 1];
+    t->n_waiting -= node->state == NODE_WAITING;
     map_del(&t->by_handle, node->handle);
     prefix_index_reset(&node->prefix, &t->prefix_blocks);
     mem_free(node);

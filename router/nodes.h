@@ -53,7 +53,7 @@ struct node {
 
 struct node_table { /* zeroed: empty */
     struct node *items[NODES_MAX];
-    size_t n;
+    size_t n, n_waiting; /* n_waiting of the n are NODE_WAITING */
     struct map by_handle;
     struct schedule_node snapshot[NODES_MAX];
     struct node *snapshot_of[NODES_MAX];
@@ -66,8 +66,10 @@ void node_table_fini(struct node_table *t);
 struct node *node_table_get(const struct node_table *t, uint64_t handle);
 struct node *node_table_named(const struct node_table *t, const char *name);
 
-/* Adds a node; handle is not in the table, the table not full. Owned by the table. */
+/* Adds a node, which waits; handle is not in the table, the table not full. Owned by the table. */
 struct node *node_table_add(struct node_table *t, uint64_t handle, const struct msg_register *reg);
+/* It waits no longer, if it did: NODE_UP. */
+void node_table_up(struct node_table *t, struct node *node);
 void node_table_remove(struct node_table *t, struct node *node);
 
 /* Fills t->snapshot with the nodes that are not waiting and returns how many. */
