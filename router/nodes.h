@@ -14,7 +14,7 @@
 #include "router/prefix_index.h"
 #include "router/schedule.h"
 
-#define NODES_MAX 1024 /* a registration beyond it is refused */
+#define NODES_MAX 4096 /* a registration beyond it is refused; as many as host/place.h places */
 
 /* What a node must have in common with the router. */
 struct node_expect {

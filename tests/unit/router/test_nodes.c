@@ -233,16 +233,18 @@ static void test_nodes_are_bounded(void **state)
 {
     struct rig r;
     struct msg m;
+    char bound[32];
 
     (void)state;
     rig_init(&r);
+    snprintf(bound, sizeof(bound), "has %d nodes", NODES_MAX);
     for (uint64_t i = 0; i <= NODES_MAX; i++) {
         m = rig_registration(D1);
         snprintf(m.u.reg.name, sizeof(m.u.reg.name), "decode-%d", (int)i);
         m.u.reg.boot = i + 1;
         rig_msg(&r, 1000 + i, m);
     }
-    assert_non_null(strstr(refusal(&r, 1000 + NODES_MAX), "1024 nodes"));
+    assert_non_null(strstr(refusal(&r, 1000 + NODES_MAX), bound));
     rig_fini(&r);
 }
 
