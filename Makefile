@@ -6,7 +6,8 @@
 #   make unit          unit tests only, no sanitizers;  make unit T=ring runs those whose path matches
 #   make lint          compiler warnings as errors, clang-tidy, cppcheck, layers and sizes
 #   make fuzz          build the fuzzers, with clang; tests/fuzz/run.sh runs one
-#   make sim           the step machines under seeded faults, simulated: N=1000000 schedules, or SEED=7
+#   make sim           the step machines under seeded faults, simulated: N=1000000 schedules, or SEED=7;
+#                      NODES=4000: the router's policies and cost with so many nodes (TRACE=, ARGS=)
 #   make chaos         kills and stops nodes of a real cluster under load: N=10 of each role
 #   make check-netns   several hosts for real, in network namespaces with sshd; as root
 #   make tour          a cluster on four hosts (namespaces; as root): up, a host joins, one dies, under load;
@@ -147,7 +148,8 @@ lint:
 	$(Q)deploy/install-deps.sh build lint
 	$(Q)tests/lint.sh
 sim: $(SIM)
-	$(Q)$(SIM) $(if $(SEED),--seed $(SEED) $(if $(TELL),--tell),$(if $(N),--schedules $(N)))
+	$(Q)$(SIM) $(if $(NODES),--nodes $(NODES) $(if $(TRACE),--trace $(TRACE)) $(ARGS),$(if \
+		$(SEED),--seed $(SEED) $(if $(TELL),--tell),$(if $(N),--schedules $(N))))
 chaos: all $(CHAOS)
 	$(Q)TANDEM_BIN=$(BUILD)/bin N=$(or $(N),10) tests/chaos/chaos.sh $(CHAOS)
 bench-router: all $(MOCK)

@@ -67,6 +67,9 @@ aside() {
     echo "== simulated faults, plain and sanitized"
     one build/tests/tandem-sim --schedules=10000 --jobs=1
     one build/san/tests/tandem-sim --schedules=300 --jobs=1
+    one build/tests/tandem-sim --nodes=4000 --rate=4000 --requests=2000
+    trace=${TANDEM_TEST_DATA:-../shared/data}/traces/mooncake-conversation.jsonl
+    [ ! -r "$trace" ] || one build/tests/tandem-sim --nodes=1000 --trace="$trace" --requests=1000
 }
 (renice -n 15 "$(exec sh -c 'echo "$PPID"')" >/dev/null 2>&1; aside) >"$TALLY.aside" 2>&1 &
 

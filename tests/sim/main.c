@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/option.h"
+#include "router/nodes.h"
 #include "tests/sim/policy.h"
 #include "tests/sim/world.h"
 
@@ -155,7 +156,7 @@ static const struct option sim_options[] = {
     OPTION(sim_options, jobs, U32, .max = 1024, .help = "processes; 0: one a core"),
     OPTION(sim_options, seed, U64, .help = "play this one alone"),
     OPTION(sim_options, tell, BOOL, .help = "with --seed: say on stderr what happens"),
-    OPTION_IN(sim_options, policy, nodes, U32, .max = 1024,
+    OPTION_IN(sim_options, policy, nodes, U32, .max = NODES_MAX,
               .help = "instead: so many nodes that are formulas under the router, and --trace"),
     OPTION_IN(sim_options, policy, trace, STR, .def = "synthetic", .unit = "FILE|synthetic",
               .help = "arrivals: *.jsonl as Mooncake's, *.csv as Azure's"),

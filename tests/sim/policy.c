@@ -46,7 +46,8 @@ struct formula_node {
     enum node_role role;
     int64_t free_at;         /* when its queue is computed */
     struct flow *first;      /* streams that run here */
-    uint32_t running, reserved, jobs;
+    uint32_t running, reserved; /* decode */
+    uint32_t jobs;           /* prefill: until the router has their first token */
     bool stepping;
 };
 
@@ -166,6 +167,7 @@ static void to_node(struct policy *p, uint32_t node, const struct msg *m)
         int64_t at = computed_at(p, n, j->n_tokens, rate);
 
         f = &p->flows[j->sampling.seed];
+        n->jobs++;
         out.type = MSG_PREFILL_TOKEN;
         out.u.first = (struct msg_prefill_token){
             .id = j->id, .index = j->first_index, .token = 1,
@@ -268,7 +270,7 @@ static void on_beat(struct policy *p, uint32_t node)
     int64_t wait = n->free_at > p->now ? n->free_at - p->now : 0;
 
     m.u.heartbeat = (struct msg_heartbeat){
-        .running = n->running, .queued = n->reserved - n->running,
+        .running = n->running, .queued = n->role == ROLE_PREFILL ? n->jobs : n->reserved - n->running,
         .queued_tokens = (uint64_t)((double)wait * p->options->prefill_tokens_s / 1e9),
         .step_ns = n->running ? (uint64_t)step_ns(p, n) : 0};
     event(p, &(struct router_event){.type = ROUTER_MSG, .node = node + 1, .msg = &m});
@@ -319,6 +321,7 @@ static void policy_play(struct policy *p)
             on_arrival(p, e.data);
             break;
         case ON_MSG:
+            p->nodes[e.arg].jobs -= ((struct msg *)e.data)->type == MSG_PREFILL_TOKEN;
             event(p, &(struct router_event){.type = ROUTER_MSG, .node = e.arg + 1, .msg = e.data});
             mem_free(e.data); /* these own nothing */
             break;
