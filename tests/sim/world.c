@@ -519,17 +519,17 @@ void world_play_disconnects(struct world *w, uint64_t seed, struct pools *pools,
         .queue = 16, .heartbeat_ms = 250, .dead_ms = 2000,
         .lease_ns = 30 * CLOCK_S, .hello_ns = 5 * CLOCK_S, .delay_ns = 200 * CLOCK_US,
         .step_ns = CLOCK_MS, .prefix_pages = 128, .prompt_max = 200, .new_max = 40,
-        .cancel_in = 1, .cancel_ns = 60 * CLOCK_MS};
+        .cancel_in = 1, .cancel_ns = 30 * CLOCK_MS};
     world_init(w, pools);
     for (uint32_t i = 0; i < clients; i++)
         client_add(w, CLOCK_S + i * 4 * CLOCK_MS, false);
-    for (uint32_t i = 0; i < 50; i++) /* these stay, and must get their tokens */
+    for (uint32_t i = 0; i < DISCONNECT_WITNESSES; i++)
         client_add(w, CLOCK_S + draw(w, clients * 4) * CLOCK_MS, true);
     world_run(w, CLOCK_S + clients * 4 * CLOCK_MS + 400 * CLOCK_MS);
     world_run(w, w->now + CLOCK_S);
     if (!world_quiet(w))
         world_stuck(w, "1 s after the last client");
-    if (!w->broken[0] && (w->tally.gone < clients / 4 || w->tally.finished < 50))
+    if (!w->broken[0] && (w->tally.gone < clients / 2 || w->tally.finished < DISCONNECT_WITNESSES))
         world_broken(w, "only %" PRIu64 " clients went, %" PRIu64 " stayed", w->tally.gone,
                      w->tally.finished);
     world_count(w);

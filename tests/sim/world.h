@@ -232,7 +232,9 @@ struct pools {
     struct kv_pool *swaps[MODELS][PROCS_MAX];
 };
 void world_play(struct world *w, uint64_t seed, struct pools *pools, bool trace);
-/* 10,000 clients that disconnect, no other fault; all pages are free 1 s later. */
+/* So many clients, of which more than half disconnect before they have their tokens, no other fault, and
+ * DISCONNECT_WITNESSES that stay and must get theirs; all pages are free 1 s after the last. */
+#define DISCONNECT_WITNESSES 50
 void world_play_disconnects(struct world *w, uint64_t seed, struct pools *pools, uint32_t clients);
 void world_fini(struct world *w);
 void pools_close(struct pools *pools);
