@@ -163,7 +163,7 @@ bench-kv: $(BENCH_KV) all
 bench-goodput: all
 	$(Q)bench/goodput.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-r 10 -n 100 -p 300 -o 40 -t 500 -g 50)
 bench-prefix: all
-	$(Q)bench/prefix.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-s 900)
+	$(Q)bench/prefix.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-s 1000 -u 16)
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/tandem
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
