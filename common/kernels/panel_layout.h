@@ -124,8 +124,7 @@ static inline size_t panel_k_lines_at(enum dtype type, size_t b)
            (small ? PANEL_LINE : PANEL_K_LINES + b % 8 * panel_k_lines(type) * PANEL_LINE);
 }
 
-/* Row n of a panel of such a type, which is zero before: packed from the file's row; read back. */
-void panel_k_pack(uint8_t *panel, const struct panels *p, const uint8_t *row, size_t n);
+/* Row n of a panel of such a type, read back. */
 void panel_k_row(float *out, const uint8_t *panel, const struct panels *p, size_t n);
 
 static inline const uint8_t *panel_at(const struct panels *w, uint32_t p)

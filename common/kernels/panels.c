@@ -1,9 +1,11 @@
 #include "kernels/panels.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "kernels/panel_layout.h"
+#include "kernels/panel_pack.h"
 #include "model/blocks.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF rows are read in place");
@@ -73,134 +75,154 @@ static size_t q8_at(size_t n, size_t k) { return k / 4 * PANEL_LINE + 4 * n + k 
 /* The same of Q4_0, where k % 8 < 4 is the low nibble. */
 static size_t q4_at(size_t n, size_t k) { return k / 8 * PANEL_LINE + 4 * n + k % 4; }
 
-static void pack_f32(uint8_t *panel, const uint8_t *row, size_t n, size_t n_in)
+static void pack_f32(uint8_t *panel, const struct panel_rows *rows, size_t n_in)
 {
     for (size_t k = 0; k < n_in; k++)
-        memcpy(panel + k * PANEL_LINE + 4 * n, row + 4 * k, 4);
+        for (size_t n = 0; n < PANEL_ROWS; n++)
+            memcpy(panel + k * PANEL_LINE + 4 * n, panel_rows_block(rows, n, k), 4);
 }
 
-static void pack_half(uint8_t *panel, enum dtype type, const uint8_t *row, size_t n, size_t n_in)
+static void pack_half(uint8_t *panel, enum dtype type, const struct panel_rows *rows, size_t n_in)
 {
-    for (size_t k = 0; k < n_in; k++)
-        memcpy(panel + 2 * half_at(type, n, k), row + 2 * k, 2);
+    for (size_t k = 0; k < n_in; k += 2) {
+        if (k + 1 == n_in)
+            memset(panel + k / 2 * PANEL_LINE, 0, PANEL_LINE);
+        for (size_t n = 0; n < PANEL_ROWS; n++) {
+            memcpy(panel + 2 * half_at(type, n, k), panel_rows_block(rows, n, k), 2);
+            if (k + 1 < n_in)
+                memcpy(panel + 2 * half_at(type, n, k + 1), panel_rows_block(rows, n, k + 1), 2);
+        }
+    }
 }
 
-static void pack_q8_block(uint8_t *panel, const struct block_q8_0 *block, size_t n, size_t b)
+/* What scaled panels have behind an odd number of blocks: scales of the one that is missing. */
+static void pack_no_scales(uint8_t *panel, enum dtype type, size_t blocks)
+{
+    if (blocks % 2)
+        memset(panel + panel_scales_at(type, blocks), 0, PANEL_LINE / 2);
+}
+
+static void pack_q8_block(uint8_t *panel, const uint8_t *block, size_t n, size_t b)
 {
     uint8_t *lines = panel + panel_lines_at(DTYPE_Q8_0, b);
 
-    memcpy(panel + panel_scales_at(DTYPE_Q8_0, b) + 2 * n, &block->d, 2);
-    for (size_t k = 0; k < QK; k += 4) { /* 4 values of a row lie together */
-        uint32_t four;
-
-        memcpy(&four, block->qs + k, 4);
-        four ^= PANEL_Q8_FLIP * 0x01010101u;
-        memcpy(lines + q8_at(n, k), &four, 4);
-    }
+    memcpy(panel + panel_scales_at(DTYPE_Q8_0, b) + 2 * n, block, 2);
+    for (size_t k = 0; k < QK; k += 4) /* 4 values of a row lie together */
+        panel_store32(lines + q8_at(n, k),
+                      panel_load32(block + offsetof(struct block_q8_0, qs) + k) ^
+                          PANEL_Q8_FLIP * 0x01010101u);
 }
 
-/* The nibbles of row n of a block, into panels by rows. */
-static void pack_row_nibbles(uint8_t *lines, const uint8_t *w, size_t n)
+static void pack_q8(uint8_t *panel, const struct panel_rows *rows, size_t n_in)
 {
-    uint8_t *line = lines + n % 8 / 2 * PANEL_LINE;
-    uint16_t pairs[QK]; /* of rows n and n ^ 1 */
-
-    _Static_assert(sizeof(pairs) == PANEL_LINE, "panel_row_nibble_at");
-    memcpy(pairs, line, sizeof(pairs));
-    for (size_t k = 0; k < QK; k++)
-        pairs[k] = (uint16_t)(pairs[k] | w[k] << (n % 2 * 8 + n / 8 * 4));
-    memcpy(line, pairs, sizeof(pairs));
-}
-
-/* row is of a scaled type, or NULL */
-static void pack_q8(uint8_t *panel, enum dtype from, const uint8_t *row, size_t n, size_t n_in)
-{
-    const struct dtype_info *info = dtype_info(from);
-    struct block_q8_0 blocks[QK_K / QK] = {0};
-
-    for (size_t b = 0; b < n_in / QK;) {
-        size_t end = b + info->block_elems / QK;
-
-        if (row)
-            block_to_q8_0(blocks, row, from);
-        for (size_t i = 0; b < end; i++, b++)
-            pack_q8_block(panel, &blocks[i], n, b);
-        row = row ? row + info->block_bytes : NULL;
+    for (size_t b = 0; b < n_in / QK; b++) {
+        panel_rows_fetch(rows, b);
+        for (size_t n = 0; n < PANEL_ROWS; n++)
+            pack_q8_block(panel, panel_rows_block(rows, n, b), n, b);
     }
+    pack_no_scales(panel, DTYPE_Q8_0, n_in / QK);
 }
 
-static void pack_q4(uint8_t *panel, bool by_rows, const uint8_t *row, size_t n, size_t n_in)
+/* The rows are of another scaled type. */
+static void pack_as_q8(uint8_t *panel, enum dtype from, const struct panel_rows *rows, size_t n_in)
+{
+    size_t per = dtype_info(from)->block_elems / QK;
+
+    for (size_t b = 0; b < n_in / QK; b += per)
+        for (size_t n = 0; n < PANEL_ROWS; n++) {
+            struct block_q8_0 blocks[QK_K / QK] = {0};
+
+            if (rows->step[n]) /* else there is no such row: zeros */
+                block_to_q8_0(blocks, panel_rows_block(rows, n, b / per), from);
+            for (size_t i = 0; i < per; i++)
+                pack_q8_block(panel, (const uint8_t *)&blocks[i], n, b + i);
+        }
+    pack_no_scales(panel, DTYPE_Q8_0, n_in / QK);
+}
+
+static void pack_q4(uint8_t *panel, bool by_rows, const struct panel_rows *rows, size_t n_in)
 {
     for (size_t b = 0; b < n_in / QK; b++) {
         uint8_t *lines = panel + panel_lines_at(DTYPE_Q4_0, b);
-        struct block_q4_0 block;
-        uint8_t w[QK];
+        const uint8_t *qs[PANEL_ROWS];
 
-        memset(&block, 0, sizeof(block));
-        if (row)
-            memcpy(&block, row + b * sizeof(block), sizeof(block));
-        else
-            memset(block.qs, 0x88, sizeof(block.qs));
-        memcpy(panel + panel_scales_at(DTYPE_Q4_0, b) + 2 * n, &block.d, 2);
-        for (size_t k = 0; k < QK / 2; k++) {
-            w[k] = block.qs[k] & 15;
-            w[k + QK / 2] = block.qs[k] >> 4;
+        panel_rows_fetch(rows, b);
+        for (size_t n = 0; n < PANEL_ROWS; n++) {
+            const uint8_t *block = panel_rows_block(rows, n, b);
+
+            memcpy(panel + panel_scales_at(DTYPE_Q4_0, b) + 2 * n, block, 2);
+            qs[n] = block + offsetof(struct block_q4_0, qs);
         }
-        if (by_rows)
-            pack_row_nibbles(lines, w, n);
-        for (size_t k = 0; !by_rows && k < QK; k += 8) {
-            uint32_t low, high;
-
-            memcpy(&low, w + k, 4);
-            memcpy(&high, w + k + 4, 4);
-            low |= high << 4;
-            memcpy(lines + q4_at(n, k), &low, 4);
+        if (by_rows) /* k of low nibbles from 0 on, of high ones from 16 */
+            panel_pack_by_rows(lines, lines + QK, qs, 0);
+        for (size_t n = 0; !by_rows && n < PANEL_ROWS; n++) {
+            panel_pack_lines(lines + 4 * n, lines + 2 * PANEL_LINE + 4 * n, qs[n]);
+            panel_pack_lines(lines + PANEL_LINE + 4 * n, lines + 3 * PANEL_LINE + 4 * n, qs[n] + 8);
         }
     }
+    pack_no_scales(panel, DTYPE_Q4_0, n_in / QK);
 }
 
-static void pack_tq2(uint8_t *panel, bool by_rows, const uint8_t *row, size_t n, size_t n_in)
+static void pack_tq2(uint8_t *panel, const struct panels *p, const struct panel_rows *rows)
 {
-    struct block_tq2_0 block;
+    memset(panel, 0, p->panel_bytes);
+    for (size_t b = 0; b < p->n_in / QK_K; b++)
+        for (size_t n = 0; n < PANEL_ROWS; n++) {
+            struct block_tq2_0 block;
 
-    for (size_t b = 0; b < n_in / QK_K; b++, row += sizeof(block)) {
-        memcpy(&block, row, sizeof(block));
-        memcpy(panel + b * PANEL_TQ2_BYTES + 2 * n, &block.d, 2);
-        for (size_t k = 0; k < QK_K; k++) {
-            int q = block.qs[k / 128 * QK + k % QK] >> k / QK % 4 * 2 & 3;
+            memcpy(&block, panel_rows_block(rows, n, b), sizeof(block));
+            memcpy(panel + b * PANEL_TQ2_BYTES + 2 * n, &block.d, 2);
+            for (size_t k = 0; k < QK_K; k++) {
+                int q = block.qs[k / 128 * QK + k % QK] >> k / QK % 4 * 2 & 3;
 
-            panel[panel_tq2_lines_at(b * 8 + k / QK) + panel_tq2_at(by_rows, n, k % QK)] |=
-                (uint8_t)(q << panel_tq2_bit(by_rows, n, k));
+                panel[panel_tq2_lines_at(b * 8 + k / QK) + panel_tq2_at(p->by_rows, n, k % QK)] |=
+                    (uint8_t)(q << panel_tq2_bit(p->by_rows, n, k));
+            }
         }
+}
+
+/* Rows of panel i; of Q4_0, 8 is zero. */
+static void rows_of(struct panel_rows *to, const struct panels *p, const uint8_t *rows, uint32_t i)
+{
+    static const uint8_t zeros[PANEL_BLOCK_MAX];
+    static const struct block_q4_0 zeros_q4 = {0, {0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88,
+                                                   0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88, 0x88}};
+    const struct dtype_info *info = dtype_info(p->from);
+    size_t row_bytes = p->n_in / info->block_elems * (size_t)info->block_bytes;
+
+    to->next = rows + (size_t)(i + 1) * PANEL_ROWS * row_bytes;
+    to->next_step = (size_t)PANEL_ROWS * info->block_bytes;
+    for (uint32_t n = 0, r = i * PANEL_ROWS; n < PANEL_ROWS; n++, r++) {
+        bool there = r < p->n_out;
+
+        to->row[n] = there                   ? rows + r * row_bytes
+                     : p->from == DTYPE_Q4_0 ? (const uint8_t *)&zeros_q4
+                                             : zeros;
+        to->step[n] = there ? info->block_bytes : 0;
     }
 }
 
 void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
 {
-    const struct dtype_info *info = dtype_info(p->from);
-    size_t row_bytes = p->n_in / info->block_elems * (size_t)info->block_bytes;
-
     for (uint32_t i = p0; i < p1; i++) {
         uint8_t *panel = p->data + i * p->panel_bytes;
+        struct panel_rows of;
 
-        memset(panel, 0, p->panel_bytes);
-        for (uint32_t n = 0; n < PANEL_ROWS; n++) {
-            uint32_t r = i * PANEL_ROWS + n;
-            const uint8_t *row = r < p->n_out ? (const uint8_t *)rows + r * row_bytes : NULL;
-
-            if (p->type == DTYPE_Q8_0)
-                pack_q8(panel, p->from, row, n, p->n_in);
-            else if (p->type == DTYPE_Q4_0)
-                pack_q4(panel, p->by_rows, row, n, p->n_in);
-            else if (row && p->type == DTYPE_TQ2_0)
-                pack_tq2(panel, p->by_rows, row, n, p->n_in);
-            else if (row && panel_is_k(p->type))
-                panel_k_pack(panel, p, row, n);
-            else if (row && p->type == DTYPE_F32)
-                pack_f32(panel, row, n, p->n_in);
-            else if (row)
-                pack_half(panel, p->type, row, n, p->n_in);
-        }
+        rows_of(&of, p, rows, i);
+        if (p->type == DTYPE_Q8_0 && p->from == DTYPE_Q8_0)
+            pack_q8(panel, &of, p->n_in);
+        else if (p->type == DTYPE_Q8_0)
+            pack_as_q8(panel, p->from, &of, p->n_in);
+        else if (p->type == DTYPE_Q4_0)
+            pack_q4(panel, p->by_rows, &of, p->n_in);
+        else if (p->type == DTYPE_TQ2_0)
+            pack_tq2(panel, p, &of);
+        else if (panel_is_k(p->type))
+            panel_k_pack(panel, p, &of);
+        else if (p->type == DTYPE_F32)
+            pack_f32(panel, &of, p->n_in);
+        else
+            pack_half(panel, p->type, &of, p->n_in);
     }
 }
 

@@ -121,17 +121,17 @@ size_t block_to_q8_0(struct block_q8_0 *out, const void *block, enum dtype type)
     }
 }
 
-/* The eight 6-bit scales and minima of a K type's block, from 12 bytes: the first four of each are
- * the low bits of bytes 0..3 and 4..7; of the last four, the low nibbles (scales) and high nibbles
- * (minima) are in bytes 8..11, and their upper two bits are those of bytes 0..3 and 4..7. */
-static void k_scales(struct block_min *out, const uint8_t *s)
+void block_scales(uint8_t sc[8], uint8_t mn[8], const uint8_t *scales)
 {
-    for (size_t j = 0; j < 4; j++) {
-        out->sc[j] = s[j] & 63;
-        out->mn[j] = s[j + 4] & 63;
-        out->sc[j + 4] = (uint8_t)((s[j + 8] & 15) | s[j] >> 6 << 4);
-        out->mn[j + 4] = (uint8_t)(s[j + 8] >> 4 | s[j + 4] >> 6 << 4);
-    }
+    uint32_t s[3], four[4];
+
+    memcpy(s, scales, sizeof(s));
+    four[0] = s[0] & 0x3f3f3f3f;
+    four[1] = (s[2] & 0x0f0f0f0f) | (s[0] >> 6 & 0x03030303) << 4;
+    four[2] = s[1] & 0x3f3f3f3f;
+    four[3] = (s[2] >> 4 & 0x0f0f0f0f) | (s[1] >> 6 & 0x03030303) << 4;
+    memcpy(sc, four, 8);
+    memcpy(mn, four + 2, 8);
 }
 
 static void k_nibbles(uint8_t *q, const uint8_t *qs)
@@ -150,7 +150,7 @@ static void from_q4_k(struct block_min *out, const void *bytes)
     memcpy(&b, bytes, sizeof(b));
     out->d = b.d;
     out->dmin = b.dmin;
-    k_scales(out, b.scales);
+    block_scales(out->sc, out->mn, b.scales);
     k_nibbles(out->q, b.qs);
 }
 
@@ -161,7 +161,7 @@ static void from_q5_k(struct block_min *out, const void *bytes)
     memcpy(&b, bytes, sizeof(b));
     out->d = b.d;
     out->dmin = b.dmin;
-    k_scales(out, b.scales);
+    block_scales(out->sc, out->mn, b.scales);
     k_nibbles(out->q, b.qs);
     for (size_t i = 0; i < QK_K; i++)
         out->q[i] = (uint8_t)(out->q[i] | (b.qh[i % 32] >> i / 32 & 1) << 4);

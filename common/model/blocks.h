@@ -102,6 +102,11 @@ size_t block_to_q8_0(struct block_q8_0 *out, const void *block, enum dtype type)
 
 void block_to_min(struct block_min *out, const void *block, enum dtype type);
 
+/* The eight 6-bit scales and minima of a block of Q4_K or Q5_K, from its 12 bytes: the first four of
+ * each are the low bits of bytes 0..3 and 4..7; of the last four, the low nibbles (scales) and high
+ * nibbles (minima) are in bytes 8..11, and their upper two bits are those of bytes 0..3 and 4..7. */
+void block_scales(uint8_t sc[8], uint8_t mn[8], const uint8_t *scales);
+
 /* q[256] */
 void block_q6_k_unpack(uint8_t *q, const struct block_q6_k *block);
 
