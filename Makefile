@@ -8,7 +8,7 @@
 #   make fuzz          build the fuzzers, with clang; tests/fuzz/run.sh runs one
 #   make sim           the step machines under seeded faults, simulated: N=1000000 schedules, or SEED=7;
 #                      NODES=4000: the router's policies and cost with so many nodes (TRACE=, ARGS=)
-#   make chaos         kills and stops nodes of a real cluster under load: N=10 of each role
+#   make chaos         kills and stops nodes of a real cluster under load: N=10 of each role; N=200 takes half an hour
 #   make check-netns   several hosts for real, in network namespaces with sshd; as root
 #   make tour          a cluster on four hosts (namespaces; as root): up, a host joins, one dies, under load;
 #                      goodput before and after, the report and its picture in build/tour

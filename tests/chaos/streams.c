@@ -2,8 +2,9 @@
  * faultless run, which it makes first. tests/chaos/chaos.sh kills nodes meanwhile.
  *
  * Says `reference ready` when the faults may begin. At SIGTERM it starts no more, waits for what runs,
- * and prints one line: streams, how many failed, tokens that were wrong (other, repeated, skipped),
- * and the longest gap within each stream as percentiles over all streams. Exits 1 if one failed. */
+ * and prints how many streams failed, how many tokens came, were lost, repeated, changed, or came for a
+ * stream that was over, and the longest gap within each stream as percentiles over all streams and
+ * over those that waited. Exits 1 if a stream failed or a token was wrong. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 #define PROMPT_MAX 500
 #define END_NS (60 * CLOCK_S) /* a stream that takes longer after the end has hung */
 #define RETRY_MS 5
+#define WAITED_NS (CLOCK_S / 4) /* a stream with a longer gap met a fault, or a busy machine */
 
 struct options {
     char *endpoint, *keys;
@@ -68,8 +70,9 @@ struct load {
     uint32_t next_kind, known;
     uint64_t next_tag;
     int64_t end; /* SIGTERM came; 0: not */
-    uint64_t done, failed, wrong, tokens;
-    struct hist gaps;
+    uint64_t done, failed, tokens;
+    uint64_t lost, repeated, changed, late; /* tokens; late: of a stream that was over */
+    struct hist gaps, waits; /* waits: of those over WAITED_NS */
 };
 
 static void kind_init(struct kind *k, uint32_t number)
@@ -135,13 +138,17 @@ static void stream_tokens(struct load *l, struct stream *s, const struct msg_gen
     if (s->got && now - s->last > s->gap)
         s->gap = now - s->last;
     s->last = now;
-    for (uint32_t i = 0; i < t->n_tokens; i++, s->got++) {
-        bool ok = t->index + i == s->got && s->got < k->max_tokens;
+    for (uint32_t i = 0; i < t->n_tokens; i++) {
+        uint32_t index = t->index + i;
+        bool repeated = index < s->got, beyond = index >= k->max_tokens;
 
-        if (ok && !k->n_want)
-            k->want[s->got] = t->tokens[i];
-        else if (!ok || t->tokens[i] != k->want[s->got])
-            l->wrong++, s->bad = true;
+        if (!repeated && !beyond && !k->n_want)
+            k->want[index] = t->tokens[i];
+        l->repeated += repeated;
+        l->lost += repeated ? 0 : index - s->got;
+        l->changed += !repeated && (beyond || t->tokens[i] != k->want[index]);
+        s->bad |= index != s->got || beyond || t->tokens[i] != k->want[index];
+        s->got = u32_max(s->got, index + 1);
     }
     l->tokens += t->n_tokens;
 }
@@ -152,6 +159,7 @@ static void stream_done(struct load *l, struct stream *s, const struct msg_gener
 
     if (d->status != 200 || s->got != k->max_tokens || s->bad) {
         l->failed++;
+        l->lost += k->max_tokens - u32_min(s->got, k->max_tokens);
         printf("stream of kind %u: status %d, %u of %u tokens%s: %s\n", s->kind, d->status, s->got,
                k->max_tokens, s->bad ? ", wrong ones" : "", d->text);
         fflush(stdout);
@@ -160,6 +168,8 @@ static void stream_done(struct load *l, struct stream *s, const struct msg_gener
     if (k->n_want) {
         l->done++;
         hist_add(&l->gaps, s->gap);
+        if (s->gap > WAITED_NS)
+            hist_add(&l->waits, s->gap);
     } else {
         k->n_want = s->got;
         if (++l->known == KINDS) {
@@ -189,7 +199,7 @@ static void on_msg(void *ctx, const struct peer *from, struct msg *m)
             stream_done(l, s, &m->u.generate_done);
         return;
     }
-    l->wrong++; /* of a stream that was over */
+    l->late += tokens ? m->u.generate_tokens.n_tokens : 1;
 }
 
 static void on_term(void *ctx) { ((struct load *)ctx)->end = clock_now(); }
@@ -231,6 +241,26 @@ static int load_run(struct load *l, struct err *e)
     return rc;
 }
 
+static void print_gaps(const char *of, const struct hist *h)
+{
+    printf("longest gap of %s: p50 %.2f s, p99 %.2f s, max %.2f s\n", of,
+           clock_s(hist_percentile(h, 50)), clock_s(hist_percentile(h, 99)),
+           clock_s(hist_percentile(h, 100)));
+}
+
+static void load_report(const struct load *l)
+{
+    char waited[64];
+
+    printf("%" PRIu64 " streams, %" PRIu64 " failed; %" PRIu64 " tokens: %" PRIu64 " lost, %" PRIu64
+           " repeated, %" PRIu64 " changed, %" PRIu64 " after the end\n", l->done, l->failed, l->tokens,
+           l->lost, l->repeated, l->changed, l->late);
+    print_gaps("a stream", &l->gaps);
+    snprintf(waited, sizeof(waited), "the %" PRIu64 " that waited over %.2f s", l->waits.count,
+             clock_s(WAITED_NS));
+    print_gaps(waited, &l->waits);
+}
+
 int main(int argc, char **argv)
 {
     static struct options o;
@@ -246,9 +276,6 @@ int main(int argc, char **argv)
     }
     option_free(&table, &o);
     if (action == OPTION_RUN)
-        printf("%" PRIu64 " streams, %" PRIu64 " failed, %" PRIu64 " tokens, %" PRIu64
-               " wrong; longest gap of a stream: p50 %.2f s, p99 %.2f s, max %.2f s\n",
-               l.done, l.failed, l.tokens, l.wrong, clock_s(hist_percentile(&l.gaps, 50)),
-               clock_s(hist_percentile(&l.gaps, 99)), clock_s(hist_percentile(&l.gaps, 100)));
-    return l.failed > 0 || l.wrong > 0 || !l.done;
+        load_report(&l);
+    return l.failed > 0 || l.lost + l.repeated + l.changed + l.late > 0 || !l.done;
 }

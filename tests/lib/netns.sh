@@ -224,7 +224,7 @@ load_end() {
     on h1 pkill -TERM -x tandem-streams
     wait "$LOAD"
     LOAD_RC=$?
-    tail -n 2 "$TMP/streams"
+    tail -n 4 "$TMP/streams"
     return $LOAD_RC
 }
 
