@@ -17,7 +17,8 @@
 #   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
 #                      brings deploy/install-deps.sh build arm; `make ARCH=aarch64 unit` runs in qemu
 #   make bench-kv      moving KV between nodes: GB/s beside memcpy, time to first token (MODEL=, ARGS=)
-#   make bench-goodput requests within latency targets: disaggregated, aggregated (MODEL=, ARGS=)
+#   make bench-goodput requests within latency targets: disaggregated, aggregated (MODEL=, ARGS=), and a
+#                      llama-server (LLAMA=); make bench-stall: the same, of long prompts beside answers
 #   make bench-prefix  prompt tokens that a shared beginning saves (MODEL=, ARGS=)
 #   make install       programs and the default model into $(DESTDIR)$(PREFIX)
 #   make clean         remove build/
@@ -119,7 +120,7 @@ CHAOS   := $(BUILD)/tests/tandem-streams
 BENCH_KV := $(BUILD)/tests/tandem-bench-kv
 WIRE    := $(BUILD)/tests/tandem-wire
 
-.PHONY: all demo check check-netns tour unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput bench-prefix install clean help tests
+.PHONY: all demo check check-netns tour unit lint fuzz sim chaos bench-router bench-kernels bench-kv bench-goodput bench-stall bench-prefix install clean help tests
 .SECONDARY:
 all: $(PROGRAMS)
 help:
@@ -161,7 +162,11 @@ bench-kv: $(BENCH_KV) all
 	$(Q)$< ttft $(BUILD)/bin/tandem-prefill $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf)
 	$(Q)$< $(ARGS)
 bench-goodput: all
-	$(Q)bench/goodput.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-r 10 -n 100 -p 300 -o 40 -t 500 -g 50)
+	$(Q)bench/goodput.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(if $(LLAMA),-l $(LLAMA)) \
+		$(or $(ARGS),-r 10 -n 100 -p 300 -o 40 -t 500 -g 50)
+bench-stall: all
+	$(Q)bench/goodput.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(if $(LLAMA),-l $(LLAMA)) \
+		-r 0.12 -n 30 -p 400 -o 64 -t 5000 -g 150 $(ARGS)
 bench-prefix: all
 	$(Q)bench/prefix.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(or $(ARGS),-s 1000 -u 16)
 install: all
