@@ -190,7 +190,8 @@ int engine_rig_open(struct engine_rig *rig, const struct engine_bench_options *o
     int rc;
 
     *rig = (struct engine_rig){.n_threads = n_threads};
-    if ((rc = cpu_tier_choose(&eo.tier, o->cpu, e)) || (rc = engine_open(&rig->engine, &eo, e)) ||
+    if ((rc = cpu_tier_choose(&eo.tier, o->cpu, e)) ||
+        (rc = engine_loads_run(&rig->loads, &rig->engine, &eo, o->loads, e)) ||
         (rc = pages_open(rig, cases, e))) {
         engine_rig_close(rig);
         return rc;
@@ -209,5 +210,6 @@ void engine_rig_close(struct engine_rig *rig)
     mem_free(rig->pages);
     kv_pool_close(&rig->pool);
     engine_close(&rig->engine);
+    engine_loads_fini(&rig->loads);
     *rig = (struct engine_rig){0};
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "bench/engine_load.h"
 #include "bench/engine_options.h"
 #include "bench/series.h"
 #include "engine/engine.h"
@@ -37,6 +38,7 @@ struct engine_rig {
     struct batch_row *rows; /* [ENGINE_ROWS_MAX] */
     uint32_t n_threads;
     struct roofline roofline; /* measured after loading */
+    struct engine_loads loads;
 };
 
 /* Loads the model; pages are filled with small random values. pus: NULL or n_threads of them.

@@ -87,6 +87,8 @@ static const struct option list[] = {
            .help = "type of the KV pages; auto: bf16 with cpu amx, else f16"),
     OPTION(engine_bench_options, repeat, U32, .def = "5", .min = 1, .max = 1000,
            .help = "rounds; each runs every test once"),
+    OPTION(engine_bench_options, loads, U32, .def = "1", .min = 1, .max = 1000,
+           .help = "times to load the model, each time after a copy of as many bytes"),
     OPTION(engine_bench_options, json, STR, .unit = "FILE",
            .help = "write the results there; - is stdout"),
 };

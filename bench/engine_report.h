@@ -7,14 +7,14 @@
 #include "base/str.h"
 #include "bench/engine_case.h"
 
-/* Appends the machine's line and a line a test. */
+/* Appends the lines of the machine and of loading, and a line a test. */
 void engine_report_table(struct str *out, const struct engine_bench_options *o,
                          const struct engine_rig *rig, struct engine_cases *cases);
 
 /* The document without results yet, owned by the caller. */
 json_t *engine_report_json(const struct engine_bench_options *o);
 
-/* Adds the rig to `machines` and its tests to `results`. */
+/* Adds the rig to `machines` and `loads` and its tests to `results`. */
 void engine_report_json_add(json_t *root, const struct engine_bench_options *o,
                             const struct engine_rig *rig, struct engine_cases *cases);
 

@@ -172,3 +172,5 @@ uint32_t engine_ctx_max(const struct engine *en) { return en->ctx_max; }
 uint32_t engine_rows_max(const struct engine *en) { return en->rows_max; }
 
 size_t engine_weight_bytes(const struct engine *en) { return en->model.memory.size; }
+
+const struct engine_load *engine_load(const struct engine *en) { return &en->model.load; }

@@ -46,6 +46,13 @@ uint32_t engine_ctx_max(const struct engine *engine);
 uint32_t engine_rows_max(const struct engine *engine);
 size_t engine_weight_bytes(const struct engine *engine); /* packed weights, resident */
 
+/* What loading took, from opening the file to closing it. */
+struct engine_load {
+    int64_t ns;
+    size_t file_bytes; /* of the tensors that engine_weight_bytes has in packed form */
+};
+const struct engine_load *engine_load(const struct engine *engine);
+
 /* Runs all layers over the batch: embeds, attends, writes KV, and returns the logits of the rows
  * that want them, [n_wanted][n_vocab] in row order; NULL if none does. The logits live until the next
  * call. A row's KV and logits depend on its own sequence alone: not on the other rows, the chunking,

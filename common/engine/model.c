@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "model/gguf.h"
 #include "model/weights.h"
@@ -21,6 +22,7 @@ struct pack_list {
     const struct kernels *kern;
     struct pack_item *items;
     size_t n, cap, bytes;
+    size_t file_bytes;
 };
 
 static void pack_add(struct pack_list *l, struct panels *to, const struct gguf_tensor *t, uint32_t slice)
@@ -35,6 +37,7 @@ static void pack_add(struct pack_list *l, struct panels *to, const struct gguf_t
     }
     l->items[l->n++] = (struct pack_item){to, (const uint8_t *)t->data + slice * rows * row_bytes};
     l->bytes += panels_bytes(to);
+    l->file_bytes += rows * row_bytes;
 }
 
 static float *model_vector(const struct gguf_tensor *t)
@@ -126,6 +129,7 @@ static int model_pack(struct model *m, const struct weights *w, const struct eng
         if (w->output == w->token_embd)
             m->output = m->token_embd;
     }
+    m->load.file_bytes = l.file_bytes;
     mem_free(l.items);
     return rc;
 }
@@ -135,6 +139,7 @@ int model_load(struct model *m, const struct engine_options *o, const struct ker
 {
     struct gguf *g = NULL;
     struct weights w = {0};
+    int64_t start = clock_now();
     int rc;
 
     *m = (struct model){0};
@@ -149,6 +154,7 @@ int model_load(struct model *m, const struct engine_options *o, const struct ker
         goto fail;
     weights_fini(&w);
     gguf_close(&g);
+    m->load.ns = clock_now() - start;
     return 0;
 fail:
     weights_fini(&w);

@@ -30,6 +30,7 @@ struct model {
     struct model_layer *layers;
     uint32_t n_ffn; /* feed-forward blocks a layer: 1 or n_expert */
     struct mem_map memory; /* all panels */
+    struct engine_load load;
 };
 
 /* Opens o->model, checks, packs for kern with the team, closes the file. On failure m is empty. */

@@ -43,6 +43,7 @@ static void options_make(struct engine_bench_options *o)
     set(o, "tg", "2");
     set(o, "batch", "1,5");
     set(o, "ctx", "0,40");
+    set(o, "loads", "2");
 }
 
 static void tests_are_named_after_what_they_do(void **state)
@@ -64,6 +65,26 @@ static void tests_are_named_after_what_they_do(void **state)
     assert_int_equal(c.n, 2);
     engine_cases_fini(&c);
     option_free(&engine_bench_table, &o);
+}
+
+static void check_loads(json_t *loads)
+{
+    const char *model, *types, *tier;
+    int threads;
+    double file_gb, ratio, gb_s[3], copy_gb_s[3];
+
+    assert_int_equal(json_array_size(loads), 1);
+    assert_int_equal(json_unpack(json_array_get(loads, 0),
+                                 "{s:s, s:s, s:s, s:i, s:F, s:F, s:{s:F, s:F, s:F}, s:{s:F, s:F, s:F}}",
+                                 "model", &model, "types", &types, "tier", &tier, "threads", &threads,
+                                 "file_gb", &file_gb, "memory_ratio", &ratio, "gb_s", "min", &gb_s[0],
+                                 "median", &gb_s[1], "max", &gb_s[2], "copy_gb_s", "min",
+                                 &copy_gb_s[0], "median", &copy_gb_s[1], "max", &copy_gb_s[2]),
+                     0);
+    assert_true(file_gb > 0.004 && file_gb < 0.006);
+    assert_true(ratio >= 1 && ratio <= 1.07);
+    assert_true(gb_s[0] > 0 && gb_s[0] <= gb_s[1] && gb_s[1] <= gb_s[2]);
+    assert_true(copy_gb_s[0] > 0 && copy_gb_s[1] <= copy_gb_s[2]);
 }
 
 static void every_test_gives_every_number(void **state)
@@ -105,7 +126,9 @@ static void every_test_gives_every_number(void **state)
         assert_true(gflop_s > 0 && mbu > 0);
         assert_true(json_is_null(mfu) ? strcmp(tier, "ref") == 0 : json_real_value(mfu) > 0);
     }
+    check_loads(json_object_get(root, "loads"));
     engine_report_table(&table, &o, &rig, &c);
+    assert_non_null(strstr(str_text(&table), "best of 2"));
     assert_non_null(strstr(str_text(&table), "\ntg2@b5c40 "));
     str_fini(&table);
     json_decref(root);

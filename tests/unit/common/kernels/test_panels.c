@@ -120,6 +120,23 @@ static void test_packing_adds_less_than_a_line_a_panel(void **state)
     assert_int_equal(p.panel_bytes, 3 * 64);
 }
 
+/* Weights are in memory once, in at most 1.07 times the bytes of the file. */
+static void test_a_matrix_is_little_larger_than_in_the_file(void **state)
+{
+    static const enum dtype types[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K,
+                                       DTYPE_F16,  DTYPE_BF16, DTYPE_F32};
+    static panels_init_fn *const inits[] = {panels_init, panels_init_by_rows};
+
+    (void)state;
+    for (size_t t = 0; t < ARRAY_LEN(types); t++)
+        for (size_t i = 0; i < ARRAY_LEN(inits); i++) {
+            struct panels p;
+
+            inits[i](&p, types[t], 2048, 2048);
+            assert_true((double)panels_bytes(&p) <= 1.07 * 2048 * (double)weights_row_bytes(types[t], 2048));
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +144,7 @@ int main(void)
         cmocka_unit_test(test_float_rows_may_have_any_length),
         cmocka_unit_test(test_ranges_pack_to_the_same_bytes),
         cmocka_unit_test(test_packing_adds_less_than_a_line_a_panel),
+        cmocka_unit_test(test_a_matrix_is_little_larger_than_in_the_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
