@@ -20,5 +20,12 @@
 #define EXP_C4 0x1.5558f2p-5f
 #define EXP_C5 0x1.1239e2p-7f
 #define EXP_C6 0x1.6a2434p-10f
+#define EXP_LN2 0x1.62e43p-1f
+
+/* 2^r = 1 + C1 r + C2 r^2 + C3 r^3 for 0 <= r <= 1, where eight bits of it will be kept: the minimax fit
+ * of the relative error (2^-13.5) with the first fixed at 1. */
+#define EXP2_C1 0x1.63e65ap-1f
+#define EXP2_C2 0x1.d23768p-3f
+#define EXP2_C3 0x1.3baae6p-4f
 
 #endif

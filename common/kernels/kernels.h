@@ -80,6 +80,11 @@ struct attention {
     float scale;
 };
 #define ATTENTION_HEADS 128
+/* Pages of bf16 that have one maximum. */
+#define ATTENTION_BF16_PAGES 4
+/* By how much a score of theirs, times log2(e), may be over what is taken for the maximum: weights are
+ * 2^8 at most. */
+#define ATTENTION_SLACK 8.0f
 
 /* The smallest amax of a block that is not zero to it: 127 / amax is finite down to here. */
 #define QUANTIZE_MIN 0x1p-120f
@@ -157,10 +162,17 @@ struct kernels {
      *   o[i] = o[i] * corr; then for t ascending, t < c: o[i] = fma(p[t], v[t][i], o[i])
      * Pages of q8: k and v are the int8, s[t] = scale * (that acc * scale of k[t]), and p[t] is
      * multiplied by the scale of v[t] after sum and before o.
-     * Pages of bf16, with B(y, a, b) = y + 32 products as in matmul_bf16 (zeros fill up a block):
-     *   s[t] = blocks of 32 dimensions i ascending, from acc = 0: acc = B(acc, k[i][t], bf16(scale * q[i]))
-     *   new, corr, p and sum as above
-     *   o[i] = fma(o[i], corr, B(0, v[t][i], bf16(p[t]))) */
+     * Pages of bf16 four at a time, from the segment's first on; with B(y, a, b) = y + 32 products as
+     * in matmul_bf16 (zeros fill up a block), E(y) = 2^floor(y) * (the polynomial EXP2 of
+     * y - floor(y), rounded down, by Horner's rule in fma), and m = -inf before the first four:
+     *   s[t] = blocks of 32 dimensions i ascending, from acc = 0:
+     *     acc = B(acc, k[i][t], bf16((scale * EXP_LOG2E) * q[i]))
+     *   top = max s[t];  new = top > m + ATTENTION_SLACK ? top + 0 : m, so that o is seldom corrected
+     *   corr = E(m - new);  p[t] = E(s[t] - new), 0 for t >= c
+     *   sum = fma(sum, corr, P), P by tree: u[j] = p[j] + p[j + 16] of each page, these added up by
+     *     pages ascending, then j + 8, 4, 2, 1
+     *   o[i] = o[i] * corr, 0 for the first four; then pages ascending: o[i] = B(o[i], v[t][i], bf16(p[t]))
+     * At the end mx = m * EXP_LN2, and o[i] = o[i] + 0 (a zero is +0). */
     void (*attention)(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a);
 
     /* Folds segment b into a, for one head, with neither empty:

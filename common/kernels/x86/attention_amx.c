@@ -1,88 +1,109 @@
 /* DESIGN: attention over pages of bf16 on the matrix unit; other pages are avx512vnni's. 32 query
- * heads, in two tiles of rows, go through all pages together: a tile of K or V is loaded once for
- * both, and their q and o stay in L1 while K and V come from L2. For a page and 16 heads:
+ * heads, in two tiles of rows, go through all pages together, four pages at a time:
  *
- *     S[16][32 tokens] = q K   2 tiles of sums, blocks of 32 dimensions one after the other
- *     softmax in f32, p to bf16
- *     T[16][16 dims]   = p V   one tile step: the page's 32 tokens
- *     o = o * corr + T         in f32, not in tiles
+ *     S[32][128 tokens] = q K   2 x 2 tiles of sums a page, blocks of 32 dimensions one after the other
+ *     softmax in f32, p to bf16: one maximum and one correction of o for the four pages
+ *     o[32][dims]       = o * corr + p V   2 x 2 tiles of sums, page after page
  *
- * One row takes the same way as many: tiles with fewer rows. */
+ * A tile of K or V is loaded once for both tiles of rows; q, S, p and o stay in L1 while K and V come
+ * from L2. One row takes the same way as many: tiles with fewer rows. What a row does not attend to
+ * has p = 0, and adds a zero: o is as if it had not been there, but that -0 may become +0, wherefore
+ * the end of a row turns all -0 into +0. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/tiers.h"
-#include "kernels/x86/softmax_avx512.h"
+#include "kernels/x86/fold_avx512.h"
+#include "kernels/x86/lanes_avx512.h"
 #include "kernels/x86/tile_config_amx.h"
 
 #define TOKENS KV_PAGE_TOKENS
+#define PAGES ATTENTION_BF16_PAGES
 #define ROWS 16
 #define HEADS (2 * ROWS)
 #define DIMS_MAX 1024      /* of a head: HPARAMS_HEAD_DIM_MAX */
 #define K_BLOCK_BYTES 2048 /* 32 dimensions of K of a page: two tiles beside each other */
+#define LINE 64            /* bytes of a tile's row */
 
-/* Tiles 0-3 are sums, 4 and 5 q or p, of so many rows; 6 is K or V. */
+/* Tiles 0-3 are sums, 4 and 5 q or p, of so many rows; 6 and 7 are K or V. */
 static void configure(uint32_t rows)
 {
     struct tile_config c = {.palette = 1};
 
     for (uint32_t i = 0; i < 8; i++) {
-        c.bytes[i] = 64;
+        c.bytes[i] = LINE;
         c.rows[i] = (uint8_t)(i < 6 ? rows : 16);
     }
     tile_config_load(&c);
 }
 
-/* The heads that go through the pages together. */
+/* The heads that go through the pages together. What tiles are loaded from is a tile a KiB. */
 struct pass {
-    float s[HEADS][TOKENS], t[4][HEADS][16]; /* first what is 64-byte aligned */
-    uint16_t p[HEADS][TOKENS];
-    uint8_t k_end[K_BLOCK_BYTES], v_end[1024]; /* what does not fill a tile, zeros after it */
-    uint16_t q[2][DIMS_MAX / 32][ROWS][32];
-    float mx[HEADS], sum[HEADS], corr[HEADS];
-    uint32_t n[HEADS]; /* tokens of the segment; 0 past count */
-    float *o[HEADS];
+    float s[2 * PAGES][HEADS][16];
+    uint16_t p[PAGES][HEADS][TOKENS];
+    float o[DIMS_MAX / 16][HEADS][16];
+    uint16_t q[DIMS_MAX / 32][HEADS][32];
+    uint8_t k_end[K_BLOCK_BYTES], v_end[2][ROWS * LINE]; /* what does not fill a tile, zeros after it */
+    float mx[HEADS], sum[HEADS], corr[HEADS]; /* mx: of log2(e) * scores */
+    uint32_t n[HEADS];                        /* tokens of the segment */
     const struct attention *a;
-    uint32_t count;
+    uint32_t count, dims; /* dims: 16s of a head */
 } __attribute__((aligned(64)));
 
 /* q of one head: scaled, rounded to bf16, zeros after the last dimension. */
-static void take_q(uint16_t *to, const float *q, size_t dim, float scale)
+static void take_q(struct pass *x, uint32_t h, const float *q, size_t dim, float scale)
 {
     const __m512 by = _mm512_set1_ps(scale);
 
-    for (size_t i = 0; i < dim; i += 32, to += ROWS * 32) {
+    for (size_t i = 0; i < dim; i += 32) {
         __m512 lo = _mm512_maskz_loadu_ps(lanes_avx512(dim - i), q + i);
         __m512 hi = _mm512_maskz_loadu_ps(lanes_avx512(dim - i < 16 ? 0 : dim - i - 16), q + i + 16);
 
-        _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(hi, by),
-                                                            _mm512_mul_ps(lo, by)));
+        _mm512_store_si512(x->q[i / 32][h], (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(hi, by),
+                                                                         _mm512_mul_ps(lo, by)));
     }
 }
 
 /* The heads from h0 on, as many as there is room for. */
-static void take(struct pass *x, float *o, size_t o_stride, const struct attention *a, uint32_t h0)
+static void take(struct pass *x, const struct attention *a, uint32_t h0)
 {
     uint32_t all = a->rows * a->group, dim = a->layout->head_dim;
 
     x->a = a;
     x->count = all - h0 < HEADS ? all - h0 : HEADS;
-    for (uint32_t i = 0; i < HEADS; i++) {
+    x->dims = a->layout->v_stride / 16;
+    for (uint32_t i = 0; i < x->count; i++) {
         uint32_t row = (h0 + i) / a->group, g = (h0 + i) % a->group;
 
         x->mx[i] = -INFINITY;
         x->sum[i] = 0;
-        x->n[i] = i < x->count ? a->n[row] : 0;
-        if (i >= x->count)
-            continue;
-        x->o[i] = o + row * o_stride + (size_t)g * dim;
-        memset(x->o[i], 0, dim * sizeof(float));
-        take_q(x->q[i / ROWS][0][i % ROWS], a->q + row * a->q_stride + (size_t)g * dim, dim,
-               a->scale);
+        x->n[i] = a->n[row];
+        take_q(x, i, a->q + row * a->q_stride + (size_t)g * dim, dim, a->scale * EXP_LOG2E);
+    }
+    for (uint32_t i = x->count; i % FOLD_HEADS; i++) { /* these are taken by so many; any scores will do */
+        x->n[i] = a->n[a->rows - 1];
+        for (uint32_t j = 0; j < 2 * PAGES; j++)
+            _mm512_store_ps(x->s[j][i], _mm512_setzero_ps());
     }
 }
 
-/* Asks for 1 KiB of the page after. */
+/* Where the heads from h0 on went: o, without -0; mx and sum. */
+static void give(const struct pass *x, float *o, size_t o_stride, float *mx, float *sum, uint32_t h0)
+{
+    uint32_t dim = x->a->layout->head_dim, group = x->a->group;
+
+    for (uint32_t h = 0; h < x->count; h++) {
+        float *to = o + (h0 + h) / group * o_stride + (size_t)((h0 + h) % group) * dim;
+
+        for (uint32_t i = 0; i < x->dims; i++)
+            _mm512_mask_storeu_ps(to + 16 * i, lanes_avx512(dim - 16 * i),
+                                  _mm512_add_ps(_mm512_load_ps(x->o[i][h]), _mm512_setzero_ps()));
+        mx[h0 + h] = x->mx[h] * EXP_LN2;
+        sum[h0 + h] = x->sum[h];
+    }
+}
+
+/* Asks for 1 KiB. */
 static inline void ask(const uint8_t *next)
 {
     for (int i = 0; i < 1024; i += 64)
@@ -101,167 +122,224 @@ static const uint8_t *end_of_k(struct pass *x, const uint8_t *k, size_t dims)
     return x->k_end;
 }
 
-/* x->s = q K for the heads from h on: 16, or 32 if `two`. */
-TILE_INLINE void multiply_k(struct pass *x, uint32_t h, const uint8_t *k, const uint8_t *next,
-                            bool two)
+/* x->s = q K of page j for the heads from h on: 16, or 32 if `two`. */
+TILE_INLINE void multiply_k(struct pass *x, uint32_t h, uint32_t j, const uint8_t *k, bool two)
 {
-    const uint16_t(*q)[ROWS][32] = (const uint16_t(*)[ROWS][32])x->q[h / ROWS];
     size_t dim = x->a->layout->head_dim;
 
     _tile_zero(0);
     _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (size_t i = 0; i < dim; i += 32, q++, k += K_BLOCK_BYTES) {
+    if (two) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (size_t i = 0; i < dim; i += 32, k += K_BLOCK_BYTES) {
         const uint8_t *b = dim - i < 32 ? end_of_k(x, k, dim - i) : k;
 
-        _tile_loadd(4, q, 64);
-        _tile_loadd(6, b, 4 * TOKENS);
+        _tile_loadd(4, x->q[i / 32][h], LINE);
+        _tile_stream_loadd(6, b, 4 * TOKENS);
+        _tile_stream_loadd(7, b + LINE, 4 * TOKENS);
         _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
         if (two) {
-            _tile_loadd(5, q + DIMS_MAX / 32, 64);
+            _tile_loadd(5, x->q[i / 32][ROWS], LINE);
             _tile_dpbf16ps(2, 5, 6);
-        }
-        _tile_loadd(6, b + 64, 4 * TOKENS);
-        _tile_dpbf16ps(1, 4, 6);
-        if (two)
-            _tile_dpbf16ps(3, 5, 6);
-        if (next && dim - i >= 32) {
-            ask(next + i / 32 * K_BLOCK_BYTES);
-            ask(next + i / 32 * K_BLOCK_BYTES + 1024);
+            _tile_dpbf16ps(3, 5, 7);
         }
     }
-    _tile_stored(0, x->s[h], sizeof(x->s[h]));
-    _tile_stored(1, x->s[h] + 16, sizeof(x->s[h]));
+    _tile_stored(0, x->s[2 * j][h], LINE);
+    _tile_stored(1, x->s[2 * j + 1][h], LINE);
     if (two) {
-        _tile_stored(2, x->s[ROWS], sizeof(x->s[h]));
-        _tile_stored(3, x->s[ROWS] + 16, sizeof(x->s[h]));
+        _tile_stored(2, x->s[2 * j][ROWS], LINE);
+        _tile_stored(3, x->s[2 * j + 1][ROWS], LINE);
     }
 }
 
-/* x->s becomes x->p, for heads h and up. t: the page's first token. */
-static void weigh(struct pass *x, uint32_t h, uint32_t t)
+/* 2^y, y <= 0: kernels.h */
+static inline __m512 exp2_down(__m512 y)
 {
-    uint32_t c[ROWS];
+    __m512 r = _mm512_reduce_ps(y, 0x09), p; /* y - floor(y), rounded down */
 
-    for (uint32_t i = 0; i < ROWS; i++) {
-        uint32_t left = x->n[h + i] > t ? x->n[h + i] - t : 0;
+    p = _mm512_fmadd_ps(_mm512_set1_ps(EXP2_C3), r, _mm512_set1_ps(EXP2_C2));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP2_C1));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+    return _mm512_scalef_ps(p, y);
+}
 
-        c[i] = left < TOKENS ? left : TOKENS;
+/* mx of 8 heads from h on after `pages` pages of which t is the first token; and corr, of which is told
+ * whether all are 1. Scores past a head's last token become -inf. full: there are none. */
+TILE_INLINE bool raise(struct pass *x, uint32_t h, uint32_t t, uint32_t pages, bool full)
+{
+    const __m512 low = _mm512_set1_ps(-INFINITY);
+    __m256 old = _mm256_load_ps(x->mx + h), now;
+    __m512 v[FOLD_HEADS];
+    __mmask8 up;
+
+    TILE_UNROLL for (int g = 0; g < FOLD_HEADS; g++) {
+        uint32_t left = x->n[h + g] > t ? x->n[h + g] - t : 0;
+
+        v[g] = low;
+        for (uint32_t j = 0; j < 2 * pages; j++) {
+            __m512 s = _mm512_load_ps(x->s[j][h + g]);
+
+            if (!full) {
+                s = _mm512_mask_mov_ps(low, lanes_avx512(left > 16 * j ? left - 16 * j : 0), s);
+                _mm512_store_ps(x->s[j][h + g], s);
+            }
+            v[g] = _mm512_max_ps(v[g], s);
+        }
     }
-    for (uint32_t i = 0; i < ROWS && h + i < x->count; i += SOFTMAX_HEADS)
-        softmax(x->s + h + i, x->corr + h + i, x->mx + h + i, x->sum + h + i, c + i, 1, SOFTMAX_HEADS);
-    for (uint32_t i = 0; i < ROWS; i++)
-        _mm512_store_si512(x->p[h + i],
-                           (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(x->s[h + i] + 16),
-                                                        _mm512_load_ps(x->s[h + i])));
+    now = fold(v, true);
+    up = _mm256_cmp_ps_mask(now, _mm256_add_ps(old, _mm256_set1_ps(ATTENTION_SLACK)), _CMP_GT_OQ);
+    now = _mm256_mask_add_ps(old, up, now, _mm256_setzero_ps());
+    _mm256_store_ps(x->mx + h, now);
+    _mm256_store_ps(x->corr + h, _mm512_castps512_ps256(exp2_down(_mm512_zextps256_ps512(_mm256_sub_ps(old, now)))));
+    return !up;
+}
+
+/* Scores of 8 heads from h on, of `pages` pages, become x->p; sum moves on. */
+TILE_INLINE void weigh(struct pass *x, uint32_t h, uint32_t pages)
+{
+    __m512 v[FOLD_HEADS];
+
+    TILE_UNROLL for (int g = 0; g < FOLD_HEADS; g++) {
+        __m512 top = _mm512_set1_ps(x->mx[h + g]);
+
+        v[g] = _mm512_setzero_ps();
+        for (uint32_t j = 0; j < pages; j++) {
+            __m512 lo = exp2_down(_mm512_sub_ps(_mm512_load_ps(x->s[2 * j][h + g]), top));
+            __m512 hi = exp2_down(_mm512_sub_ps(_mm512_load_ps(x->s[2 * j + 1][h + g]), top));
+
+            _mm512_store_si512(x->p[j][h + g], (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
+            v[g] = _mm512_add_ps(v[g], _mm512_add_ps(lo, hi));
+        }
+    }
+    _mm256_store_ps(x->sum + h, _mm256_fmadd_ps(_mm256_load_ps(x->sum + h), _mm256_load_ps(x->corr + h), fold(v, false)));
+}
+
+/* Weights of the heads from h on to end, and o * corr. */
+static void weigh_tile(struct pass *x, uint32_t h, uint32_t end, uint32_t t, uint32_t pages)
+{
+    bool same = true;
+
+    for (uint32_t g = h; g < end; g += FOLD_HEADS) {
+        if (x->n[g] < t + TOKENS * pages)
+            same &= raise(x, g, t, pages, false);
+        else if (pages == PAGES)
+            same &= raise(x, g, t, PAGES, true);
+        else
+            same &= raise(x, g, t, pages, true);
+    }
+    for (uint32_t g = h; g < end; g += FOLD_HEADS)
+        if (pages == PAGES)
+            weigh(x, g, PAGES);
+        else
+            weigh(x, g, pages);
+    if (!t) {
+        for (uint32_t i = 0; i < x->dims; i++)
+            memset(x->o[i][h], 0, (end - h) * LINE);
+        return;
+    }
+    for (uint32_t g = h; g < end && !same; g++) {
+        __m512 corr = _mm512_set1_ps(x->corr[g]);
+
+        for (uint32_t i = 0; i < x->dims; i++)
+            _mm512_store_ps(x->o[i][g], _mm512_mul_ps(_mm512_load_ps(x->o[i][g]), corr));
+    }
 }
 
 /* The tile of V at v with zeros for the tokens from c on, whose slots may hold anything. */
-static const uint8_t *end_of_v(struct pass *x, const uint8_t *v, size_t stride, uint32_t c)
+static const uint8_t *end_of_v(uint8_t *to, const uint8_t *v, size_t stride, uint32_t c)
 {
     for (uint32_t t = 0; t < TOKENS; t += 2) {
         __mmask32 in = t + 2 <= c ? 0xffffffff : t < c ? 0x55555555 : 0;
 
-        _mm512_store_si512(x->v_end + t * 32, _mm512_maskz_loadu_epi16(in, v + t / 2 * stride));
+        _mm512_store_si512(to + t * 32, _mm512_maskz_loadu_epi16(in, v + t / 2 * stride));
     }
-    return x->v_end;
+    return to;
 }
 
-/* o = o * corr + x->t for `tiles` times 16 dimensions from i on, heads from lo on. Of the last 16
- * only `lanes` exist. */
-TILE_INLINE void add_values(struct pass *x, uint32_t lo, uint32_t end, size_t i, __mmask16 lanes,
-                            int tiles)
+/* o += p V of `c` tokens at page[0] + at and after, at dimensions 16 * i and, if `wide`, the 16 after;
+ * for the heads from h on: 16, or 32 if `two`. */
+TILE_INLINE void multiply_v(struct pass *x, uint32_t h, uint32_t i, uint8_t *const *page, size_t at,
+                            uint32_t c, bool two, bool wide)
 {
-    for (uint32_t g = lo; g < end; g++) {
-        __m512 corr = _mm512_set1_ps(x->corr[g]);
-        float *o = x->o[g] + i;
+    size_t stride = (size_t)x->a->layout->v_stride * 4;
 
-        TILE_UNROLL for (int j = 0; j < tiles; j++) {
-            __mmask16 in = j == tiles - 1 ? lanes : 0xffff;
-            __m512 sum = _mm512_maskz_loadu_ps(in, o + 16 * j);
+    _tile_loadd(0, x->o[i][h], LINE);
+    if (wide)
+        _tile_loadd(1, x->o[i + 1][h], LINE);
+    if (two) {
+        _tile_loadd(2, x->o[i][ROWS], LINE);
+        if (wide)
+            _tile_loadd(3, x->o[i + 1][ROWS], LINE);
+    }
+    for (uint32_t j = 0; j * TOKENS < c; j++) {
+        const uint8_t *v = page[j] + at + i * LINE, *w = v + LINE;
+        size_t step = stride;
 
-            sum = _mm512_fmadd_ps(sum, corr, _mm512_load_ps(x->t[j][g]));
-            _mm512_mask_storeu_ps(o + 16 * j, in, sum);
+        if (c - j * TOKENS < TOKENS) {
+            v = end_of_v(x->v_end[0], v, stride, c % TOKENS);
+            if (wide)
+                w = end_of_v(x->v_end[1], w, stride, c % TOKENS);
+            step = LINE;
+        }
+        _tile_loadd(4, x->p[j][h], LINE);
+        _tile_stream_loadd(6, v, step);
+        _tile_dpbf16ps(0, 4, 6);
+        if (wide) {
+            _tile_stream_loadd(7, w, step);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if (two) {
+            _tile_loadd(5, x->p[j][ROWS], LINE);
+            _tile_dpbf16ps(2, 5, 6);
+            if (wide)
+                _tile_dpbf16ps(3, 5, 7);
         }
     }
-}
-
-/* x->t[j] = p V at dimensions i + 16 * j, by way of tiles c0 and c1. */
-#define STEP(j, c0, c1)                                                                            \
-    do {                                                                                           \
-        const uint8_t *b = v + (i + 16 * (j)) * 4;                                                 \
-        _tile_zero(c0);                                                                            \
-        if (c < TOKENS)                                                                            \
-            _tile_loadd(6, end_of_v(x, b, stride, c), 64);                                         \
-        else                                                                                       \
-            _tile_loadd(6, b, stride);                                                             \
-        _tile_dpbf16ps(c0, 4, 6);                                                                  \
-        if (two) {                                                                                 \
-            _tile_zero(c1);                                                                        \
-            _tile_dpbf16ps(c1, 5, 6);                                                              \
-            _tile_stored(c1, x->t[j][ROWS], 64);                                                   \
-        }                                                                                          \
-        _tile_stored(c0, x->t[j][h], 64);                                                          \
-        if (next)                                                                                  \
-            ask(next + (i / 16 + (j)) * 1024);                                                     \
-    } while (0)
-
-/* o = o * corr + p V for the heads from h on, 16, or 32 if `two`, but none before lo; of the page's
- * tokens c are in use. */
-TILE_INLINE void multiply_v(struct pass *x, uint32_t h, uint32_t lo, uint32_t c, const uint8_t *v,
-                            const uint8_t *next, bool two)
-{
-    const struct kv_layout *l = x->a->layout;
-    size_t stride = (size_t)l->v_stride * 4, i = 0;
-
-    _tile_loadd(4, x->p[h], 64);
-    if (two)
-        _tile_loadd(5, x->p[ROWS], 64);
-    for (; i + 64 <= l->head_dim; i += 64) {
-        STEP(0, 0, 1);
-        STEP(1, 2, 3);
-        STEP(2, 0, 1);
-        STEP(3, 2, 3);
-        add_values(x, lo, x->count, i, 0xffff, 4);
-    }
-    for (; i < l->head_dim; i += 16) {
-        STEP(0, 0, 1);
-        add_values(x, lo, x->count, i, lanes_avx512(l->head_dim - i), 1);
+    _tile_stored(0, x->o[i][h], LINE);
+    if (wide)
+        _tile_stored(1, x->o[i + 1][h], LINE);
+    if (two) {
+        _tile_stored(2, x->o[i][ROWS], LINE);
+        if (wide)
+            _tile_stored(3, x->o[i + 1][ROWS], LINE);
     }
 }
 
-/* One page for the heads from h on; lo is the first that attends to it. */
-TILE_INLINE void attend(struct pass *x, uint32_t h, uint32_t lo, uint32_t t, uint32_t c,
-                        const uint8_t *k, const uint8_t *next, bool two)
+/* Up to four pages, c tokens from t on, for the heads from h on. */
+TILE_INLINE void attend(struct pass *x, uint32_t h, uint32_t t, uint32_t c, uint8_t *const *page,
+                        size_t at, bool two)
 {
-    size_t v = x->a->layout->v_offset;
+    uint32_t pages = (c + TOKENS - 1) / TOKENS, i = 0;
+    size_t v = at + x->a->layout->v_offset;
 
-    multiply_k(x, h, k, next, two);
-    weigh(x, h, t);
-    if (two)
-        weigh(x, ROWS, t);
-    multiply_v(x, h, lo, c, k + v, next ? next + v : NULL, two);
+    for (uint32_t j = 0; j < pages; j++)
+        multiply_k(x, h, j, page[j] + at, two);
+    weigh_tile(x, h, x->count, t, pages);
+    for (; i + 2 <= x->dims; i += 2)
+        multiply_v(x, h, i, page, v, c, two, true);
+    if (i < x->dims)
+        multiply_v(x, h, i, page, v, c, two, false);
 }
 
 static void through_pages(struct pass *x)
 {
     const struct attention *a = x->a;
-    const struct kv_layout *l = a->layout;
-    size_t at = kv_layout_k(l, a->layer, a->head);
+    size_t at = kv_layout_k(a->layout, a->layer, a->head);
     uint8_t *const *page = a->pages + a->first / TOKENS;
     uint32_t n = x->n[x->count - 1];
 
-    for (uint32_t t = 0, lo = 0; t < n; t += TOKENS, page++) {
-        const uint8_t *k = page[0] + at, *next = t + TOKENS < n ? page[1] + at : NULL;
-        uint32_t c = n - t < TOKENS ? n - t : TOKENS;
+    for (uint32_t t = 0; t < n; t += PAGES * TOKENS, page += PAGES) {
+        uint32_t c = n - t < PAGES * TOKENS ? n - t : PAGES * TOKENS;
 
-        while (x->n[lo] <= t)
-            lo++;
-        if (lo < ROWS && x->count > ROWS)
-            attend(x, 0, lo, t, c, k, next, true);
+        if (x->count <= ROWS)
+            attend(x, 0, t, c, page, at, false);
+        else if (x->n[ROWS - 1] <= t)
+            attend(x, ROWS, t, c, page, at, false);
         else
-            attend(x, lo / ROWS * ROWS, lo, t, c, k, next, false);
+            attend(x, 0, t, c, page, at, true);
     }
 }
 
@@ -276,10 +354,9 @@ void attention_amx(float *o, size_t o_stride, float *mx, float *sum, const struc
     }
     configure(all < ROWS ? all : ROWS);
     for (uint32_t h = 0; h < all; h += x.count) {
-        take(&x, o, o_stride, a, h);
+        take(&x, a, h);
         through_pages(&x);
-        memcpy(mx + h, x.mx, x.count * sizeof(float));
-        memcpy(sum + h, x.sum, x.count * sizeof(float));
+        give(&x, o, o_stride, mx, sum, h);
     }
     _tile_release();
 }

@@ -2,8 +2,8 @@
 
 #include "kernels/tiers.h"
 #include "kernels/heads.h"
+#include "kernels/x86/fold_avx512.h"
 #include "kernels/x86/lanes_avx512.h"
-#include "kernels/x86/softmax_avx512.h"
 #include "kernels/tile.h"
 #include "kv/kv_q8.h"
 #include "model/hparams.h"
@@ -11,7 +11,7 @@
 #define TOKENS KV_PAGE_TOKENS
 /* Query heads of a tile: with 2 vectors each, 16 sums cover the latency of two FMA units, and 10
  * loads a step leave them room. */
-#define HEADS SOFTMAX_HEADS
+#define HEADS FOLD_HEADS
 
 /* 16 elements of K or V; of q8 without their scales. */
 TILE_INLINE __m512 elements(const uint8_t *base, enum kv_type type, size_t i)
@@ -61,6 +61,53 @@ TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t
         _mm512_storeu_ps(s[g], acc[g][0]);
         _mm512_storeu_ps(s[g] + 16, acc[g][1]);
     }
+}
+
+/* Scores of c[g] tokens become p in place; mx and sum move on. Each step is done for all heads
+ * before the next, so that their latencies overlap. */
+TILE_INLINE void softmax(float (*s)[TOKENS], float *corr, float *mx, float *sum,
+                         const uint32_t *c, float scale, int heads)
+{
+    const __m512 low = _mm512_set1_ps(-INFINITY), by = _mm512_set1_ps(scale);
+    const __mmask8 some = (__mmask8)((1u << heads) - 1);
+    __m256 old = _mm256_maskz_loadu_ps(some, mx), now;
+    __mmask16 in[HEADS][2];
+    __m512 v[HEADS], factor;
+    float top[HEADS];
+
+    TILE_UNROLL for (int g = 0; g < HEADS; g++) {
+        if (g >= heads) {
+            v[g] = _mm512_setzero_ps();
+            continue;
+        }
+        in[g][0] = lanes_avx512(c[g]);
+        in[g][1] = lanes_avx512(c[g] < 16 ? 0 : c[g] - 16);
+        for (int j = 0; j < 2; j++) {
+            __m512 x = _mm512_mul_ps(_mm512_loadu_ps(s[g] + 16 * j), by);
+
+            x = _mm512_mask_mov_ps(low, in[g][j], x);
+            _mm512_storeu_ps(s[g] + 16 * j, x);
+            v[g] = j ? _mm512_max_ps(v[g], x) : x;
+        }
+    }
+    now = _mm256_add_ps(_mm256_max_ps(fold(v, true), old), _mm256_setzero_ps());
+    _mm256_storeu_ps(top, now);
+    factor = exp_down_avx512(_mm512_zextps256_ps512(_mm256_sub_ps(old, now)), 0xff);
+    TILE_UNROLL for (int g = 0; g < heads; g++) {
+        __m512 p0 = _mm512_sub_ps(_mm512_loadu_ps(s[g]), _mm512_set1_ps(top[g]));
+        __m512 p1 = _mm512_sub_ps(_mm512_loadu_ps(s[g] + 16), _mm512_set1_ps(top[g]));
+
+        p0 = exp_down_avx512(p0, in[g][0]);
+        p1 = exp_down_avx512(p1, in[g][1]);
+        _mm512_storeu_ps(s[g], p0);
+        _mm512_storeu_ps(s[g] + 16, p1);
+        v[g] = _mm512_add_ps(p0, p1);
+    }
+    _mm256_mask_storeu_ps(mx, some, now);
+    now = _mm512_castps512_ps256(factor);
+    _mm256_mask_storeu_ps(corr, some, now);
+    now = _mm256_fmadd_ps(_mm256_maskz_loadu_ps(some, sum), now, fold(v, false));
+    _mm256_mask_storeu_ps(sum, some, now);
 }
 
 /* p *= the scales of V, for `heads` heads. Those of slots without a

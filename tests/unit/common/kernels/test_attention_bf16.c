@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "kernels/exp_poly.h"
 #include "kernels/kernels.h"
 #include "tests/lib/bf16.h"
 #include "tests/lib/guard.h"
@@ -92,12 +93,23 @@ static uint16_t element(const uint8_t *base, size_t i)
     return h;
 }
 
-/* One page for one head with q rounded; c of its tokens count. */
-static void reference_page(float *o, float *mx, float *sum, const uint16_t *q, const uint8_t *k,
-                           const struct kv_layout *l, uint32_t c)
+/* E of kernels.h */
+static float exp2_coarse(float y)
 {
-    float s[TOKENS], u[TOKENS] = {0}, top = *mx, corr;
-    uint16_t p[TOKENS] = {0}, x[32];
+    float r = y - floorf(y);
+
+    if (isinf(y))
+        return 0;
+    if (r + (double)floorf(y) > y)
+        r = nextafterf(r, 0);
+    return ldexpf(fmaf(fmaf(fmaf(EXP2_C3, r, EXP2_C2), r, EXP2_C1), r, 1), (int)floorf(y));
+}
+
+/* s of the c tokens of one page for one head with q rounded; the highest of them and of top. */
+static float reference_scores(float *s, float top, const uint16_t *q, const uint8_t *k,
+                              const struct kv_layout *l, uint32_t c)
+{
+    uint16_t x[32];
 
     for (uint32_t t = 0; t < c; t++) {
         s[t] = 0;
@@ -108,19 +120,43 @@ static void reference_page(float *o, float *mx, float *sum, const uint16_t *q, c
         }
         top = s[t] > top ? s[t] : top;
     }
-    top += 0.0f;
-    corr = kernels_exp(*mx - top);
-    for (uint32_t t = 0; t < c; t++)
-        p[t] = bf16_round(u[t] = kernels_exp(s[t] - top));
-    for (size_t step = TOKENS / 2; step; step /= 2)
+    return top;
+}
+
+/* Up to four pages, c tokens, for one head; page[i] is its K. m: see kernels.h. */
+static void reference_pages(float *o, float *m, float *sum, const uint16_t *q,
+                            uint8_t *const *page, size_t at, const struct kv_layout *l, uint32_t c)
+{
+    float s[ATTENTION_BF16_PAGES * TOKENS], u[16] = {0}, top = -INFINITY, new, corr;
+    uint16_t p[ATTENTION_BF16_PAGES * TOKENS] = {0}, x[TOKENS];
+
+    for (uint32_t t = 0; t < c; t += TOKENS)
+        top = reference_scores(s + t, top, q, page[t / TOKENS] + at, l, c - t < TOKENS ? c - t : TOKENS);
+    new = top > *m + ATTENTION_SLACK ? top + 0.0f : *m;
+    corr = exp2_coarse(*m - new);
+    for (uint32_t t = 0; t < c; t += TOKENS)
+        for (uint32_t j = 0; j < 16; j++) {
+            float lo = t + j < c ? exp2_coarse(s[t + j] - new) : 0;
+            float hi = t + j + 16 < c ? exp2_coarse(s[t + j + 16] - new) : 0;
+
+            p[t + j] = bf16_round(lo);
+            p[t + j + 16] = bf16_round(hi);
+            u[j] += lo + hi;
+        }
+    for (size_t step = 8; step; step /= 2)
         for (size_t j = 0; j < step; j++)
             u[j] += u[j + step];
-    *mx = top;
+    *m = new;
     *sum = fmaf(*sum, corr, u[0]);
     for (size_t i = 0; i < l->head_dim; i++) {
-        for (uint32_t t = 0; t < TOKENS; t++)
-            x[t] = t < c ? element(k + l->v_offset, kv_layout_v_at(l, t, i)) : 0;
-        o[i] = fmaf(o[i], corr, bf16_add_block(0, x, p));
+        o[i] *= corr;
+        for (uint32_t b = 0; b < c; b += TOKENS) {
+            const uint8_t *v = page[b / TOKENS] + at + l->v_offset;
+
+            for (uint32_t t = 0; t < TOKENS; t++)
+                x[t] = b + t < c ? element(v, kv_layout_v_at(l, t, i)) : 0;
+            o[i] = bf16_add_block(o[i], x, p + b);
+        }
     }
 }
 
@@ -132,19 +168,20 @@ static void reference(struct result *r, const struct fixture *f)
 
     result_open(r, f);
     for (uint32_t h = 0; h < a->rows * a->group; h++) {
-        float *o = (float *)r->o.data + h * dim, *mx = (float *)r->mx.data + h;
+        float *o = (float *)r->o.data + h * dim, m = -INFINITY, scale = a->scale * EXP_LOG2E;
         float *sum = (float *)r->sum.data + h;
-        uint32_t n = a->n[h / a->group];
+        uint32_t n = a->n[h / a->group], step = ATTENTION_BF16_PAGES * TOKENS;
 
         memset(o, 0, dim * sizeof(*o));
-        *mx = -INFINITY;
         *sum = 0;
         for (size_t i = 0; i < dim; i++)
-            q[i] = bf16_round(a->q[h / a->group * a->q_stride + h % a->group * dim + i] * a->scale);
-        for (uint32_t t = 0; t < n; t += TOKENS)
-            reference_page(o, mx, sum, q,
-                           f->page[(a->first + t) / TOKENS] + kv_layout_k(&f->l, 1, 1), &f->l,
-                           n - t < TOKENS ? n - t : TOKENS);
+            q[i] = bf16_round(a->q[h / a->group * a->q_stride + h % a->group * dim + i] * scale);
+        for (uint32_t t = 0; t < n; t += step)
+            reference_pages(o, &m, sum, q, f->page + (a->first + t) / TOKENS,
+                            kv_layout_k(&f->l, 1, 1), &f->l, n - t < step ? n - t : step);
+        for (size_t i = 0; i < dim; i++)
+            o[i] += 0.0f;
+        ((float *)r->mx.data)[h] = m * EXP_LN2;
     }
 }
 
@@ -210,7 +247,7 @@ static void test_every_head_dim_and_group(void **state)
 static void test_every_number_of_tokens(void **state)
 {
     (void)state;
-    for (uint32_t n = 1; n <= 100 && amx; n++)
+    for (uint32_t n = 1; n <= 290 && amx; n++)
         check(head_dims[n % 8], 1 + n % 3, 1 + n % 5, 0, n);
 }
 
@@ -253,11 +290,11 @@ static void test_near_softmax_in_double(void **state)
     fixture_close(&f);
 }
 
-/* Scores that differ by more than exp can hold. */
+/* Scores that differ by more than exp can hold, so that o is corrected again and again. */
 static void test_large_scores(void **state)
 {
     (void)state;
-    for (uint32_t n = 1; n < 80 && amx; n += 13) {
+    for (uint32_t n = 1; n < 600 && amx; n += 41) {
         struct fixture f;
         struct result want, got;
 
