@@ -1,4 +1,5 @@
-/* What the type of KV costs in quality: the perplexity of a text that the demo model knows well. */
+/* What types of KV and weights and the arithmetic of tiers cost in quality: the perplexity of a text that
+ * the demo model knows well, and of golden models. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,16 @@ static void tokens_of(struct token_list *out)
     assert_int_equal(vocab_tokenize(v, out, text, strlen(text), true, false, NULL), 0);
     vocab_free(&v);
     gguf_close(&g);
+}
+
+/* Tiers to look at: those of the machine; ref, which is slow and has the bits of most others (test_engine),
+ * only where it is alone. */
+static bool tier_counts(enum cpu_tier tier)
+{
+    enum cpu_tier best;
+
+    assert_int_equal(cpu_tier_choose(&best, "auto", NULL), 0);
+    return cpu_tier_available(tier) && (tier != CPU_REF || best == CPU_REF);
 }
 
 static double perplexity(const struct token_list *t, enum cpu_tier tier, enum kv_type kv)
@@ -81,12 +92,67 @@ static void each_type_of_kv_keeps_the_perplexity(void **state)
     token_list_fini(&t);
 }
 
-/* The reference's logits of the last positions of each line of a golden model's tokens. */
+#define CHUNK 64
+
+struct text_sum {
+    const uint32_t *ids; /* [CHUNK] */
+    uint32_t n_vocab;
+    double nll;
+};
+
+static double log_sum(const float *logits, uint32_t n);
+
+static void second_half(void *ctx, uint32_t pos, const float *logits)
+{
+    struct text_sum *s = ctx;
+
+    if (pos >= CHUNK / 2 && pos + 1 < CHUNK)
+        s->nll += log_sum(logits, s->n_vocab) - logits[s->ids[pos + 1]];
+}
+
+/* llama-perplexity -c 64 with KV in f32 has the number from the first four chunks of the text, each with
+ * BOS as its first token; it counts what follows the first half of a chunk. With KV in f16 it has 66.6183. */
+static void the_demo_model_has_the_perplexity_of_the_reference(void **state)
+{
+    const double reference = 66.4796;
+    struct token_list t = {0};
+
+    (void)state;
+    tokens_of(&t);
+    for (int tier = 0; tier < CPU_TIER_COUNT; tier++) {
+        struct engine_options o = {.model = MODEL, .tier = (enum cpu_tier)tier, .n_threads = 1,
+                                   .rows_max = CHUNK, .kv_type = KV_F32};
+        struct text_sum s = {.n_vocab = 0};
+        struct eval *ev;
+        double p;
+
+        if (!tier_counts(o.tier))
+            continue;
+        assert_int_equal(eval_open(&ev, &o, NULL), 0);
+        s.n_vocab = engine_hparams(eval_engine(ev))->n_vocab;
+        for (uint32_t i = 0; i < 4; i++) {
+            uint32_t bos = t.ids[0], *ids = t.ids + (size_t)i * CHUNK, first = ids[0];
+
+            s.ids = ids;
+            ids[0] = bos;
+            assert_int_equal(eval_logits(ev, ids, CHUNK, 0, second_half, &s, NULL), 0);
+            ids[0] = first;
+        }
+        eval_close(&ev);
+        p = exp(s.nll / (4 * (CHUNK / 2 - 1)));
+        print_message("%s: %.4f, %+.3f %%\n", cpu_tier_name(o.tier), p, 100 * (p / reference - 1));
+        assert_true(fabs(p / reference - 1) < 5e-3);
+    }
+    token_list_fini(&t);
+}
+
+/* Logits of the last positions of each line of a golden model's tokens: [positions][n_vocab]. */
 struct golden {
-    float *logits; /* [positions][n_vocab] of all lines */
+    float *exact, *reference;
     size_t bytes, at;
-    uint32_t n, keep, n_vocab; /* tokens of the line; of them the last so many are kept */
-    double divergence;         /* sum over positions of KL(reference || engine) */
+    uint32_t n, keep, n_vocab;      /* tokens of the line; of them the last so many are kept */
+    double engine_nll, reference_nll; /* sums over positions of the cross entropy with exact's p */
+    double divergence;              /* sum of KL(reference || engine) */
     uint32_t positions;
 };
 
@@ -105,16 +171,20 @@ static double log_sum(const float *logits, uint32_t n)
 static void golden_row(void *ctx, uint32_t pos, const float *logits)
 {
     struct golden *g = ctx;
-    const float *want = g->logits + g->at;
-    double own, ref;
+    const float *exact = g->exact + g->at, *reference = g->reference + g->at;
+    double own, ref, truth;
 
     if (pos + g->keep < g->n)
         return;
     assert_true((g->at + g->n_vocab) * sizeof(float) <= g->bytes);
     own = log_sum(logits, g->n_vocab);
-    ref = log_sum(want, g->n_vocab);
-    for (uint32_t i = 0; i < g->n_vocab; i++)
-        g->divergence += exp(want[i] - ref) * ((want[i] - ref) - (logits[i] - own));
+    ref = log_sum(reference, g->n_vocab);
+    truth = log_sum(exact, g->n_vocab);
+    for (uint32_t i = 0; i < g->n_vocab; i++) {
+        g->engine_nll -= exp(exact[i] - truth) * (logits[i] - own);
+        g->reference_nll -= exp(exact[i] - truth) * (reference[i] - ref);
+        g->divergence += exp(reference[i] - ref) * ((reference[i] - ref) - (logits[i] - own));
+    }
     g->positions++;
     g->at += g->n_vocab;
 }
@@ -128,52 +198,63 @@ static const char *golden_path(const char *name, const char *end)
     return data_path(__func__, rel);
 }
 
-static void golden_read(struct golden *g, const char *path)
+static float *golden_floats(const char *path, size_t *bytes)
 {
     FILE *f = fopen(path, "rb");
+    float *out;
 
     assert_non_null(f);
     fseek(f, 0, SEEK_END);
-    g->bytes = (size_t)ftell(f);
+    *bytes = (size_t)ftell(f);
     rewind(f);
-    g->logits = malloc(g->bytes);
-    assert_int_equal(fread(g->logits, 1, g->bytes, f), g->bytes);
+    out = malloc(*bytes);
+    assert_int_equal(fread(out, 1, *bytes, f), *bytes);
     fclose(f);
+    return out;
 }
 
-static void check_golden(const char *name, enum cpu_tier tier, enum kv_type kv)
+static void golden_run(struct golden *g, const char *name, enum cpu_tier tier, enum kv_type kv)
 {
     struct engine_options o = {.tier = tier, .n_threads = 1, .rows_max = 128, .kv_type = kv};
-    struct golden g = {0};
     static char line[65536];
     struct eval *ev;
     struct err e;
-    double cost;
     FILE *f;
 
+    *g = (struct golden){0};
     o.model = golden_path(name, ".gguf");
-    golden_read(&g, golden_path(name, ".logits.f32"));
+    g->exact = golden_floats(golden_path(name, ".exact.f32"), &g->bytes);
+    g->reference = golden_floats(golden_path(name, ".logits.f32"), &g->bytes);
     if (eval_open(&ev, &o, &e))
         fail_msg("%s", e.text);
-    g.n_vocab = engine_hparams(eval_engine(ev))->n_vocab;
+    g->n_vocab = engine_hparams(eval_engine(ev))->n_vocab;
     f = fopen(golden_path(name, ".tokens"), "r");
     assert_non_null(f);
     while (fgets(line, sizeof(line), f)) {
         uint32_t ids[1024];
 
-        g.n = 0;
-        for (char *w = strtok(line, " \n"); w && g.n < 1024; w = strtok(NULL, " \n"))
-            ids[g.n++] = (uint32_t)strtoul(w, NULL, 10);
-        g.keep = g.n < 8 ? g.n : 8;
-        assert_int_equal(eval_logits(ev, ids, g.n, 0, golden_row, &g, &e), 0);
+        g->n = 0;
+        for (char *w = strtok(line, " \n"); w && g->n < 1024; w = strtok(NULL, " \n"))
+            ids[g->n++] = (uint32_t)strtoul(w, NULL, 10);
+        g->keep = g->n < 8 ? g->n : 8;
+        assert_int_equal(eval_logits(ev, ids, g->n, 0, golden_row, g, &e), 0);
     }
     fclose(f);
     eval_close(&ev);
-    assert_int_equal(g.at * sizeof(float), g.bytes);
+    assert_int_equal(g->at * sizeof(float), g->bytes);
+    free(g->exact);
+    free(g->reference);
+}
+
+static void check_kv(const char *name, enum cpu_tier tier, enum kv_type kv)
+{
+    struct golden g;
+    double cost;
+
+    golden_run(&g, name, tier, kv);
     cost = exp(g.divergence / g.positions) - 1;
     print_message("%s, KV %s: %.4f %% of perplexity\n", name, kv_type_name(kv), 100 * cost);
     assert_true(cost > -1e-9 && cost < 5e-3);
-    free(g.logits);
 }
 
 /* What the engine's p costs where tokens come as the reference says: exp(cross entropy - entropy) - 1,
@@ -191,7 +272,40 @@ static void trained_models_keep_the_perplexity_of_the_reference(void **state)
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         for (int kv = 0; kv < KV_TYPE_COUNT; kv++)
             if (kv != KV_BF16 || tier == CPU_AMX)
-                check_golden(names[i], tier, (enum kv_type)kv);
+                check_kv(names[i], tier, (enum kv_type)kv);
+}
+
+/* Perplexity over a text whose tokens come as exact arithmetic says: the engine's in each tier is the
+ * reference's within 0.5 %, for each type of weights. */
+static void each_type_has_the_perplexity_of_the_reference(void **state)
+{
+    static const char *const names[] = {
+        "llama", "llama3", "llama-bf16", "llama-q4_0", "llama-q4_1", "llama-q5_0", "llama-q5_1",
+        "llama-q8_0", "llama-moe-q8_0", "llama256-q8_0", "llama256-q6_k", "llama256-q5_k_m",
+        "llama256-q4_k_m", "llama256-q4_0", "llama256-iq4_nl", "llama256-tq1_0", "llama256-tq2_0",
+        "stories260K-f32", "babyllama-f32", "babyllama-q8_0", "babyllama-q4_0"};
+
+    (void)state;
+    DATA_OR_SKIP(model, "golden/llama.gguf");
+    (void)model;
+    for (int tier = 0; tier < CPU_TIER_COUNT; tier++) {
+        double worst = 0;
+
+        if (!tier_counts((enum cpu_tier)tier))
+            continue;
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+            struct golden g;
+            double cost;
+
+            golden_run(&g, names[i], (enum cpu_tier)tier, KV_F16);
+            cost = exp((g.engine_nll - g.reference_nll) / g.positions) - 1;
+            worst = fmax(worst, fabs(cost));
+            if (fabs(cost) >= 5e-3)
+                fail_msg("%s in %s: %+.3f %%", names[i], cpu_tier_name((enum cpu_tier)tier), 100 * cost);
+        }
+        print_message("%s: %zu models, %.3f %% at most\n", cpu_tier_name((enum cpu_tier)tier),
+                      ARRAY_LEN(names), 100 * worst);
+    }
 }
 
 /* The sum is that of the rows' own: a model that has seen half of a text is no wiser about it. */
@@ -221,7 +335,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_type_of_kv_keeps_the_perplexity),
+        cmocka_unit_test(the_demo_model_has_the_perplexity_of_the_reference),
         cmocka_unit_test(trained_models_keep_the_perplexity_of_the_reference),
+        cmocka_unit_test(each_type_has_the_perplexity_of_the_reference),
         cmocka_unit_test(nll_of_a_text_does_not_depend_on_chunks),
     };
 
