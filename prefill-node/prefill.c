@@ -179,28 +179,43 @@ static void prefill_step_and_act(struct prefill *p, const struct prefill_event *
     p->actions.n = 0;
 }
 
-/* Converts and sends one unit. False: its socket is busy, and the link is marked so. */
-static bool prefill_ship_unit(struct prefill *p, const struct prefill_unit *u, void *buf,
+/* The bytes of a unit, which stay as they are until the slot is released: in their page, or converted. */
+static const uint8_t *prefill_unit_data(struct prefill *p, const struct prefill_unit *u,
+                                        struct sendbuf *slot)
+{
+    const struct kv_layout *l = &p->node->layout;
+    const uint8_t *page = kv_pool_page(p->node->pool, u->page_id), *data;
+
+    data = kv_wire_in_place(l, p->node->wire, page, u->unit.layer, u->unit.head_first,
+                            u->unit.n_tokens);
+    if (data) {
+        sendbuf_hold(slot, u->page_id);
+        return data;
+    }
+    kv_wire_export(sendbuf_data(slot), p->node->wire, l, page, u->unit.layer, u->unit.head_first,
+                   u->unit.head_count, u->unit.n_tokens);
+    return sendbuf_data(slot);
+}
+
+/* Sends one unit. False: its socket is busy, and the link is marked so. */
+static bool prefill_ship_unit(struct prefill *p, const struct prefill_unit *u, struct sendbuf *slot,
                               bool *blocked)
 {
+    const uint8_t *data = prefill_unit_data(p, u, slot);
     struct msg m = {.type = MSG_KV_PAGE};
-    struct msg_kv_page *page = &m.u.page;
 
-    kv_wire_export(buf, p->node->wire, &p->node->layout,
-                   kv_pool_page(p->node->pool, u->page_id), u->unit.layer, u->unit.head_first,
-                   u->unit.head_count, u->unit.n_tokens);
-    *page = (struct msg_kv_page){
+    m.u.page = (struct msg_kv_page){
         .id = u->id,
         .layer = u->unit.layer,
         .page = u->unit.page,
         .head_first = u->unit.head_first,
         .head_count = u->unit.head_count,
         .n_tokens = u->unit.n_tokens,
-        .checksum = hash64(buf, u->bytes, 0),
-        .bulk = {buf, u->bytes, sendbufs_release, p->sendbufs},
+        .checksum = hash64(data, u->bytes, 0),
+        .bulk = {data, u->bytes, sendbuf_release, slot},
     };
     if (sock_send(p->links[u->link].sock, NULL, &m, NULL)) {
-        msg_fini(&m); /* the buffer goes back; the cursor has not moved */
+        msg_fini(&m); /* the slot is free again; the cursor has not moved */
         blocked[u->link] = true;
         return false;
     }
@@ -219,21 +234,22 @@ static void prefill_ship(struct prefill *p)
     for (uint32_t i = 0; i < PREFILL_LINKS_MAX; i++)
         blocked[i] = !p->links[i].sock || p->links[i].outbox.n;
     while (prefill_core_next_unit(p->core, blocked, &u)) {
-        void *buf;
+        struct sendbuf *slot;
 
         if (sent == UNITS_PER_TURN) {
             sendbufs_wake(p->sendbufs);
             return;
         }
-        buf = sendbufs_take(p->sendbufs);
-        if (!buf)
+        slot = sendbufs_take(p->sendbufs);
+        if (!slot)
             return; /* a release wakes us */
-        sent += prefill_ship_unit(p, &u, buf, blocked);
+        sent += prefill_ship_unit(p, &u, slot, blocked);
     }
 }
 
 static void prefill_event(struct prefill *p, const struct prefill_event *ev)
 {
+    sendbufs_collect(p->sendbufs); /* pages that the core may want */
     prefill_step_and_act(p, ev);
     prefill_ship(p);
     if (prefill_core_drained(p->core))
@@ -438,7 +454,7 @@ static int prefill_core_open(struct prefill *p, struct err *e)
     rc = prefill_core_new(&p->core, &c, l, p->node->pool, p->node->prefix, e);
     if (rc)
         return rc;
-    return sendbufs_open(&p->sendbufs, SENDBUFS,
+    return sendbufs_open(&p->sendbufs, p->node->pool, SENDBUFS,
                          kv_wire_bytes(l, c.wire, kv_wire_heads(l, c.wire, MSG_BULK_MAX),
                                        KV_PAGE_TOKENS), e);
 }
@@ -484,7 +500,7 @@ static void prefill_close(struct prefill *p)
     loop_del_event(&p->woken);
     loop_free(&p->loop);
     sock_ctx_free(&p->ctx);
-    sendbufs_close(&p->sendbufs); /* after the context, whose thread gives buffers back */
+    sendbufs_close(&p->sendbufs); /* after the context, whose thread releases slots */
     compute_wait(p->node->compute); /* before the pages of its chunk go back */
     prefill_core_free(&p->core);
     prefill_actions_fini(&p->actions);

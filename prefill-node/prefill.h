@@ -4,8 +4,8 @@
  *   network thread: loop ── router socket, a socket a decode node, timer, signals, eventfds
  *   compute thread: engine (daemon/compute.h)
  *
- * The network thread also converts KV pages into the send buffers (sendbuf.h), while the compute
- * thread is at the next layer. Killed by SIGTERM or SIGINT it takes nothing new, lets what is here go
+ * The network thread also checksums KV and gives it to ZeroMQ, full pages from where they lie (sendbuf.h),
+ * while the compute thread is at the next layer. Killed by SIGTERM or SIGINT it takes nothing new, lets what is here go
  * on for a moment, and leaves. */
 #ifndef TANDEM_PREFILL_PREFILL_H
 #define TANDEM_PREFILL_PREFILL_H

@@ -9,16 +9,26 @@
 #include "base/check.h"
 #include "base/mem.h"
 
+struct sendbuf {
+    struct sendbufs *all;
+    atomic_bool busy;
+    bool holds; /* page_id; the network thread's */
+    uint32_t page_id;
+};
+
 struct sendbufs {
+    struct kv_pool *pool;
     uint8_t *memory;
     size_t stride;
-    uint32_t n, next;    /* next: where the search begins, since buffers come back in order */
-    atomic_bool *busy;   /* [n] */
-    atomic_bool starved; /* the network thread waits for a release */
+    uint32_t n, next;      /* next: where the search begins, since slots come back in order */
+    uint32_t n_held;       /* slots that hold a page */
+    struct sendbuf *slots; /* [n] */
+    atomic_bool starved;   /* the network thread waits for a release */
     int fd;
 };
 
-int sendbufs_open(struct sendbufs **out, uint32_t n, size_t bytes, struct err *e)
+int sendbufs_open(struct sendbufs **out, struct kv_pool *pool, uint32_t n, size_t bytes,
+                  struct err *e)
 {
     struct sendbufs *s = mem_zalloc(sizeof(*s));
 
@@ -29,12 +39,24 @@ int sendbufs_open(struct sendbufs **out, uint32_t n, size_t bytes, struct err *e
         *out = NULL;
         return err_set(e, ERR_IO, "the system refuses another file descriptor");
     }
+    s->pool = pool;
     s->n = n;
     s->stride = size_round_up(bytes, 64);
     s->memory = mem_aligned(s->stride * n, 64);
-    s->busy = mem_calloc(n, sizeof(*s->busy));
+    s->slots = mem_calloc(n, sizeof(*s->slots));
+    for (uint32_t i = 0; i < n; i++)
+        s->slots[i].all = s;
     *out = s;
     return 0;
+}
+
+static void sendbuf_let_go(struct sendbuf *b)
+{
+    if (!b->holds)
+        return;
+    kv_pool_unref(b->all->pool, b->page_id);
+    b->holds = false;
+    b->all->n_held--;
 }
 
 void sendbufs_close(struct sendbufs **sendbufs)
@@ -43,49 +65,73 @@ void sendbufs_close(struct sendbufs **sendbufs)
 
     if (!s)
         return;
+    for (uint32_t i = 0; i < s->n; i++)
+        sendbuf_let_go(&s->slots[i]);
     if (s->fd >= 0)
         close(s->fd);
     mem_free(s->memory);
-    mem_free(s->busy);
+    mem_free(s->slots);
     mem_free(s);
     *sendbufs = NULL;
 }
 
-static void *sendbufs_search(struct sendbufs *s)
+static struct sendbuf *sendbufs_search(struct sendbufs *s)
 {
     for (uint32_t i = 0; i < s->n; i++) {
         uint32_t at = (s->next + i) % s->n;
 
         /* seq_cst, as the three below: "busy cleared, then starved read" in a release and "starved
          * set, then busy read" here must not both miss the other. */
-        if (!atomic_load(&s->busy[at])) {
-            atomic_store(&s->busy[at], true);
+        if (!atomic_load(&s->slots[at].busy)) {
+            sendbuf_let_go(&s->slots[at]);
+            atomic_store(&s->slots[at].busy, true);
             s->next = (at + 1) % s->n;
-            return s->memory + at * s->stride;
+            return &s->slots[at];
         }
     }
     return NULL;
 }
 
-void *sendbufs_take(struct sendbufs *s)
+struct sendbuf *sendbufs_take(struct sendbufs *s)
 {
-    void *p = sendbufs_search(s);
+    struct sendbuf *b = sendbufs_search(s);
 
-    if (p)
-        return p;
+    if (b)
+        return b;
     atomic_store(&s->starved, true);
     return sendbufs_search(s); /* one may have come back before starved was set */
 }
 
-void sendbufs_release(void *data, void *hint)
+void *sendbuf_data(struct sendbuf *b)
 {
-    struct sendbufs *s = hint;
-    size_t at = (size_t)((uint8_t *)data - s->memory) / s->stride;
+    return b->all->memory + (size_t)(b - b->all->slots) * b->all->stride;
+}
 
-    ASSERT(at < s->n);
-    atomic_store(&s->busy[at], false);
+void sendbuf_hold(struct sendbuf *b, uint32_t page_id)
+{
+    ASSERT(!b->holds);
+    kv_pool_ref(b->all->pool, page_id);
+    b->page_id = page_id;
+    b->holds = true;
+    b->all->n_held++;
+}
+
+void sendbuf_release(void *data, void *hint)
+{
+    struct sendbuf *b = hint;
+    struct sendbufs *s = b->all; /* b may be another's once it is not busy */
+
+    (void)data;
+    atomic_store(&b->busy, false);
     if (atomic_exchange(&s->starved, false))
         sendbufs_wake(s);
+}
+
+void sendbufs_collect(struct sendbufs *s)
+{
+    for (uint32_t i = 0; s->n_held && i < s->n; i++)
+        if (!atomic_load_explicit(&s->slots[i].busy, memory_order_acquire)) /* sendbuf_release */
+            sendbuf_let_go(&s->slots[i]);
 }
 
 void sendbufs_wake(struct sendbufs *s)

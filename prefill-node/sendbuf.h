@@ -1,8 +1,9 @@
-/* sendbuf: the buffers that KV leaves from. A page is written into one in canonical form, and ZeroMQ
- * sends it from there without a copy.
+/* sendbuf: what KV leaves from. ZeroMQ reads a full page where it lies, in the pool, and the page keeps
+ * a reference until it has; what must be converted first goes from a buffer. A slot stands for one
+ * message on its way: it has a buffer of its own, and may hold a page instead.
  *
- * sendbufs_take belongs to the network thread. sendbufs_release is a msg_bulk.release: ZeroMQ calls it
- * from any thread. The pool must outlive the socket context. */
+ * All belongs to the network thread, but sendbuf_release, which is a msg_bulk.release: ZeroMQ calls it
+ * from any thread. References go back to the pool, which has one thread, at the next sendbufs_collect. */
 #ifndef TANDEM_PREFILL_SENDBUF_H
 #define TANDEM_PREFILL_SENDBUF_H
 
@@ -10,19 +11,30 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "kv/kv_pool.h"
 
 struct sendbufs;
+struct sendbuf; /* a slot */
 
-/* n buffers of `bytes`. ERR_IO: the system has no more descriptors. Owned by the caller. */
-int sendbufs_open(struct sendbufs **s, uint32_t n, size_t bytes, struct err *e);
+/* n slots with buffers of `bytes`; pool is borrowed. ERR_IO: the system has no more descriptors. Owned
+ * by the caller. */
+int sendbufs_open(struct sendbufs **s, struct kv_pool *pool, uint32_t n, size_t bytes,
+                  struct err *e);
+/* Returns all pages. The socket context must be gone: nobody reads them any more. */
 void sendbufs_close(struct sendbufs **s);
 
-/* A free buffer, 64-byte aligned; NULL if there is none, and then sendbufs_fd becomes readable when
- * one is. */
-void *sendbufs_take(struct sendbufs *s);
+/* A free slot; NULL if there is none, and then sendbufs_fd becomes readable when one is. */
+struct sendbuf *sendbufs_take(struct sendbufs *s);
+/* Its buffer, 64-byte aligned. */
+void *sendbuf_data(struct sendbuf *b);
+/* Keeps this page until the slot is released. Once a take. */
+void sendbuf_hold(struct sendbuf *b, uint32_t page_id);
 
-/* data: from sendbufs_take; hint: the pool. */
-void sendbufs_release(void *data, void *hint);
+/* hint: the slot. data is not looked at. */
+void sendbuf_release(void *data, void *hint);
+
+/* Returns the pages of slots that were released. */
+void sendbufs_collect(struct sendbufs *s);
 
 /* Makes sendbufs_fd readable: there is more to do. */
 void sendbufs_wake(struct sendbufs *s);

@@ -8,8 +8,8 @@
  *   K [head_dim / 2, rounded up][32 tokens][2] | V [32 / 2][v_stride][2]
  * q8 is int8 with an f32 scale for each token of K and of V, which lie behind them (kv_q8.h):
  *   K [head_dim][32 tokens] | scales of K [32] | V [32 tokens][v_stride] | scales of V [32]
- * On the wire KV is canonical, [kv head][token][head_dim], K then V; kv_wire.h converts. Plain data,
- * no state. */
+ * The layout depends on the type and the model alone, never on the machine: full pages travel as they
+ * lie (kv_wire.h). Plain data, no state. */
 #ifndef TANDEM_KV_KV_LAYOUT_H
 #define TANDEM_KV_KV_LAYOUT_H
 

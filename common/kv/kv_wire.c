@@ -12,7 +12,7 @@ static size_t kv_type_bytes(enum kv_type type)
     return type == KV_F32 ? 4 : type == KV_Q8 ? 1 : 2;
 }
 
-/* Bytes of a token's K or V of one head in the canonical form: q8 has its scale in front. */
+/* Bytes of a row: q8 has its scale in front. */
 static size_t kv_row_bytes(const struct kv_layout *l, enum kv_type wire)
 {
     return l->head_dim * kv_type_bytes(wire) + (wire == KV_Q8 ? sizeof(float) : 0);
@@ -148,7 +148,7 @@ static void kv_row_move(const struct kv_row *to, enum kv_type ot, const struct k
     kv_row_copy(to, from, kv_type_bytes(ot), n);
 }
 
-/* The canonical row at p. */
+/* The row that travels at p. */
 static struct kv_row kv_wire_row(const uint8_t *p, enum kv_type wire)
 {
     size_t bytes = kv_type_bytes(wire);
@@ -158,16 +158,15 @@ static struct kv_row kv_wire_row(const uint8_t *p, enum kv_type wire)
 }
 
 /* All rows, into the page or out of it: of the two sides, only the one written to is changed. */
-static void kv_wire_walk(bool import, const uint8_t *canonical, enum kv_type wire,
+static void kv_wire_walk(bool import, const uint8_t *row, enum kv_type wire,
                          const struct kv_layout *l, const uint8_t *page, uint32_t layer,
                          uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
-    ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
     for (int v = 0; v < 2; v++)
         for (uint32_t h = head_first; h < head_first + head_count; h++)
-            for (uint32_t t = 0; t < n_tokens; t++, canonical += kv_row_bytes(l, wire)) {
+            for (uint32_t t = 0; t < n_tokens; t++, row += kv_row_bytes(l, wire)) {
                 struct kv_row in_page = kv_row(l, page + kv_layout_k(l, layer, h), v, t);
-                struct kv_row on_wire = kv_wire_row(canonical, wire);
+                struct kv_row on_wire = kv_wire_row(row, wire);
 
                 if (import)
                     kv_row_move(&in_page, l->type, &on_wire, wire, l->head_dim);
@@ -176,14 +175,33 @@ static void kv_wire_walk(bool import, const uint8_t *canonical, enum kv_type wir
             }
 }
 
+const uint8_t *kv_wire_in_place(const struct kv_layout *l, enum kv_type wire, const uint8_t *page,
+                                uint32_t layer, uint32_t head_first, uint32_t n_tokens)
+{
+    bool whole = n_tokens == KV_PAGE_TOKENS && l->type == wire && wire != KV_F32 &&
+                 l->head_dim == l->v_stride;
+
+    return whole ? page + kv_layout_k(l, layer, head_first) : NULL;
+}
+
 void kv_wire_export(void *out, enum kv_type wire, const struct kv_layout *l, const uint8_t *page,
                     uint32_t layer, uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
-    kv_wire_walk(false, out, wire, l, page, layer, head_first, head_count, n_tokens);
+    const uint8_t *whole = kv_wire_in_place(l, wire, page, layer, head_first, n_tokens);
+
+    ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
+    if (whole)
+        memcpy(out, whole, head_count * l->head_bytes);
+    else
+        kv_wire_walk(false, out, wire, l, page, layer, head_first, head_count, n_tokens);
 }
 
 void kv_wire_import(uint8_t *page, const struct kv_layout *l, const void *in, enum kv_type wire,
                     uint32_t layer, uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
-    kv_wire_walk(true, in, wire, l, page, layer, head_first, head_count, n_tokens);
+    ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
+    if (kv_wire_in_place(l, wire, page, layer, head_first, n_tokens))
+        memcpy(page + kv_layout_k(l, layer, head_first), in, head_count * l->head_bytes);
+    else
+        kv_wire_walk(true, in, wire, l, page, layer, head_first, head_count, n_tokens);
 }

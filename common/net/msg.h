@@ -13,7 +13,7 @@
 
 #include "base/traceparent.h"
 
-#define MSG_PROTOCOL 3 /* refused at the handshake if it differs */
+#define MSG_PROTOCOL 4 /* refused at the handshake if it differs */
 
 /* Limits: a peer that sends more is refused, so that no message decides how much memory we take. */
 #define MSG_NAME_MAX 64          /* bytes, NUL included: node, cluster, model names */
@@ -92,7 +92,7 @@ struct sampling {
 /* What must agree for KV of one process to be usable by another. */
 struct kv_geometry {
     uint32_t n_layer, n_kv_head, head_dim, page_tokens;
-    uint32_t wire_type; /* enum kv_type of the canonical bytes on the wire */
+    uint32_t wire_type; /* enum kv_type of the bytes on the wire */
 };
 
 struct msg_bulk {
@@ -272,9 +272,9 @@ struct msg_kv_hello {
 struct msg_kv_credit { /* KV_WELCOME and KV_CREDIT: bulk bytes the sender may send beyond those so far */
     uint64_t bytes;
 };
-/* Page `page` (tokens 32 * page ...) of one layer, heads head_first .. +head_count, as canonical KV:
- * K [head][n_tokens][head_dim], then V the same. The bytes are `bulk`. KV_AGAIN: the same fields,
- * no bulk: send it once more. */
+/* Page `page` (tokens 32 * page ...) of one layer, heads head_first .. +head_count: a unit in
+ * the form that it travels in (kv/kv_wire.h). The bytes are `bulk`. KV_AGAIN: the same fields, no bulk:
+ * send it once more. */
 struct msg_kv_page {
     struct stream_id id;
     uint32_t layer, page, head_first, head_count;

@@ -594,7 +594,7 @@ static void hello_refuses_whoever_is_not_one_of_us(void **state)
     from_peer(&f, 0, m);                                                                           \
     assert_non_null(strstr(sent(&f, 0, DECODE_SEND_PEER, MSG_REFUSED)->u.text.text, word));        \
     assert_int_equal(f.out.items[1].type, DECODE_DROP_PEER)
-    HELLO_REFUSED(protocol, MSG_PROTOCOL + 1, "protocol 4");
+    HELLO_REFUSED(protocol, MSG_PROTOCOL + 1, "protocol 5");
     HELLO_REFUSED(model_hash, 8, "model");
     HELLO_REFUSED(cluster[0], 'x', "cluster");
     HELLO_REFUSED(geometry.n_layer, 3, "3 layers");

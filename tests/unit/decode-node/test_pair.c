@@ -110,15 +110,35 @@ static uint32_t *tokens_of(uint32_t request, uint32_t n)
     return tokens;
 }
 
-/* The canonical KV of tokens first .. first + n of one layer, all heads. */
-static void pattern(uint16_t *out, uint32_t request, uint32_t layer, uint32_t first, uint32_t n)
+/* One value of a request's KV. */
+static uint16_t pattern(uint32_t request, uint32_t layer, uint32_t head, bool v, uint32_t pos, uint32_t dim)
 {
-    for (uint32_t v = 0; v < 2; v++)
-        for (uint32_t h = 0; h < HEADS; h++)
-            for (uint32_t t = 0; t < n; t++)
-                for (uint32_t i = 0; i < DIM; i++)
-                    *out++ = (uint16_t)(request * 7919 + layer * 131 + h * 31 + (first + t) * 17 +
-                                        i * 3 + v);
+    return (uint16_t)(request * 7919 + layer * 131 + head * 31 + pos * 17 + dim * 3 + v);
+}
+
+/* Writes a layer of the first n tokens of a page, the first of which is at pos, or compares it. */
+static void page_walk(const struct sim *s, uint8_t *page, bool write, uint32_t request, uint32_t layer,
+                      uint32_t pos, uint32_t n)
+{
+    const struct kv_layout *l = &s->layout;
+
+    for (uint32_t h = 0; h < HEADS; h++) {
+        uint16_t *k = (uint16_t *)(page + kv_layout_k(l, layer, h)), *v = k + l->v_offset / 2;
+
+        for (uint32_t t = 0; t < n; t++)
+            for (uint32_t i = 0; i < DIM; i++) {
+                uint16_t want[2] = {pattern(request, layer, h, false, pos + t, i),
+                                    pattern(request, layer, h, true, pos + t, i)};
+
+                if (write) {
+                    k[kv_layout_k_at(l, t, i)] = want[0];
+                    v[kv_layout_v_at(l, t, i)] = want[1];
+                } else if (k[kv_layout_k_at(l, t, i)] != want[0] || v[kv_layout_v_at(l, t, i)] != want[1]) {
+                    fail_msg("request %u, layer %u, head %u, token %u: other KV", request, layer, h,
+                             pos + t);
+                }
+            }
+    }
 }
 
 static void release(void *data, void *hint)
@@ -171,8 +191,6 @@ static void prefill_do(struct sim *s, uint32_t p, struct prefill_event ev)
 /* Every row reads the KV of its own request, all of the prompt. */
 static void check_rows(struct sim *s, uint32_t d)
 {
-    uint16_t want[2 * HEADS * 32 * DIM], got[2 * HEADS * 32 * DIM];
-
     for (uint32_t i = 0; i < s->n_rows[d]; i++) {
         const struct decode_row *r = &s->rows[d][i];
         uint32_t request = (uint32_t)r->sampling.seed;
@@ -181,15 +199,10 @@ static void check_rows(struct sim *s, uint32_t d)
 
         if (q->cancelled)
             continue;
-        for (uint32_t page = 0; page < kv_layout_pages(n); page++) {
-            uint32_t tokens = u32_min(32, n - page * 32);
-
-            for (uint32_t layer = 0; layer < LAYERS; layer++) {
-                pattern(want, request, layer, page * 32, tokens);
-                kv_wire_export(got, KV_F16, &s->layout, r->pages[page], layer, 0, HEADS, tokens);
-                assert_memory_equal(want, got, (size_t)2 * 2 * HEADS * tokens * DIM);
-            }
-        }
+        for (uint32_t page = 0; page < kv_layout_pages(n); page++)
+            for (uint32_t layer = 0; layer < LAYERS; layer++)
+                page_walk(s, r->pages[page], false, request, layer, page * 32,
+                          u32_min(32, n - page * 32));
     }
 }
 
@@ -265,7 +278,6 @@ static void ship(struct sim *s, uint32_t p)
 static void prefill_compute(struct sim *s, uint32_t p)
 {
     uint32_t tokens[REQUESTS] = {0};
-    uint16_t kv[2 * HEADS * 32 * DIM];
     uint32_t layer = s->layers[p]++;
 
     for (uint32_t i = 0; i < s->n_spans[p]; i++) {
@@ -278,8 +290,7 @@ static void prefill_compute(struct sim *s, uint32_t p)
             uint32_t n = u32_min(32, span->first + span->count - t);
 
             assert_int_equal(t % 32, 0);
-            pattern(kv, request, layer, t, n);
-            kv_wire_import(job->pages[t / 32], &s->layout, kv, KV_F16, layer, 0, HEADS, n);
+            page_walk(s, job->pages[t / 32], true, request, layer, t, n);
         }
     }
     if (layer < LAYERS) {

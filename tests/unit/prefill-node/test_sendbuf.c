@@ -2,10 +2,9 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <cmocka.h>
+#include <stdatomic.h>
+
+#include "tests/lib/test.h"
 
 #define BUFFERS 3
 
@@ -16,35 +15,85 @@ static bool readable(const struct sendbufs *s)
     return poll(&p, 1, 0) == 1;
 }
 
+static struct kv_pool *pool_of(uint32_t pages)
+{
+    struct kv_pool *pool;
+    struct kv_layout l;
+
+    kv_layout_init(&l, KV_F16, 1, 1, 16);
+    assert_int_equal(kv_pool_open(&pool, &l, pages, NULL), 0);
+    return pool;
+}
+
 static void a_release_wakes_only_who_waits(void **state)
 {
+    struct kv_pool *pool = pool_of(1);
     struct sendbufs *s;
-    void *b[BUFFERS];
+    struct sendbuf *b[BUFFERS];
 
     (void)state;
-    assert_int_equal(sendbufs_open(&s, BUFFERS, 100, NULL), 0);
+    assert_int_equal(sendbufs_open(&s, pool, BUFFERS, 100, NULL), 0);
     for (int i = 0; i < BUFFERS; i++) {
         b[i] = sendbufs_take(s);
         assert_non_null(b[i]);
-        assert_int_equal((uintptr_t)b[i] % 64, 0);
+        assert_int_equal((uintptr_t)sendbuf_data(b[i]) % 64, 0);
+        memset(sendbuf_data(b[i]), i, 100); /* ASan watches */
     }
-    sendbufs_release(b[1], s);
+    for (int i = 0; i < BUFFERS; i++)
+        assert_int_equal(*(uint8_t *)sendbuf_data(b[i]), i);
+    sendbuf_release(NULL, b[1]);
     assert_false(readable(s));
     assert_ptr_equal(sendbufs_take(s), b[1]);
     assert_null(sendbufs_take(s));
-    sendbufs_release(b[2], s);
+    sendbuf_release(NULL, b[2]);
     assert_true(readable(s));
     sendbufs_woken(s);
     assert_false(readable(s));
     assert_ptr_equal(sendbufs_take(s), b[2]);
     sendbufs_close(&s);
+    kv_pool_close(&pool);
+}
+
+/* Whoever else gives the page back, it is not free before its bytes have left. */
+static void a_page_on_its_way_is_not_free(void **state)
+{
+    struct kv_pool *pool = pool_of(2);
+    struct sendbufs *s;
+    struct sendbuf *b[2];
+    uint32_t page;
+
+    (void)state;
+    assert_int_equal(sendbufs_open(&s, pool, 2, 100, NULL), 0);
+    assert_true(kv_pool_take(pool, &page, 1));
+    for (int i = 0; i < 2; i++) { /* two units of it */
+        b[i] = sendbufs_take(s);
+        sendbuf_hold(b[i], page);
+    }
+    kv_pool_unref(pool, page); /* the job ends */
+    sendbuf_release(NULL, b[0]);
+    sendbufs_collect(s);
+    assert_int_equal(kv_pool_refs(pool, page), 1);
+    sendbuf_release(NULL, b[1]);
+    assert_int_equal(kv_pool_refs(pool, page), 1); /* another thread does not touch the pool */
+    sendbufs_collect(s);
+    assert_int_equal(kv_pool_free_count(pool), 2);
+
+    assert_true(kv_pool_take(pool, &page, 1));
+    sendbuf_hold(sendbufs_take(s), page);
+    b[1] = sendbufs_take(s);
+    sendbuf_hold(b[1], page);
+    sendbuf_release(NULL, b[1]);
+    assert_ptr_equal(sendbufs_take(s), b[1]); /* a slot that is taken anew has let go */
+    assert_int_equal(kv_pool_refs(pool, page), 2);
+    sendbufs_close(&s); /* and at the end all do */
+    assert_int_equal(kv_pool_refs(pool, page), 1);
+    kv_pool_close(&pool);
 }
 
 #define TURNS 20000
 
 struct release_ctx {
-    struct sendbufs *s;
-    void *_Atomic handed;
+    struct sendbuf *_Atomic handed;
 };
 
 static void *release_main(void *arg)
@@ -52,44 +101,54 @@ static void *release_main(void *arg)
     struct release_ctx *c = arg;
 
     for (int i = 0; i < TURNS;) {
-        void *p = __atomic_exchange_n((void **)&c->handed, NULL, __ATOMIC_ACQ_REL);
+        struct sendbuf *b = atomic_exchange(&c->handed, NULL);
 
-        if (!p)
+        if (!b)
             continue;
-        sendbufs_release(p, c->s);
+        sendbuf_release(NULL, b);
         i++;
     }
     return NULL;
 }
 
-/* The taker sleeps until woken whenever there is no buffer; it must never sleep for good. */
+/* The taker sleeps until woken whenever there is no slot; it must never sleep for good. */
 static void no_wake_is_lost_between_threads(void **state)
 {
-    struct release_ctx c = {0};
+    struct kv_pool *pool = pool_of(1);
+    struct release_ctx c = {NULL};
+    struct sendbufs *s;
     pthread_t thread;
+    uint32_t page;
 
     (void)state;
-    assert_int_equal(sendbufs_open(&c.s, 1, 100, NULL), 0);
+    assert_int_equal(sendbufs_open(&s, pool, 1, 100, NULL), 0);
+    assert_true(kv_pool_take(pool, &page, 1));
     assert_int_equal(pthread_create(&thread, NULL, release_main, &c), 0);
     for (int i = 0; i < TURNS; i++) {
-        void *p;
+        struct sendbuf *b;
 
-        while (!(p = sendbufs_take(c.s))) {
-            struct pollfd fd = {.fd = sendbufs_fd(c.s), .events = POLLIN};
+        while (!(b = sendbufs_take(s))) {
+            struct pollfd fd = {.fd = sendbufs_fd(s), .events = POLLIN};
 
             assert_int_equal(poll(&fd, 1, 10000), 1);
-            sendbufs_woken(c.s);
+            sendbufs_woken(s);
         }
-        __atomic_store_n((void **)&c.handed, p, __ATOMIC_RELEASE);
+        assert_int_equal(kv_pool_refs(pool, page), 1);
+        sendbuf_hold(b, page);
+        atomic_store(&c.handed, b);
     }
     pthread_join(thread, NULL);
-    sendbufs_close(&c.s);
+    sendbufs_collect(s);
+    assert_int_equal(kv_pool_refs(pool, page), 1);
+    sendbufs_close(&s);
+    kv_pool_close(&pool);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_release_wakes_only_who_waits),
+        cmocka_unit_test(a_page_on_its_way_is_not_free),
         cmocka_unit_test(no_wake_is_lost_between_threads),
     };
 

@@ -29,7 +29,7 @@ static const uint8_t *element(const uint8_t *page, const struct kv_layout *l, ui
     return page + kv_layout_k(l, layer, head) + (v ? l->v_offset : 0) + at * l->element_bytes;
 }
 
-static void canonical_form_is_head_token_dim(void **state)
+static void a_part_of_a_page_travels_as_rows(void **state)
 {
     (void)state;
     for (size_t i = 0; i < 2 * ARRAY_LEN(shapes); i++) {
@@ -53,6 +53,42 @@ static void canonical_form_is_head_token_dim(void **state)
         assert_int_equal(at, kv_wire_bytes(&l, type, l.n_kv_head, n));
         mem_free(page);
         mem_free(wire);
+    }
+}
+
+/* Both ends have pages of the wire type, so nothing is converted: not of f32, whose other end may not. */
+static void a_full_page_travels_as_it_lies(void **state)
+{
+    (void)state;
+    for (int type = 0; type < KV_TYPE_COUNT; type++) {
+        enum kv_type wire = (enum kv_type)type;
+        struct kv_layout l, padded;
+        uint8_t *a, *b, *sent;
+        size_t n, at;
+
+        kv_layout_init(&l, wire, 2, 3, 48);
+        kv_layout_init(&padded, wire, 2, 3, 40);
+        n = kv_wire_bytes(&l, wire, 2, 32);
+        at = kv_layout_k(&l, 1, 1);
+        assert_int_equal(n, 2 * l.head_bytes);
+        a = mem_aligned(l.page_bytes, 64);
+        b = mem_aligned(l.page_bytes, 64);
+        sent = mem_alloc(n);
+        fill(a, l.page_bytes, 9);
+        memset(b, 0x77, l.page_bytes);
+        assert_ptr_equal(kv_wire_in_place(&l, wire, a, 1, 1, 32), wire == KV_F32 ? NULL : a + at);
+        assert_null(kv_wire_in_place(&l, wire, a, 1, 1, 31));
+        assert_null(kv_wire_in_place(&l, wire == KV_F16 ? KV_BF16 : KV_F16, a, 1, 1, 32));
+        assert_null(kv_wire_in_place(&padded, wire, a, 1, 1, 32));
+        kv_wire_export(sent, wire, &l, a, 1, 1, 2, 32);
+        assert_int_equal(memcmp(sent, a + at, n) == 0, wire != KV_F32);
+        kv_wire_import(b, &l, sent, wire, 1, 1, 2, 32);
+        assert_memory_equal(b + at, a + at, n);
+        for (size_t i = 0; i < l.page_bytes; i++)
+            assert_true((i >= at && i < at + n) || b[i] == 0x77);
+        mem_free(a);
+        mem_free(b);
+        mem_free(sent);
     }
 }
 
@@ -250,7 +286,8 @@ static void an_exact_wire_gives_back_every_bit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(canonical_form_is_head_token_dim),
+        cmocka_unit_test(a_part_of_a_page_travels_as_rows),
+        cmocka_unit_test(a_full_page_travels_as_it_lies),
         cmocka_unit_test(import_of_export_gives_the_same_elements_and_touches_no_others),
         cmocka_unit_test(f16_on_the_wire_rounds_f32_pages_to_nearest),
         cmocka_unit_test(q8_has_the_scale_of_a_row_in_front),

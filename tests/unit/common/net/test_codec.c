@@ -590,7 +590,7 @@ static void test_framing(void **state)
     assert_frames(page, 8, 3, 0, ERR_LIMIT, "KV_PAGE has 0 bytes of KV, not 1 .. 262144");
     assert_frames(page, 8, 2, 0, ERR_FORMAT, NULL);
     assert_frames(page, 8, 4, 1, ERR_FORMAT, NULL);
-    assert_frames(newer, 8, 2, 0, ERR_PEER, "peer speaks protocol 4, we speak 3");
+    assert_frames(newer, 8, 2, 0, ERR_PEER, "peer speaks protocol 5, we speak 4");
     assert_frames(newer_refused, 8, 2, 0, 0, NULL);
     assert_frames(unknown, 8, 2, 0, ERR_UNSUPPORTED, "message type 5 is unknown");
     assert_frames(high, 8, 2, 0, ERR_UNSUPPORTED, NULL);
