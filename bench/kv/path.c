@@ -27,6 +27,7 @@ struct parcel {
     _Atomic(bool) full; /* release by who fills or empties it, acquire by the other */
     size_t unit, bytes;
     uint64_t checksum;
+    const uint8_t *place;
     uint8_t data[MSG_BULK_MAX];
 };
 
@@ -34,10 +35,11 @@ struct run {
     struct path *path;
     enum path_way way;
     struct parcel *parcels; /* [BUFFERS] */
-    struct sock_ctx *ctx;
+    struct sock_ctx *ctx, *sender_ctx; /* a node has one */
     char endpoint[MSG_ENDPOINT_MAX];
     int64_t start;
     atomic_bool failed;
+    atomic_bool over; /* the receiver has all, and the sender may close */
 };
 
 int path_open(struct path *p, enum kv_type type, uint32_t layers, uint32_t heads, uint32_t dim,
@@ -91,19 +93,26 @@ size_t path_bytes(const struct path *p)
     return n;
 }
 
-/* A unit's canonical bytes and their checksum; bytes of no meaning if the way alone is measured. */
-static void unit_take(const struct path *p, struct parcel *to, size_t unit)
+/* A unit's bytes as they travel, and their checksum: where they lie, if they may leave from there, or
+ * else in the parcel. Bytes of no meaning if the way alone is measured. */
+static const uint8_t *unit_take(const struct path *p, struct parcel *to, size_t unit)
 {
     struct kv_unit u = kv_cut_unit(&p->cut, unit, p->n_pages * KV_PAGE_TOKENS);
+    const uint8_t *page = p->from + u.page * p->layout.page_bytes, *data;
 
     to->unit = unit;
     to->bytes = unit_bytes(p, &u);
     to->checksum = 0;
     if (!p->convert)
-        return;
-    kv_wire_export(to->data, p->layout.type, &p->layout, p->from + u.page * p->layout.page_bytes,
-                   u.layer, u.head_first, u.head_count, u.n_tokens);
-    to->checksum = hash64(to->data, to->bytes, 0);
+        return to->data;
+    data = kv_wire_in_place(&p->layout, p->layout.type, page, u.layer, u.head_first, u.n_tokens);
+    if (!data) {
+        kv_wire_export(to->data, p->layout.type, &p->layout, page, u.layer, u.head_first, u.head_count,
+                       u.n_tokens);
+        data = to->data;
+    }
+    to->checksum = hash64(data, to->bytes, 0);
+    return data;
 }
 
 static bool unit_put(const struct path *p, size_t unit, const void *data, size_t bytes,
@@ -128,24 +137,34 @@ static void parcel_release(void *data, void *hint)
     atomic_store_explicit(&k->full, false, memory_order_release);
 }
 
-/* Until the buffer is as we want it; the other thread may have this processor. */
-static void parcel_await(struct parcel *k, bool full)
+/* Until the buffer is free; the other thread may have this processor. */
+static void parcel_await(struct parcel *k)
 {
-    while (atomic_load_explicit(&k->full, memory_order_acquire) != full)
+    while (atomic_load_explicit(&k->full, memory_order_acquire))
         sched_yield();
 }
 
-/* The sender over ZeroMQ: waits for credit as a prefill node does, and gives buffers, not copies. */
-static void send_all(struct run *r)
+/* Of shared memory only the place travels: the receiver reads the page itself. */
+static struct msg_bulk parcel_bulk(const struct run *r, struct parcel *k, const uint8_t *data)
 {
+    if (r->way != PATH_SHARED)
+        return (struct msg_bulk){data, k->bytes, parcel_release, k};
+    k->place = data;
+    return (struct msg_bulk){&k->place, sizeof(k->place), parcel_release, k};
+}
+
+/* Waits for credit as a prefill node does, and gives pages, not copies. */
+static void *sender(void *arg)
+{
+    struct run *r = arg;
     const struct sock_options o = {.kind = SOCK_DEALER, .lane = SOCK_DATA, .identity = "p#1"};
     struct credit_out credit = {0};
     struct sock *s;
     struct msg m;
 
-    if (sock_open(&s, r->ctx, &o, NULL) || sock_connect(s, r->endpoint, NULL)) {
+    if (sock_open(&s, r->sender_ctx, &o, NULL) || sock_connect(s, r->endpoint, NULL)) {
         atomic_store(&r->failed, true);
-        return;
+        return NULL;
     }
     m = (struct msg){.type = MSG_KV_HELLO, .u.hello = {
         .protocol = MSG_PROTOCOL, .cluster = "c", .name = "p",
@@ -155,6 +174,7 @@ static void send_all(struct run *r)
         usleep(1000);
     for (size_t i = 0; i < path_units(r->path) && !atomic_load(&r->failed); i++) {
         struct parcel *k = &r->parcels[i % BUFFERS];
+        const uint8_t *data;
         struct kv_unit u = kv_cut_unit(&r->path->cut, i, r->path->n_pages * KV_PAGE_TOKENS);
 
         while (!credit_out_can_send(&credit, unit_bytes(r->path, &u))) {
@@ -163,60 +183,25 @@ static void send_all(struct run *r)
             else
                 sched_yield();
         }
-        parcel_await(k, false);
+        parcel_await(k);
         if (!i)
             r->start = clock_now();
-        unit_take(r->path, k, i);
+        data = unit_take(r->path, k, i);
         atomic_store_explicit(&k->full, true, memory_order_relaxed);
         m = (struct msg){.type = MSG_KV_PAGE, .u.page = {
             .id = {1, 1}, .layer = u.layer, .page = u.page, .head_first = u.head_first,
             .head_count = u.head_count, .n_tokens = u.n_tokens, .checksum = k->checksum,
-            .bulk = {k->data, k->bytes, parcel_release, k}}};
+            .bulk = parcel_bulk(r, k, data)}};
         while (sock_send(s, NULL, &m, NULL) == ERR_BUSY)
             sched_yield();
         credit_out_sent(&credit, k->bytes);
     }
+    while (!atomic_load(&r->over) && !atomic_load(&r->failed))
+        sched_yield();
     for (size_t i = 0; i < BUFFERS; i++)
-        parcel_await(&r->parcels[i], false);
+        parcel_await(&r->parcels[i]);
     sock_close(&s);
-}
-
-/* The sender into shared memory: the buffers are the way. */
-static void share_all(struct run *r)
-{
-    r->start = clock_now();
-    for (size_t i = 0; i < path_units(r->path); i++) {
-        struct parcel *k = &r->parcels[i % BUFFERS];
-
-        parcel_await(k, false);
-        unit_take(r->path, k, i);
-        atomic_store_explicit(&k->full, true, memory_order_release);
-    }
-}
-
-static void *sender(void *arg)
-{
-    struct run *r = arg;
-
-    if (r->way == PATH_SHARED)
-        share_all(r);
-    else
-        send_all(r);
     return NULL;
-}
-
-static int receive_shared(struct run *r, struct err *e)
-{
-    bool good = true;
-
-    for (size_t i = 0; i < path_units(r->path); i++) {
-        struct parcel *k = &r->parcels[i % BUFFERS];
-
-        parcel_await(k, true);
-        good &= unit_put(r->path, k->unit, k->data, k->bytes, k->checksum);
-        atomic_store_explicit(&k->full, false, memory_order_release);
-    }
-    return good ? 0 : err_set(e, ERR_FORMAT, "a checksum does not fit");
 }
 
 static bool receive_page(struct run *r, struct sock *s, const struct peer *from,
@@ -224,13 +209,17 @@ static bool receive_page(struct run *r, struct sock *s, const struct peer *from,
 {
     struct kv_unit u = {p->layer, p->page, p->head_first, p->head_count, p->n_tokens};
     struct msg grant = {.type = MSG_KV_CREDIT};
-    size_t unit;
+    const uint8_t *data = p->bulk.data;
+    size_t unit, bytes = p->bulk.size;
 
+    if (r->way == PATH_SHARED) {
+        memcpy(&data, p->bulk.data, sizeof(data));
+        bytes = unit_bytes(r->path, &u);
+    }
     if (!kv_cut_index(&r->path->cut, &unit, &u, r->path->n_pages * KV_PAGE_TOKENS) ||
-        !credit_in_received(credit, p->bulk.size) ||
-        !unit_put(r->path, unit, p->bulk.data, p->bulk.size, p->checksum))
+        !credit_in_received(credit, bytes) || !unit_put(r->path, unit, data, bytes, p->checksum))
         return false;
-    grant.u.credit.bytes = credit_in_consumed(credit, p->bulk.size);
+    grant.u.credit.bytes = credit_in_consumed(credit, bytes);
     if (grant.u.credit.bytes)
         sock_send(s, from, &grant, NULL); /* a sender that has sent all may be gone */
     return true;
@@ -269,7 +258,7 @@ static int receive_all(struct run *r, struct sock *s, struct err *e)
     return 0;
 }
 
-/* Both ends in one context: one key for both. */
+/* One key for both. */
 static int secure(struct run *r, const char *key_file, struct err *e)
 {
     const struct sock_security security = {.keys = key_file, .role = KEYS_NODE};
@@ -282,7 +271,9 @@ static int secure(struct run *r, const char *key_file, struct err *e)
     keys_text(&set, KEYS_NODES, &text);
     rc = keys_write(key_file, &text, e);
     str_fini(&text);
-    return rc ? rc : sock_ctx_secure(r->ctx, &security, e);
+    if (!rc)
+        rc = sock_ctx_secure(r->ctx, &security, e);
+    return rc ? rc : sock_ctx_secure(r->sender_ctx, &security, e);
 }
 
 /* Binds where the sender will connect. dir is made: of a socket, or of keys. */
@@ -295,7 +286,7 @@ static int receiver_open(struct run *r, struct sock **s, const char *dir, struct
     snprintf(key_file, sizeof(key_file), "%s/keys", dir);
     if (r->way == PATH_CURVE)
         rc = secure(r, key_file, e);
-    if (r->way == PATH_IPC)
+    if (r->way == PATH_IPC || r->way == PATH_SHARED)
         snprintf(name, sizeof(name), "ipc://%s/s", dir);
     if (!rc)
         rc = sock_open(s, r->ctx, &o, e);
@@ -320,17 +311,19 @@ int path_run(struct path *p, enum path_way way, int64_t *ns, struct err *e)
     r.parcels = mem_aligned(BUFFERS * sizeof(*r.parcels), 64);
     memset(r.parcels, 0, BUFFERS * sizeof(*r.parcels)); /* resident, too */
     r.ctx = sock_ctx_new();
-    if (way != PATH_SHARED)
-        rc = receiver_open(&r, &s, dir, e);
+    r.sender_ctx = sock_ctx_new();
+    rc = receiver_open(&r, &s, dir, e);
     if (!rc && pthread_create(&thread, NULL, sender, &r) != 0)
         rc = err_set(e, ERR_MEMORY, "the system refuses another thread");
     if (!rc) {
-        rc = way == PATH_SHARED ? receive_shared(&r, e) : receive_all(&r, s, e);
+        rc = receive_all(&r, s, e);
         *ns = clock_now() - r.start;
+        atomic_store(&r.over, true);
         pthread_join(thread, NULL);
     }
     sock_close(&s);
     sock_ctx_free(&r.ctx);
+    sock_ctx_free(&r.sender_ctx);
     mem_free(r.parcels);
     unlink(key_file);
     rmdir(dir);

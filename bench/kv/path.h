@@ -1,6 +1,7 @@
 /* path: KV of a whole prompt from the pages of one pool into those of another, as a prefill and a decode
- * node do it: cut into units, made canonical, checksummed, sent under credit, checked, put into pages.
- * The way between them is the case: ZeroMQ over ipc or tcp or tcp with keys, or memory that both ends see. Two threads;
+ * node do it: cut into units, checksummed, sent under credit from where they lie, checked, put into pages.
+ * The way between them is the case: ZeroMQ over ipc or tcp or tcp with keys; or memory that both ends see,
+ * and only the place of a unit goes over ipc. Two threads, each with a context of ZeroMQ as a node has;
  * path_run is called by one of them and starts the other. */
 #ifndef TANDEM_BENCH_KV_PATH_H
 #define TANDEM_BENCH_KV_PATH_H
@@ -29,14 +30,14 @@ int path_open(struct path *p, enum kv_type type, uint32_t layers, uint32_t heads
               uint32_t n_pages, struct err *e);
 void path_close(struct path *p);
 
-/* Canonical bytes of all units, what travels. */
+/* Bytes of all units, what travels. */
 size_t path_bytes(const struct path *p);
 
 /* Moves everything once; *ns: from the first unit taken up to the last one put away. ERR_NET, or
  * ERR_FORMAT if a checksum did not fit. */
 int path_run(struct path *p, enum path_way way, int64_t *ns, struct err *e);
 
-/* Units whose canonical bytes differ in the two pools. */
+/* Units whose bytes differ in the two pools. */
 size_t path_differences(const struct path *p);
 
 #endif
