@@ -18,6 +18,7 @@
 #include "daemon/probe.h"
 #include "daemon/role.h"
 #include "decode-node/core.h"
+#include "decode-node/pace.h"
 #include "engine/cost.h"
 #include "kv/kv_wire.h"
 #include "net/loop.h"
@@ -383,33 +384,6 @@ static uint32_t decode_local_tokens(const struct decode *d)
     return u32_max(LOCAL_MIXED_MIN, rows - rows % LOCAL_MIXED_MIN);
 }
 
-/* How fast KV could be checked and copied: the best of some rounds over a page's layers, and the
- * transport (the kernel's copies, allocation, cold memory) takes about twice as long again. */
-static uint64_t decode_ingest_rate(struct decode *d)
-{
-    const struct kv_layout *l = &d->node->layout;
-    size_t bytes = kv_wire_bytes(l, d->node->wire, 1, KV_PAGE_TOKENS);
-    uint8_t *page = mem_zalloc(l->page_bytes), *unit = mem_zalloc(bytes); /* the pool may be in use */
-    int64_t best = INT64_MAX, took;
-    uint64_t sum = 0;
-
-    for (uint32_t round = 0; round < 8; round++) {
-        int64_t start = clock_now();
-
-        for (uint32_t layer = 0; layer < l->n_layer; layer++) {
-            sum += hash64(unit, bytes, 0);
-            kv_wire_import(page, l, unit, d->node->wire, layer, 0, 1, KV_PAGE_TOKENS);
-        }
-        took = clock_now() - start;
-        if (took > 0 && took < best)
-            best = took;
-    }
-    log_debug("decode", "ingest sum=%016" PRIx64, sum); /* so that no compiler leaves it out */
-    mem_free(unit);
-    mem_free(page);
-    return (uint64_t)((double)bytes * l->n_layer * 1e9 / (double)best / 3);
-}
-
 /* The largest step that the core may ask for, before anything was measured. */
 static struct rows_budget decode_budget(const struct node_options *o)
 {
@@ -444,7 +418,7 @@ static int decode_core_open(struct decode *d, struct err *e)
         .slots = o->slots,
         .wire = d->node->wire,
         .credit_bytes = o->credit_bytes,
-        .ingest_bytes_s = decode_ingest_rate(d),
+        .ingest_bytes_s = pace_measure(&d->node->layout, d->node->wire),
         .prompt_rows = decode_budget(o),
         .lease_ns = LEASE_NS,
     };

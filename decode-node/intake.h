@@ -4,10 +4,10 @@
  * is back: KV_HELLO of the same node and life takes it over, KV_RESUME asks what is missing. KV_HELLO
  * of another life of that node says that nobody will go on.
  *
- * Pace: to check and copy KV takes time from the running streams where they share a core or the memory.
- * So while a step is in flight, credit goes back to the senders only for as many bytes as take a
- * twentieth of a smoothed step (ingest_bytes_s), in turns; a peer that begins finds its window open
- * besides. What is held back goes at the steps that follow, or at once when no step is in flight: nobody
+ * Pace: to take in, check and copy KV takes time from the running streams where they share a core or
+ * the memory. So while a step is in flight, credit goes back to the senders only for as many bytes as
+ * take a twentieth of a smoothed step (ingest_bytes_s, see pace.h), in turns; a peer that begins finds
+ * its window open besides. What is held back goes at the steps that follow, or at once when no step is in flight: nobody
  * waits for ever. Part of core.c, see core_state.h. Pure; network thread only. */
 #ifndef TANDEM_DECODE_INTAKE_H
 #define TANDEM_DECODE_INTAKE_H

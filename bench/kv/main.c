@@ -2,10 +2,12 @@
  * anyway, in the same run.
  * usage: tandem-bench-kv [pages] [rounds] [layers heads head_dim]
  *        tandem-bench-kv ttft PROGRAM MODEL [tokens] [rounds]
+ *        tandem-bench-kv ingest PROGRAM MODEL [tokens] [rounds]
  * The first: the steps and the ways (path.h). The default is 64 MiB in the shape of a model of 8
  * billion parameters. Every round runs all cases in turn; the best round of a case counts, for other
  * work on the machine only ever makes one slower. The second: what shipping adds to the first token of
- * a prefill node, which is PROGRAM (ttft.h).
+ * a prefill node, which is PROGRAM (ttft.h). The third: what KV that comes in adds to the steps of a decode
+ * node (ingest.h).
  * Exit code 1 if KV arrived other than it was sent. */
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -19,6 +21,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "bench/kv/ingest.h"
 #include "bench/kv/path.h"
 #include "bench/kv/ttft.h"
 #include "kv/kv_wire.h"
@@ -225,16 +228,17 @@ static void table_print(const struct table *t)
     printf("bench-kv: value %.2f GB/s, %zu failed\n", result_gb_s(value), t->failed);
 }
 
-static int ttft_main(int argc, char **argv)
+/* With a node as a process. */
+static int node_main(int argc, char **argv, int (*run)(const char *, const char *, uint32_t, uint32_t, struct err *))
 {
     struct err e;
 
     if (argc < 4) {
-        fprintf(stderr, "usage: tandem-bench-kv ttft PROGRAM MODEL [tokens] [rounds]\n");
+        fprintf(stderr, "usage: tandem-bench-kv %s PROGRAM MODEL [tokens] [rounds]\n", argv[1]);
         return 2;
     }
-    if (ttft_run(argv[2], argv[3], argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 512,
-                 argc > 5 ? (uint32_t)strtoul(argv[5], NULL, 10) : 8, &e) == 0)
+    if (run(argv[2], argv[3], argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 512,
+            argc > 5 ? (uint32_t)strtoul(argv[5], NULL, 10) : 8, &e) == 0)
         return 0;
     fprintf(stderr, "bench-kv: %s\n", e.text);
     return 1;
@@ -249,7 +253,9 @@ int main(int argc, char **argv)
     struct err e;
 
     if (argc > 1 && strcmp(argv[1], "ttft") == 0)
-        return ttft_main(argc, argv);
+        return node_main(argc, argv, ttft_run);
+    if (argc > 1 && strcmp(argv[1], "ingest") == 0)
+        return node_main(argc, argv, ingest_run);
     for (int i = 1; i < argc && i <= 5; i++)
         arg[i - 1] = (uint32_t)strtoul(argv[i], NULL, 10);
     for (int i = 0; i < 5; i++)

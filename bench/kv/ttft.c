@@ -12,13 +12,13 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "bench/kv/times.h"
 #include "kv/kv_wire.h"
 #include "net/credit.h"
 #include "net/sock.h"
 
 #define WINDOW (8u << 20)
 #define PATIENCE (600 * CLOCK_S)
-#define ROUNDS_MAX 64
 
 struct bench {
     char dir[64], nodes[96], kv[96];
@@ -37,19 +37,6 @@ struct bench {
     struct err err;
     bool bad;
 };
-
-/* Milliseconds of the best and of the middle one. */
-struct times {
-    double ms[ROUNDS_MAX];
-    uint32_t n;
-};
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
 
 static void node_start(struct bench *b, const char *program, const char *model)
 {
@@ -219,18 +206,12 @@ static int prompt(struct bench *b, uint32_t n, uint32_t skip, struct err *e)
     return rc;
 }
 
-static void times_add(struct times *t, int64_t ns) { t->ms[t->n++] = (double)ns / 1e6; }
+/* By how much a is more than b. */
+static double percent(double a, double b) { return 100 * (a / b - 1); }
 
 static void report(const char *name, struct times *t)
 {
-    qsort(t->ms, t->n, sizeof(*t->ms), by_value);
-    printf("%-34s %10.2f %10.2f\n", name, t->ms[0], t->ms[t->n / 2]);
-}
-
-/* Percent by which the best, or the middle one, of a is more than that of b. */
-static double times_added(const struct times *a, const struct times *b, bool middle)
-{
-    return 100 * (a->ms[middle ? a->n / 2 : 0] / b->ms[middle ? b->n / 2 : 0] - 1);
+    printf("%-34s %10.2f %10.2f\n", name, times_best(t), times_median(t));
 }
 
 int ttft_run(const char *program, const char *model, uint32_t n, uint32_t rounds, struct err *e)
@@ -245,7 +226,7 @@ int ttft_run(const char *program, const char *model, uint32_t n, uint32_t rounds
     n = u32_min(n, b.node.n ? b.reg.ctx_max - 16 : n);
     if (!rc)
         rc = prompt(&b, n, 0, e); /* warms up */
-    for (uint32_t r = 0; !rc && r < u32_min(rounds, ROUNDS_MAX); r++) {
+    for (uint32_t r = 0; !rc && r < u32_min(rounds, TIMES_MAX); r++) {
         rc = prompt(&b, n, 0, e);
         times_add(&all, b.token - b.sent);
         times_add(&tail, b.end - b.token);
@@ -266,7 +247,9 @@ int ttft_run(const char *program, const char *model, uint32_t n, uint32_t rounds
     report("processor time, KV not shipped", &cpu[0]);
     report("processor time, KV shipped", &cpu[1]);
     printf("added by shipping: TTFT %+.1f %% of the best, %+.1f %% of the median; processor time %+.1f %%, "
-           "%+.1f %%\n", times_added(&all, &none, false), times_added(&all, &none, true),
-           times_added(&cpu[1], &cpu[0], false), times_added(&cpu[1], &cpu[0], true));
+           "%+.1f %%\n", percent(times_best(&all), times_best(&none)),
+           percent(times_median(&all), times_median(&none)),
+           percent(times_best(&cpu[1]), times_best(&cpu[0])),
+           percent(times_median(&cpu[1]), times_median(&cpu[0])));
     return 0;
 }

@@ -1,0 +1,308 @@
+#include "bench/kv/ingest.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "bench/kv/times.h"
+#include "kv/kv_unit.h"
+#include "kv/kv_wire.h"
+#include "net/credit.h"
+#include "net/sock.h"
+
+#define PATIENCE (600 * CLOCK_S)
+#define STREAMS 4
+#define PROMPT 64        /* tokens of each of them */
+#define QUIET_STEPS 12   /* of a round, before the KV comes */
+
+struct ingest {
+    char dir[64], nodes[96], kv[96];
+    pid_t pid;
+    struct sock_ctx *ctx;
+    struct sock *router, *prefill;
+    struct peer node;
+    struct msg_register reg;
+    struct kv_layout layout;
+    struct kv_cut cut;
+    struct credit_out credit;
+    uint8_t *bytes; /* [MSG_BULK_MAX], what all units are made of */
+    uint32_t n;     /* tokens whose KV comes in */
+    uint64_t request;
+    bool reserved, welcome;
+    int64_t stepped; /* when the last step ended; 0: none yet */
+    uint32_t steps;
+    struct times *times; /* where steps are counted */
+    struct err err;
+    bool bad;
+};
+
+/* The node gets the first of our processors, we keep the rest. */
+static void ingest_fork(struct ingest *g, const char *program, const char *model)
+{
+    char *argv[] = {(char *)program, (char *)"--model", (char *)model, (char *)"--router", g->nodes,
+                    (char *)"--kv", g->kv, (char *)"--prefix_cache=off", (char *)"--log_level=error",
+                    NULL};
+    cpu_set_t all, one, rest;
+    int first = 0;
+
+    CPU_ZERO(&all);
+    sched_getaffinity(0, sizeof(all), &all);
+    while (first < CPU_SETSIZE - 1 && !CPU_ISSET(first, &all))
+        first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    rest = all;
+    if (CPU_COUNT(&all) > 1)
+        CPU_CLR(first, &rest);
+    sched_setaffinity(0, sizeof(rest), &rest);
+    g->pid = fork();
+    if (g->pid == 0) {
+        sched_setaffinity(0, sizeof(one), &one);
+        execv(program, argv);
+        _exit(127);
+    }
+}
+
+static int ingest_open(struct ingest *g, const char *program, const char *model, struct err *e)
+{
+    const struct sock_options control = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL};
+    int rc;
+
+    *g = (struct ingest){.dir = "/tmp/tandem-bench-XXXXXX"};
+    if (!mkdtemp(g->dir))
+        return err_set(e, ERR_IO, "cannot make a directory in /tmp");
+    snprintf(g->nodes, sizeof(g->nodes), "ipc://%s/nodes", g->dir);
+    snprintf(g->kv, sizeof(g->kv), "ipc://%s/kv", g->dir);
+    g->bytes = mem_aligned(MSG_BULK_MAX, 64);
+    for (size_t i = 0; i + 8 <= MSG_BULK_MAX; i += 8)
+        ((uint64_t *)g->bytes)[i / 8] = rng_u64(1, i);
+    ingest_fork(g, program, model);
+    g->ctx = sock_ctx_new();
+    rc = sock_open(&g->router, g->ctx, &control, e);
+    return rc ? rc : sock_bind(g->router, g->nodes, e);
+}
+
+static void ingest_close(struct ingest *g)
+{
+    if (g->pid > 0) {
+        kill(g->pid, SIGKILL);
+        waitpid(g->pid, NULL, 0);
+    }
+    sock_close(&g->router);
+    sock_close(&g->prefill);
+    if (g->ctx)
+        sock_ctx_free(&g->ctx);
+    mem_free(g->bytes);
+    unlink(g->kv + 6);
+    rmdir(g->dir);
+}
+
+static void refused(struct ingest *g, const char *what, const char *why)
+{
+    g->bad = true;
+    err_set(&g->err, ERR_PEER, "the decode node %s: %s", what, why);
+}
+
+static void on_router(struct ingest *g, const struct peer *from, const struct msg *m)
+{
+    struct msg answer = {.type = MSG_REGISTERED, .u.registered = {1000, 600000}};
+    const struct kv_geometry *k = &m->u.reg.geometry;
+    int64_t now = clock_now();
+
+    if (m->type == MSG_REGISTER) {
+        g->node = *from;
+        g->reg = m->u.reg;
+        kv_layout_init(&g->layout, (enum kv_type)k->wire_type, k->n_layer, k->n_kv_head, k->head_dim);
+        kv_cut_init(&g->cut, &g->layout, g->layout.type, MSG_BULK_MAX);
+        sock_send(g->router, from, &answer, NULL);
+    } else if (m->type == MSG_RESERVED) {
+        g->reserved = true;
+    } else if (m->type == MSG_TOKENS && m->u.tokens.id.request == STREAMS) { /* the last to begin */
+        if (g->stepped && g->times)
+            times_add(g->times, now - g->stepped);
+        g->stepped = now;
+        g->steps++;
+        if (m->u.tokens.finish != FINISH_NONE)
+            refused(g, "ended a stream", "its context is too short for so many rounds");
+    } else if (m->type == MSG_RESERVE_REFUSED || m->type == MSG_DECODE_FAILED) {
+        refused(g, "refused a stream", m->u.failed.text);
+    }
+}
+
+static void on_decode(struct ingest *g, const struct msg *m)
+{
+    if (m->type == MSG_KV_WELCOME || m->type == MSG_KV_CREDIT) {
+        g->welcome = true;
+        credit_out_grant(&g->credit, m->u.credit.bytes);
+    } else if (m->type == MSG_KV_ABORT) {
+        refused(g, "gave up a stream", m->u.failed.text);
+    } else if (m->type == MSG_REFUSED) {
+        refused(g, "refused KV", m->u.text.text);
+    }
+}
+
+/* Takes what came, or sleeps until something does. */
+static int serve(struct ingest *g, int64_t give_up, struct err *e)
+{
+    struct pollfd fds[2] = {{.fd = sock_fd(g->router), .events = POLLIN},
+                            {.fd = g->prefill ? sock_fd(g->prefill) : -1, .events = POLLIN}};
+    struct peer from;
+    struct msg m;
+
+    while (sock_recv(g->router, &from, &m, NULL) == 1) {
+        on_router(g, &from, &m);
+        msg_fini(&m);
+    }
+    while (g->prefill && sock_recv(g->prefill, NULL, &m, NULL) == 1) {
+        on_decode(g, &m);
+        msg_fini(&m);
+    }
+    if (g->bad) {
+        *e = g->err;
+        return e->code;
+    }
+    if (clock_now() > give_up || waitpid(g->pid, NULL, WNOHANG) == g->pid)
+        return err_set(e, ERR_TIMEOUT, "the decode node did not answer, or ended");
+    if (!sock_readable(g->router) && !(g->prefill && sock_readable(g->prefill)))
+        poll(fds, 2, 5);
+    return 0;
+}
+
+/* Asks for a slot: of a stream that the node prefills itself, or of one whose KV we send. */
+static int reserve(struct ingest *g, uint32_t n, bool local, struct err *e)
+{
+    struct msg m = {.type = MSG_RESERVE,
+                    .u.reserve = {.id = {++g->request, 1}, .n_tokens = n, .sampling = {.top_p = 1},
+                                  .max_new = local ? g->reg.ctx_max - n - 1 : 8, .local = local}};
+    int64_t give_up = clock_now() + PATIENCE;
+    int rc = 0;
+
+    m.u.reserve.tokens = mem_calloc(n, sizeof(uint32_t));
+    for (uint32_t i = 0; i < n; i++)
+        m.u.reserve.tokens[i] = 3 + (i * 7 + (uint32_t)g->request) % 97;
+    g->reserved = false;
+    if (sock_send(g->router, &g->node, &m, NULL)) {
+        msg_fini(&m);
+        return err_set(e, ERR_PEER, "the decode node is not there");
+    }
+    while (!rc && !g->reserved)
+        rc = serve(g, give_up, e);
+    return rc;
+}
+
+static int hello(struct ingest *g, struct err *e)
+{
+    const struct sock_options o = {.kind = SOCK_DEALER, .lane = SOCK_DATA, .identity = "p#1"};
+    struct msg m = {.type = MSG_KV_HELLO, .u.hello = {
+        .protocol = MSG_PROTOCOL, .name = "p", .model_hash = g->reg.model_hash,
+        .geometry = g->reg.geometry}};
+    int64_t give_up = clock_now() + PATIENCE;
+    int rc = sock_open(&g->prefill, g->ctx, &o, e);
+
+    snprintf(m.u.hello.cluster, sizeof(m.u.hello.cluster), "%s", g->reg.cluster);
+    if (!rc)
+        rc = sock_connect(g->prefill, g->reg.kv_endpoint, e);
+    while (!rc && sock_send(g->prefill, NULL, &m, NULL))
+        rc = serve(g, give_up, e);
+    while (!rc && !g->welcome)
+        rc = serve(g, give_up, e);
+    return rc;
+}
+
+/* Sends the KV of the stream that was reserved last, and then gives it up. */
+static int send_kv(struct ingest *g, struct err *e)
+{
+    struct msg m = {.type = MSG_KV_ABORT, .u.failed = {.id = {g->request, 1}}};
+    int64_t give_up = clock_now() + PATIENCE;
+    int rc = 0;
+
+    for (size_t i = 0; !rc && i < kv_cut_count(&g->cut, g->n);) {
+        struct kv_unit u = kv_cut_unit(&g->cut, i, g->n);
+        size_t bytes = kv_wire_bytes(&g->layout, g->layout.type, u.head_count, u.n_tokens);
+        struct msg page = {.type = MSG_KV_PAGE, .u.page = {
+            .id = {g->request, 1}, .layer = u.layer, .page = u.page, .head_first = u.head_first,
+            .head_count = u.head_count, .n_tokens = u.n_tokens,
+            .checksum = hash64(g->bytes, bytes, 0), .bulk = {g->bytes, bytes, NULL, NULL}}};
+
+        if (credit_out_can_send(&g->credit, bytes) && sock_send(g->prefill, NULL, &page, NULL) == 0) {
+            credit_out_sent(&g->credit, bytes);
+            i++;
+        } else {
+            rc = serve(g, give_up, e);
+        }
+    }
+    while (!rc && sock_send(g->prefill, NULL, &m, NULL))
+        rc = serve(g, give_up, e);
+    return rc;
+}
+
+/* Some steps without KV, then those in which it comes. */
+static int round_run(struct ingest *g, struct times *quiet, struct times *busy, int64_t *ns, struct err *e)
+{
+    uint32_t until = g->steps + QUIET_STEPS;
+    int64_t start;
+    int rc = 0;
+
+    g->times = quiet;
+    while (!rc && g->steps < until)
+        rc = serve(g, clock_now() + PATIENCE, e);
+    g->times = NULL;
+    if (!rc)
+        rc = reserve(g, g->n, false, e);
+    until = g->steps + 1; /* a whole step from here */
+    while (!rc && g->steps < until)
+        rc = serve(g, clock_now() + PATIENCE, e);
+    g->times = busy;
+    start = clock_now();
+    if (!rc)
+        rc = send_kv(g, e);
+    *ns += clock_now() - start;
+    g->times = NULL;
+    until = g->steps + 2; /* the last window is taken in */
+    while (!rc && g->steps < until)
+        rc = serve(g, clock_now() + PATIENCE, e);
+    return rc;
+}
+
+int ingest_run(const char *program, const char *model, uint32_t n, uint32_t rounds, struct err *e)
+{
+    static struct times quiet, busy;
+    struct ingest g;
+    int64_t ns = 0;
+    int rc = ingest_open(&g, program, model, e);
+
+    for (int64_t start = clock_now(); !rc && !g.node.n;)
+        rc = serve(&g, start + PATIENCE, e);
+    g.n = u32_min(n, g.node.n ? g.reg.ctx_max - 16 : n);
+    for (int i = 0; !rc && i < STREAMS; i++)
+        rc = reserve(&g, PROMPT, true, e);
+    while (!rc && g.steps < QUIET_STEPS) /* all run, and are warm */
+        rc = serve(&g, clock_now() + PATIENCE, e);
+    if (!rc)
+        rc = hello(&g, e);
+    for (uint32_t r = 0; !rc && r < rounds; r++)
+        rc = round_run(&g, &quiet, &busy, &ns, e);
+    if (!rc) {
+        double bytes = (double)kv_layout_token_bytes(&g.layout) * g.layout.n_layer * g.n;
+
+        printf("%d streams; KV of %u tokens, %.1f MiB, comes in %u times      best ms  median ms\n", STREAMS,
+               g.n, bytes / 0x1p20, rounds);
+        printf("%-58s %8.2f %10.2f\n", "step, no KV comes in", times_best(&quiet), times_median(&quiet));
+        printf("%-58s %8.2f %10.2f\n", "step, KV comes in", times_best(&busy), times_median(&busy));
+        printf("a step of running streams: %+.1f %% of the median while KV came in at %.0f MB/s (%u and %u "
+               "steps)\n", 100 * (times_median(&busy) / times_median(&quiet) - 1),
+               bytes * rounds / (double)ns * 1e3, quiet.n, busy.n);
+    }
+    ingest_close(&g);
+    return rc;
+}
