@@ -16,7 +16,7 @@
 #   make bench-kernels each kernel of each tier against the reference kernel and the machine
 #   make ARCH=aarch64  the same for 64-bit Arm on another machine, into build/aarch64; what it needs
 #                      brings deploy/install-deps.sh build arm; `make ARCH=aarch64 unit` runs in qemu
-#   make bench-kv      moving KV between nodes: GB/s beside memcpy, time to first token (MODEL=, ARGS=)
+#   make bench-kv      moving KV between nodes: GB/s beside memcpy, first and second token, steps (MODEL=, ARGS=)
 #   make bench-goodput requests within latency targets: disaggregated, aggregated (MODEL=, ARGS=), and a
 #                      llama-server (LLAMA=); make bench-stall: the same, of long prompts beside answers
 #   make bench-prefix  prompt tokens that a shared beginning saves (MODEL=, ARGS=)
@@ -160,6 +160,8 @@ bench-kernels: $(CHECKS)
 	$(Q)for b in $(CHECKS); do $$b || exit 1; done
 bench-kv: $(BENCH_KV) all
 	$(Q)$< ttft $(BUILD)/bin/tandem-prefill $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf)
+	$(Q)$< ingest $(BUILD)/bin/tandem-decode $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf)
+	$(Q)TANDEM_BIN=$(BUILD)/bin bench/kv/second.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf)
 	$(Q)$< $(ARGS)
 bench-goodput: all
 	$(Q)bench/goodput.sh $(or $(MODEL),deploy/demo/austen-5m-q8_0.gguf) $(if $(LLAMA),-l $(LLAMA)) \

@@ -1,6 +1,5 @@
 #include "bench/kv/ingest.h"
 
-#include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -41,7 +40,6 @@ struct ingest {
     bool reserved, welcome;
     int64_t stepped; /* when the last step ended; 0: none yet */
     uint32_t steps;
-    struct times *times; /* where steps are counted */
     struct err err;
     bool bad;
 };
@@ -117,7 +115,6 @@ static void on_router(struct ingest *g, const struct peer *from, const struct ms
 {
     struct msg answer = {.type = MSG_REGISTERED, .u.registered = {1000, 600000}};
     const struct kv_geometry *k = &m->u.reg.geometry;
-    int64_t now = clock_now();
 
     if (m->type == MSG_REGISTER) {
         g->node = *from;
@@ -128,9 +125,7 @@ static void on_router(struct ingest *g, const struct peer *from, const struct ms
     } else if (m->type == MSG_RESERVED) {
         g->reserved = true;
     } else if (m->type == MSG_TOKENS && m->u.tokens.id.request == STREAMS) { /* the last to begin */
-        if (g->stepped && g->times)
-            times_add(g->times, now - g->stepped);
-        g->stepped = now;
+        g->stepped = clock_now();
         g->steps++;
         if (m->u.tokens.finish != FINISH_NONE)
             refused(g, "ended a stream", "its context is too short for so many rounds");
@@ -246,32 +241,42 @@ static int send_kv(struct ingest *g, struct err *e)
     return rc;
 }
 
-/* Some steps without KV, then those in which it comes. */
-static int round_run(struct ingest *g, struct times *quiet, struct times *busy, int64_t *ns, struct err *e)
+/* Serves until the n-th step from now has ended. */
+static int steps_await(struct ingest *g, uint32_t n, struct err *e)
 {
-    uint32_t until = g->steps + QUIET_STEPS;
-    int64_t start;
+    uint32_t until = g->steps + n;
+    int64_t give_up = clock_now() + PATIENCE;
     int rc = 0;
 
-    g->times = quiet;
     while (!rc && g->steps < until)
-        rc = serve(g, clock_now() + PATIENCE, e);
-    g->times = NULL;
+        rc = serve(g, give_up, e);
+    return rc;
+}
+
+/* Some steps without KV, then those in which it comes; of each, what a step took on average. */
+static int round_run(struct ingest *g, struct times *quiet, struct times *busy, int64_t *ns,
+                     struct err *e)
+{
+    int64_t start = g->stepped;
+    uint32_t first = g->steps;
+    int rc = steps_await(g, QUIET_STEPS, e);
+
+    if (!rc)
+        times_add(quiet, (g->stepped - start) / (g->steps - first));
     if (!rc)
         rc = reserve(g, g->n, false, e);
-    until = g->steps + 1; /* a whole step from here */
-    while (!rc && g->steps < until)
-        rc = serve(g, clock_now() + PATIENCE, e);
-    g->times = busy;
-    start = clock_now();
+    if (!rc)
+        rc = steps_await(g, 1, e);
+    start = g->stepped;
+    first = g->steps;
     if (!rc)
         rc = send_kv(g, e);
-    *ns += clock_now() - start;
-    g->times = NULL;
-    until = g->steps + 2; /* the last window is taken in */
-    while (!rc && g->steps < until)
-        rc = serve(g, clock_now() + PATIENCE, e);
-    return rc;
+    if (!rc)
+        rc = steps_await(g, 1, e); /* in which the last window is taken in */
+    if (!rc)
+        times_add(busy, (g->stepped - start) / (g->steps - first));
+    *ns += g->stepped - start;
+    return rc ? rc : steps_await(g, 1, e);
 }
 
 int ingest_run(const char *program, const char *model, uint32_t n, uint32_t rounds, struct err *e)
@@ -286,8 +291,8 @@ int ingest_run(const char *program, const char *model, uint32_t n, uint32_t roun
     g.n = u32_min(n, g.node.n ? g.reg.ctx_max - 16 : n);
     for (int i = 0; !rc && i < STREAMS; i++)
         rc = reserve(&g, PROMPT, true, e);
-    while (!rc && g.steps < QUIET_STEPS) /* all run, and are warm */
-        rc = serve(&g, clock_now() + PATIENCE, e);
+    if (!rc)
+        rc = steps_await(&g, QUIET_STEPS, e); /* all run, and are warm */
     if (!rc)
         rc = hello(&g, e);
     for (uint32_t r = 0; !rc && r < rounds; r++)
@@ -295,13 +300,14 @@ int ingest_run(const char *program, const char *model, uint32_t n, uint32_t roun
     if (!rc) {
         double bytes = (double)kv_layout_token_bytes(&g.layout) * g.layout.n_layer * g.n;
 
-        printf("%d streams; KV of %u tokens, %.1f MiB, comes in %u times      best ms  median ms\n", STREAMS,
-               g.n, bytes / 0x1p20, rounds);
-        printf("%-58s %8.2f %10.2f\n", "step, no KV comes in", times_best(&quiet), times_median(&quiet));
-        printf("%-58s %8.2f %10.2f\n", "step, KV comes in", times_best(&busy), times_median(&busy));
-        printf("a step of running streams: %+.1f %% of the median while KV came in at %.0f MB/s (%u and %u "
-               "steps)\n", 100 * (times_median(&busy) / times_median(&quiet) - 1),
-               bytes * rounds / (double)ns * 1e3, quiet.n, busy.n);
+        printf("%d streams; KV of %u tokens, %.1f MiB, %u times       best ms  median ms\n", STREAMS, g.n,
+               bytes / 0x1p20, rounds);
+        printf("%-50s %10.2f %10.2f\n", "a step, mean of a round, no KV comes in", times_best(&quiet),
+               times_median(&quiet));
+        printf("%-50s %10.2f %10.2f\n", "a step, mean of a round, KV comes in", times_best(&busy),
+               times_median(&busy));
+        printf("a step of running streams: %+.1f %% of the median while KV came in at %.0f MB/s\n",
+               100 * (times_median(&busy) / times_median(&quiet) - 1), bytes * rounds / (double)ns * 1e3);
     }
     ingest_close(&g);
     return rc;
