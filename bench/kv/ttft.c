@@ -1,11 +1,13 @@
 #include "bench/kv/ttft.h"
 
+#include <dirent.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -20,6 +22,12 @@
 #define WINDOW (8u << 20)
 #define PATIENCE (600 * CLOCK_S)
 
+/* Processor time, ns. */
+struct cpu {
+    int64_t all;
+    int64_t ship; /* of the threads that do not compute */
+};
+
 struct bench {
     char dir[64], nodes[96], kv[96];
     pid_t pid;
@@ -32,7 +40,7 @@ struct bench {
     struct credit_in credit;
     uint64_t request;
     int64_t sent, token, end; /* of the prompt under way; 0: not yet */
-    int64_t cpu; /* processor time that the node took for it */
+    struct cpu cpu; /* that the node took for it */
     uint64_t bytes;
     struct err err;
     bool bad;
@@ -169,15 +177,49 @@ static int serve(struct bench *b, int64_t give_up, struct err *e)
     return 0;
 }
 
-/* Processor time of the node so far, all threads. */
-static int64_t node_cpu(const struct bench *b)
+/* Processor time of a thread so far; 0: it is no more. ours: it is the network thread or one of ZeroMQ's. */
+static int64_t thread_cpu(pid_t pid, const char *tid, bool *ours)
 {
-    struct timespec t = {0};
-    clockid_t clock;
+    char path[96], name[32] = "";
+    int64_t ns = 0;
+    FILE *f;
 
-    if (clock_getcpuclockid(b->pid, &clock) == 0)
-        clock_gettime(clock, &t);
-    return t.tv_sec * CLOCK_S + t.tv_nsec;
+    snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", pid, tid);
+    f = fopen(path, "r");
+    if (f) {
+        *ours = (fgets(name, sizeof(name), f) && strncmp(name, "ZMQ", 3) == 0) || atoi(tid) == pid;
+        fclose(f);
+    }
+    snprintf(path, sizeof(path), "/proc/%d/task/%.16s/schedstat", pid, tid);
+    f = fopen(path, "r");
+    if (f) {
+        if (fscanf(f, "%" SCNd64, &ns) != 1)
+            ns = 0;
+        fclose(f);
+    }
+    return ns;
+}
+
+/* Of the node so far: all threads, and those that do not compute. */
+static struct cpu node_cpu(const struct bench *b)
+{
+    struct cpu c = {0};
+    struct dirent *d;
+    char path[64];
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", b->pid);
+    dir = opendir(path);
+    while (dir && (d = readdir(dir))) {
+        bool ours = false;
+        int64_t ns = d->d_name[0] == '.' ? 0 : thread_cpu(b->pid, d->d_name, &ours);
+
+        c.all += ns;
+        c.ship += ours ? ns : 0;
+    }
+    if (dir)
+        closedir(dir);
+    return c;
 }
 
 /* One prompt from the job to KV_END. */
@@ -186,6 +228,7 @@ static int prompt(struct bench *b, uint32_t n, uint32_t skip, struct err *e)
     struct msg m = {.type = MSG_PREFILL_JOB,
                     .u.job = {.id = {++b->request, 1}, .n_tokens = n, .max_new = 9,
                               .skip_tokens = skip, .sampling = {.top_p = 1}, .decode_name = "d"}};
+    struct cpu before, after;
     int rc = 0;
 
     snprintf(m.u.job.kv_endpoint, sizeof(m.u.job.kv_endpoint), "%s", b->kv);
@@ -194,7 +237,7 @@ static int prompt(struct bench *b, uint32_t n, uint32_t skip, struct err *e)
         m.u.job.tokens[i] = 3 + i * 7 % 97;
     b->token = b->end = 0;
     b->bytes = 0;
-    b->cpu = node_cpu(b);
+    before = node_cpu(b);
     b->sent = clock_now();
     if (sock_send(b->router, &b->node, &m, NULL)) {
         msg_fini(&m);
@@ -202,7 +245,8 @@ static int prompt(struct bench *b, uint32_t n, uint32_t skip, struct err *e)
     }
     while (!rc && !(b->token && b->end))
         rc = serve(b, b->sent + PATIENCE, e);
-    b->cpu = node_cpu(b) - b->cpu;
+    after = node_cpu(b);
+    b->cpu = (struct cpu){after.all - before.all, after.ship - before.ship};
     return rc;
 }
 
@@ -216,7 +260,7 @@ static void report(const char *name, struct times *t)
 
 /* What the prompts of a case took. */
 struct figures {
-    struct times ttft, tail, cpu; /* tail: from the first token to KV_END */
+    struct times ttft, tail, cpu, ship; /* tail: from the first token to KV_END */
 };
 
 /* One prompt whose KV is shipped, or only the last page of it. */
@@ -227,7 +271,8 @@ static int prompt_of(struct bench *b, uint32_t n, bool ship, struct figures *f, 
 
     times_add(&f->ttft, b->token - b->sent);
     times_add(&f->tail, b->end - b->token);
-    times_add(&f->cpu, b->cpu);
+    times_add(&f->cpu, b->cpu.all);
+    times_add(&f->ship, b->cpu.ship);
     return rc;
 }
 
@@ -274,11 +319,15 @@ int ttft_run(const char *program, const char *model, uint32_t n, uint32_t rounds
     report("from the first token to KV_END", &all.tail);
     report("processor time, KV not shipped", &none.cpu);
     report("processor time, KV shipped", &all.cpu);
+    report("of it not computing, not shipped", &none.ship);
+    report("of it not computing, shipped", &all.ship);
     printf("added by shipping (of the best, of the median, median of pairs): TTFT %+.1f %%, %+.1f %%, %+.1f %%; "
            "processor time %+.1f %%, %+.1f %%, %+.1f %%\n",
            percent(times_best(&all.ttft), times_best(&none.ttft)),
            percent(times_median(&all.ttft), times_median(&none.ttft)), ttft,
            percent(times_best(&all.cpu), times_best(&none.cpu)),
            percent(times_median(&all.cpu), times_median(&none.cpu)), cpu);
+    printf("added by the threads that ship: %+.2f %% of the prompt's processor time\n",
+           100 * (times_median(&all.ship) - times_median(&none.ship)) / times_median(&none.cpu));
     return 0;
 }

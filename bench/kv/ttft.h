@@ -1,6 +1,8 @@
 /* ttft: what shipping KV adds to the time to the first token. A prefill node runs as a process, without a
  * prefix cache; the bench is its router and its decode node, which checks every page and puts it away.
- * Prompts whose KV is all shipped alternate with prompts of which only the last page is. */
+ * Prompts whose KV is all shipped alternate with prompts of which only the last page is. On a machine that
+ * others use, what computing takes differs by more from prompt to prompt than shipping adds; the
+ * threads that ship, the network thread and those of ZeroMQ, are therefore told apart, too. */
 #ifndef TANDEM_BENCH_KV_TTFT_H
 #define TANDEM_BENCH_KV_TTFT_H
 
