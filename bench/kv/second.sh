@@ -2,8 +2,9 @@
 # second.sh: how long after the first token the second comes, beside a decode step: a whole cluster of a prefill
 # node and a decode node, one request at a time, no prefix cache.
 # usage: second.sh MODEL [TOKENS] [REQUESTS]     of each prompt; defaults: 480 12
-# TTST (here: second token minus first) should be a step and what the last layer's pages take.
-# The last line says how many requests failed.
+# The gap should be the step that gives the second token and what the last layer's pages take. The first step
+# after a prompt may be slower than those that follow; what the gap has besides its step is told apart.
+# The last line says that, and how many requests failed.
 set -u
 model=$(realpath "${1:?usage: second.sh MODEL [TOKENS] [REQUESTS]}") tokens=${2:-480} n=${3:-12}
 [ -r "$model" ] || { echo "second.sh: $model: no such file" >&2; exit 2; }
@@ -30,6 +31,9 @@ jq -r '
     row("the one beyond the other, of a request"; $over)' "$tmp/r.json" |
     awk -F'\t' -v t="$tokens" 'BEGIN { printf "%-50s %10s %10s\n", "prompts of " t " tokens", "best ms", "median ms" }
         { printf "%-50s %10.2f %10.2f\n", $1, $2, $3 }'
+jq -r '.stages_ms | "\(.transfer.p50) \(.transfer.max) \(.decode_queue.p50) \(.decode_queue.max)"' "$tmp/r.json" |
+    awk '{ printf "%-50s %10.2f\n%-50s %10.2f\n", "of the gap, KV that was not there yet, median", $1, "the longest", $2
+           printf "%-50s %10.2f\n", "of the gap, waiting for a step to end, median", $3 }'
 failed=$(jq .failed "$tmp/r.json")
-echo "second token: $failed failed"
+echo "second token: $(jq '.stages_ms | 100 * (.transfer.p50 + .decode_queue.p50) | round / 100' "$tmp/r.json") ms and its step, $failed failed"
 [ "$failed" = 0 ]
