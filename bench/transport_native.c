@@ -148,6 +148,22 @@ static void on_tokens(struct native *t, const struct msg_generate_tokens *m)
         t->events.output(t->events.ctx, x->call);
 }
 
+static void times_take(struct server_times *s, const struct msg_generate_done *m)
+{
+    *s = (struct server_times){
+        .ttft = clock_ms(m->ttft_ns),
+        .router_queue = clock_ms(m->wait_ns),
+        .prefill_queue = clock_ms(m->queue_ns),
+        .prefill = clock_ms(m->prefill_ns),
+        .transfer = clock_ms(m->handoff_ns),
+        .decode_queue = clock_ms(m->decode_queue_ns),
+        .restarts = m->restarts,
+        .kv_bytes = m->kv_bytes,
+    };
+    snprintf(s->prefill_node, sizeof(s->prefill_node), "%.23s", m->prefill);
+    snprintf(s->decode_node, sizeof(s->decode_node), "%.23s", m->decode);
+}
+
 static void on_generate_done(struct native *t, const struct msg_generate_done *m)
 {
     struct exchange *x = map_get(&t->calls, m->tag);
@@ -155,6 +171,9 @@ static void on_generate_done(struct native *t, const struct msg_generate_done *m
     if (!x)
         return;
     x->call->record.prompt_tokens = m->prompt_tokens;
+    x->call->record.cached_tokens = m->cached_tokens;
+    if (m->status == 200)
+        times_take(&x->call->record.server, m);
     if (m->status != 200)
         exchange_done(t, x, outcome_of_status(m->status), m->text);
     else if (m->output_tokens != x->call->record.output_tokens)

@@ -60,8 +60,25 @@ static void native_on_text(struct generation *g, const struct str *text, uint32_
         router_gone(q->native->router, g);
 }
 
+static void native_stats(struct msg_generate_done *d, const struct router_stats *s)
+{
+    d->cached_tokens = s->cached_tokens;
+    d->restarts = s->restarts;
+    d->local = s->local;
+    d->wait_ns = s->wait_ns;
+    d->queue_ns = s->queue_ns;
+    d->prefill_ns = s->prefill_ns;
+    d->handoff_ns = s->handoff_ns;
+    d->decode_queue_ns = s->decode_queue_ns;
+    d->decode_ns = s->decode_ns;
+    d->kv_bytes = s->kv_bytes;
+    memcpy(d->prefill, s->prefill, sizeof(d->prefill));
+    memcpy(d->decode, s->decode, sizeof(d->decode));
+}
+
+/* g: NULL if it came to nothing before it was one. */
 static void native_done(struct native *n, const struct peer *peer, uint64_t tag,
-                        const struct generation_end *end, uint32_t prompt, uint32_t output)
+                        const struct generation_end *end, const struct generation *g)
 {
     struct msg m = {.type = MSG_GENERATE_DONE};
     struct msg_generate_done *d = &m.u.generate_done;
@@ -69,9 +86,13 @@ static void native_done(struct native *n, const struct peer *peer, uint64_t tag,
     d->tag = tag;
     d->finish = end->finish;
     d->status = end->status;
-    d->prompt_tokens = prompt;
-    d->output_tokens = output;
     snprintf(d->text, sizeof(d->text), "%s", end->text ? end->text : "");
+    if (g) {
+        d->prompt_tokens = g->n_prompt;
+        d->output_tokens = g->n_tokens;
+        d->ttft_ns = g->first_at ? g->first_at - g->started_at : 0;
+        native_stats(d, end->stats);
+    }
     native_send(n, peer, &m);
 }
 
@@ -81,7 +102,7 @@ static void native_on_end(struct generation *g, const struct generation_end *end
 
     map_del(&q->native->requests, native_key(&q->peer, q->tag));
     if (!g->gone || q->cancelled)
-        native_done(q->native, &q->peer, q->tag, end, g->n_prompt, g->n_tokens);
+        native_done(q->native, &q->peer, q->tag, end, g);
     generation_fini(g);
     mem_free(q);
 }
@@ -113,7 +134,7 @@ static void native_refuse(struct native *n, const struct peer *peer, uint64_t ta
     const struct generation_end end = {.status = status, .finish = FINISH_ERROR, .text = text};
 
     metrics_request(&n->router->metrics, METRICS_NATIVE, status);
-    native_done(n, peer, tag, &end, 0, 0);
+    native_done(n, peer, tag, &end, NULL);
 }
 
 static void native_generate(struct native *n, const struct peer *from,

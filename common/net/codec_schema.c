@@ -101,6 +101,19 @@ static const struct codec_field generate_done[] = {
     U32_ANY(prompt_tokens, generate_done.prompt_tokens),
     U32_ANY(output_tokens, generate_done.output_tokens),
     TEXT(text, generate_done.text),
+    U32_ANY(cached_tokens, generate_done.cached_tokens),
+    U32_ANY(restarts, generate_done.restarts),
+    BOOL(local, generate_done.local),
+    I64(ttft_ns, generate_done.ttft_ns),
+    I64(wait_ns, generate_done.wait_ns),
+    I64(queue_ns, generate_done.queue_ns),
+    I64(prefill_ns, generate_done.prefill_ns),
+    I64(handoff_ns, generate_done.handoff_ns),
+    I64(decode_queue_ns, generate_done.decode_queue_ns),
+    I64(decode_ns, generate_done.decode_ns),
+    U64(kv_bytes, generate_done.kv_bytes),
+    NAME_OR_NONE(prefill, generate_done.prefill),
+    NAME_OR_NONE(decode, generate_done.decode),
 };
 #undef T
 #define T Tandem__GenerateCancel

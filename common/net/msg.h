@@ -131,6 +131,12 @@ struct msg_generate_done {
     int32_t status;   /* HTTP-like: 200, 400, 429, 503, ... */
     uint32_t prompt_tokens, output_tokens;
     char text[MSG_TEXT_MAX]; /* the error, if status is not 200 */
+    /* Where the time went, as struct router_stats has it; 0 and "" of what there was not. */
+    uint32_t cached_tokens, restarts;
+    bool local;
+    int64_t ttft_ns, wait_ns, queue_ns, prefill_ns, handoff_ns, decode_queue_ns, decode_ns;
+    uint64_t kv_bytes;
+    char prefill[MSG_NAME_MAX], decode[MSG_NAME_MAX];
 };
 
 struct msg_register {

@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "bench/run.h"
 #include "bench/workload.h"
@@ -122,6 +123,10 @@ static void generate(struct server *s, const struct peer *from, struct msg *m)
     reply.u.generate_done.finish = s->behaviour == REFUSE ? FINISH_ERROR : FINISH_LENGTH;
     reply.u.generate_done.prompt_tokens = 5;
     reply.u.generate_done.output_tokens = s->behaviour == REFUSE ? 0 : 3;
+    reply.u.generate_done.cached_tokens = 2;
+    reply.u.generate_done.prefill_ns = 4 * CLOCK_MS;
+    reply.u.generate_done.kv_bytes = 1ull << 40;
+    strcpy(reply.u.generate_done.decode, "decode-1");
     snprintf(reply.u.generate_done.text, sizeof(reply.u.generate_done.text), "%s",
              s->behaviour == REFUSE ? "queue full" : "");
     sock_send(s->sock, from, &reply, NULL);
@@ -295,6 +300,11 @@ static void the_native_protocol_measures_the_same(void **state)
     assert_int_equal(s.requests, 20);
     assert_int_equal(s.ids, 20);
     assert_int_equal(s.ignoring_eos, 20);
+    assert_int_equal(r.records[0].cached_tokens, 2);
+    assert_true(r.records[0].server.prefill == 4);
+    assert_true(r.records[0].server.kv_bytes == 1ull << 40);
+    assert_string_equal(r.records[0].server.decode_node, "decode-1");
+    assert_string_equal(r.records[0].server.prefill_node, "");
     result_fini(&r);
     BENCH(&r, &open, true, "--random-input-len=5", "--vocab-size=100", "--num-prompts=30",
           "--request-rate=1000");

@@ -35,6 +35,7 @@ struct rig {
     struct model model;
     struct sock_ctx *ctx;
     struct sock *p, *d, *d2; /* nodes */
+    struct sock *c;          /* a client */
 };
 
 static uint16_t free_port(void)
@@ -115,6 +116,7 @@ static int rig_teardown(void **state)
     sock_close(&r->p);
     sock_close(&r->d);
     sock_close(&r->d2);
+    sock_close(&r->c);
     code = router_stop(r, SIGTERM);
     sock_ctx_free(&r->ctx);
     snprintf(path, sizeof(path), "%s/nodes", r->dir);
@@ -596,41 +598,49 @@ static void test_native_client(void **state)
     uint32_t prompt[] = {1, 300};
     struct msg m = {.type = MSG_GENERATE};
     struct stream_id id;
-    struct sock *c;
     struct err e;
 
     pair_start(r);
-    assert_int_equal(sock_open(&c, r->ctx, &o, &e), 0);
-    assert_int_equal(sock_connect(c, r->clients, &e), 0);
+    assert_int_equal(sock_open(&r->c, r->ctx, &o, &e), 0);
+    assert_int_equal(sock_connect(r->c, r->clients, &e), 0);
     for (uint64_t tag = 5; tag <= 6; tag++) {
         m = (struct msg){.type = MSG_GENERATE};
         m.u.generate = (struct msg_generate){.tag = tag, .n_tokens = 2, .max_tokens = 2,
                                              .sampling = {.top_p = 1}};
         m.u.generate.tokens = mem_dup(prompt, sizeof(prompt));
-        tell(c, m);
+        tell(r->c, m);
         id = reserve(r->d);
         hear_only(r->p, MSG_PREFILL_JOB);
-        first(r->p, id, 0, 400);
-        m = hear(c, MSG_GENERATE_TOKENS);
+        m = (struct msg){.type = MSG_PREFILL_TOKEN};
+        m.u.first = (struct msg_prefill_token){.id = id, .token = 400, .queue_ns = 3 * CLOCK_MS,
+                                               .compute_ns = 7 * CLOCK_MS, .hit_tokens = 1};
+        tell(r->p, m);
+        m = hear(r->c, MSG_GENERATE_TOKENS);
         assert_int_equal(m.u.generate_tokens.tag, tag);
         assert_int_equal(m.u.generate_tokens.tokens[0], 400);
         msg_fini(&m);
         if (tag == 5) {
             tokens(r->d, id, 1, 1, FINISH_LENGTH);
-            m = hear(c, MSG_GENERATE_TOKENS);
+            m = hear(r->c, MSG_GENERATE_TOKENS);
             assert_int_equal(m.u.generate_tokens.index, 1);
             msg_fini(&m);
         } else {
-            tell(c, (struct msg){.type = MSG_GENERATE_CANCEL, .u.generate_cancel = tag});
+            tell(r->c, (struct msg){.type = MSG_GENERATE_CANCEL, .u.generate_cancel = tag});
             hear_only(r->d, MSG_CANCEL);
         }
-        m = hear(c, MSG_GENERATE_DONE);
+        m = hear(r->c, MSG_GENERATE_DONE);
         assert_int_equal(m.u.generate_done.tag, tag);
         assert_int_equal(m.u.generate_done.finish, tag == 5 ? FINISH_LENGTH : FINISH_CANCELLED);
         assert_int_equal(m.u.generate_done.prompt_tokens, 2);
         assert_int_equal(m.u.generate_done.output_tokens, tag == 5 ? 2 : 1);
+        assert_string_equal(m.u.generate_done.prefill, "prefill-1");
+        assert_string_equal(m.u.generate_done.decode, "decode-1");
+        assert_int_equal(m.u.generate_done.queue_ns, 3 * CLOCK_MS);
+        assert_int_equal(m.u.generate_done.prefill_ns, 7 * CLOCK_MS);
+        assert_int_equal(m.u.generate_done.cached_tokens, 1);
+        assert_true(m.u.generate_done.ttft_ns > 0);
+        assert_int_equal(m.u.generate_done.restarts, 0);
     }
-    sock_close(&c);
 }
 
 static void test_endpoints(void **state)
