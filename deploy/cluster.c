@@ -108,7 +108,8 @@ static const char *const node_decided[] = {"cluster", "name", "model", "router",
                                            "kv",      "cores", "domain", "tell_end",
                                            "keys",    "insecure", NULL};
 
-#define CLUSTER_NODES OPTION(cluster_nodes, nodes, U32, .min = 1, .max = CLUSTER_NODES_MAX)
+#define CLUSTER_NODES(least)                                                                       \
+    OPTION(cluster_nodes, nodes, U32, .min = (least), .max = CLUSTER_NODES_MAX)
 
 static const struct cluster_role cluster_roles[] = {
     {.key = "router",
@@ -118,12 +119,12 @@ static const struct cluster_role cluster_roles[] = {
     {.key = "prefill",
      .daemon = &prefill_option_table,
      .decided = node_decided,
-     .nodes = CLUSTER_NODES,
+     .nodes = CLUSTER_NODES(0),
      .offset = offsetof(struct cluster, prefill)},
     {.key = "decode",
      .daemon = &decode_option_table,
      .decided = node_decided,
-     .nodes = CLUSTER_NODES,
+     .nodes = CLUSTER_NODES(1),
      .offset = offsetof(struct cluster, decode)},
 };
 
@@ -260,6 +261,8 @@ static int cluster_from_file(struct cluster *c, const struct yaml_doc *doc, cons
         node = yaml_get(root, cluster_roles[i].key);
         rc = node ? cluster_read_role(c, &cluster_roles[i], doc, node, e) : 0;
     }
+    node = yaml_get(root, "prefill");
+    c->prefill.none = !rc && node && yaml_get(node, "nodes") && !c->prefill.nodes;
     node = yaml_get(root, "workload");
     if (!rc && node)
         rc = option_from_map(&workload_table, &c->workload, doc, node, e);
@@ -323,8 +326,10 @@ static int cluster_apply_override(struct cluster *c, const struct cluster_overri
             return rc;
     }
     /* A ratio given now stands above counts in the file. */
-    if (*o->ratio)
+    if (*o->ratio) {
         c->prefill.nodes = c->decode.nodes = 0;
+        c->prefill.none = false;
+    }
     return 0;
 }
 
@@ -374,9 +379,16 @@ static int cluster_finish(struct cluster *c, const char *path, const char *dir, 
 {
     if (strcmp(c->ratio, "auto") != 0)
         ASSERT(cluster_split_ratio(&c->ratio_prefill, &c->ratio_decode, c->ratio));
-    else if (!c->prefill.nodes && !c->decode.nodes && !cluster_names_nodes(c))
+    else if (!c->prefill.nodes && !c->prefill.none && !c->decode.nodes && !cluster_names_nodes(c))
         /* nobody said which nodes do what */
         c->router.move_roles = c->prefill.options.change_role = c->decode.options.change_role = 1;
+    for (size_t i = 0; i < c->n_hosts && c->prefill.none; i++)
+        if (c->hosts[i].prefill.n)
+            return err_set(e, ERR_CONFIG, "%s: prefill: nodes: 0, but host %s names %u of them", path,
+                           c->hosts[i].host, c->hosts[i].prefill.n);
+    if (c->prefill.none && c->router.mode == ROUTER_DISAGGREGATED)
+        return err_set(e, ERR_CONFIG, "%s: prefill: nodes: 0 leaves nobody to compute prompts in mode "
+                       "disaggregated; without prefill nodes it is auto or aggregated", path);
     if (!strcmp(strrchr(c->router.http, ':'), ":0"))
         return err_set(e, ERR_CONFIG, "%s: http: %s: a cluster needs a port that is known, not 0",
                        path, c->router.http);

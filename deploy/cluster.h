@@ -21,6 +21,7 @@
 struct cluster_nodes {
     struct node_options options; /* first: the daemon's table is applied here */
     uint32_t nodes;              /* 0: from the ratio */
+    bool none;                   /* "nodes: 0" was said, of prefill: decode nodes compute prompts */
 };
 
 /* What is expected of requests, for `ratio: auto`. */

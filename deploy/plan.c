@@ -198,7 +198,8 @@ static int plan_place(struct plan *p, const struct cluster *c, struct err *e)
         .decode = c->ratio_decode,
         .n_prefill = c->prefill.nodes,
         .n_decode = c->decode.nodes,
-        .decode_only = c->router.mode == ROUTER_AGGREGATED && !c->prefill.nodes,
+        .decode_only = c->prefill.none ||
+                       (c->router.mode == ROUTER_AGGREGATED && !c->prefill.nodes),
         .hosts = p->said = plan_said(c),
     };
     int rc = plan_solve(p, c, &policy, e);

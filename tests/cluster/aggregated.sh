@@ -36,3 +36,8 @@ t "streams of decode nodes alone" together alone
 t "token for token the same" same
 t "all were placed as the mode says" [ "$(placed local)" = 5 ]
 t "all KV pages are free afterwards" all_free
+down
+PREFILL=0 up alone "$DEMO" || { echo "not ok a cluster of 0 prefill nodes starts"; exit 1; }
+t "0 prefill nodes are none" [ "$(nodes '[.nodes[].role] | join(" ")')" = "decode decode" ]
+t "streams of it" together alone
+t "are the same, too" same
