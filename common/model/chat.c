@@ -51,8 +51,9 @@ static const struct {
     {"phi3", "{% for m in messages %}"
              "{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor %}"
              "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"},
-    {"plain", "{% for m in messages %}{{ m.content }}"
-              "{{ '\\n\\n' if not loop.last }}{% endfor %}"},
+    /* An answer stands where it was generated, right behind what it answers: its KV is used again. */
+    {"plain", "{% for m in messages %}"
+              "{{ '\\n\\n' if not loop.first and m.role != 'assistant' }}{{ m.content }}{% endfor %}"},
     {"zephyr", "{% for m in messages %}"
                "{{ '<|' + m.role + '|>\\n' + m.content + eos_token + '\\n' }}{% endfor %}"
                "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"},

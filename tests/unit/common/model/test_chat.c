@@ -93,7 +93,32 @@ static void families_write_their_turns(void **state)
     rendered("gemma", m, 3,
              "<s><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n"
              "<start_of_turn>model\n");
-    rendered("plain", m, 4, "S\n\nU\n\nA\n\nV");
+    rendered("plain", m, 4, "S\n\nUA\n\nV");
+}
+
+/* So that the KV of a turn serves the next one, its answer included. */
+static void an_answer_stands_where_it_was_generated(void **state)
+{
+    struct vocab *v = chat_vocab();
+
+    (void)state;
+    for (const char *const *name = chat_families(); *name; name++) {
+        const char *answer = strcmp(*name, "llama2") ? "A b." : " A b."; /* as that model spells it */
+        const struct chat_message m[] = {MESSAGE("system", "S"), MESSAGE("user", "U"),
+                                         MESSAGE("assistant", answer), MESSAGE("user", "V")};
+        struct chat *c = chat_of(v, *name);
+        struct str turn = {0}, next = {0};
+
+        assert_int_equal(chat_render(c, &turn, m, 2, true, NULL), 0);
+        assert_int_equal(chat_render(c, &next, m, 4, true, NULL), 0);
+        str_adds(&turn, answer);
+        if (next.len < turn.len || memcmp(turn.data, next.data, turn.len) != 0)
+            fail_msg("%s: \"%s\" does not begin with \"%s\"", *name, str_text(&next), str_text(&turn));
+        str_fini(&turn);
+        str_fini(&next);
+        chat_free(&c);
+    }
+    vocab_free(&v);
 }
 
 static void families_are_those_that_jinja_was_asked_about(void **state)
@@ -250,6 +275,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families_write_their_turns),
+        cmocka_unit_test(an_answer_stands_where_it_was_generated),
         cmocka_unit_test(families_are_those_that_jinja_was_asked_about),
         cmocka_unit_test(a_user_cannot_forge_a_turn),
         cmocka_unit_test(bos_comes_once),
