@@ -19,10 +19,10 @@ sentence() {
 }
 serves() { post /v1/completions "$ask" | jq -e '.choices[0].text | length > 0' >/dev/null; }
 
-# node MODEL CLUSTER: a decode node by hand
+# node MODEL CLUSTER [OPTION...]: a decode node by hand
 node() {
     "$BIN/tandem-decode" --cluster "$2" --name by-hand --model "$1" \
-        --router "ipc://$RUN/nodes.sock" --kv "ipc://$RUN/by-hand.sock"
+        --router "ipc://$RUN/nodes.sock" --kv "ipc://$RUN/by-hand.sock" "${@:3}"
 }
 export -f node
 export BIN RUN
@@ -44,6 +44,8 @@ printf 'GGUF\003\000\000\000' >"$TMP/tiny.gguf"
 up refuse "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
 t "a node with another model" sentence "hash [0-9a-f]{16}.*[0-9a-f]{16}" bash -c "node $TMP/other.gguf refuse"
 t "a node of another cluster" sentence "'elsewhere'.*'refuse'" bash -c "node $DEMO elsewhere"
+t "a swap without room for a page" sentence "swap: 1024 bytes hold no KV page, which has [0-9]+; give 0 for none" \
+    bash -c "node $DEMO refuse --swap=1KiB"
 t "a truncated model" sentence "short.gguf: .*1000000" bash -c "node $TMP/short.gguf refuse"
 t "a model of eight bytes" sentence "tiny.gguf: " bash -c "node $TMP/tiny.gguf refuse"
 t "a model that is missing" sentence "nowhere.gguf.*No such file" bash -c "node $TMP/nowhere.gguf refuse"
