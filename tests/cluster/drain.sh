@@ -29,6 +29,15 @@ explained() {
     grep -q '^\* .* decode-2 ' "$TMP/table" && grep -q '^observed' "$TMP/table" || return 1
     [ "$("$BIN/tandem" explain --json "$URL" my-own | jq -r '.candidates[0].decode')" = decode-2 ]
 }
+# no_id ID SENTENCE
+no_id() { ! "$BIN/tandem" explain drain "$1" 2>"$TMP/err" && cat "$TMP/err" && grep -qF "$2" "$TMP/err"; }
+last_one() { # said, and logged
+    local reply
+    reply=$("$BIN/tandem" drain --wait_s=0 drain decode-2 2>&1)
+    echo "$reply"
+    grep -q 'no decode node is left that takes requests: they wait' <<<"$reply" &&
+        grep -q 'node=decode-2 was the last decode node that took requests: they wait now' "$TANDEM_RUN_DIR"/*/*/router.log
+}
 timed() {
     curl -sS -H 'x-tandem-timings: 1' -d '{"prompt":"Emma","max_tokens":30,"ignore_eos":true}' "$URL/v1/completions" >"$TMP/t"
     jq -e '.tandem | .decode_ms > 0 and .prefill_ms > 0 and .restarts == 0 and .decode_node == "decode-2"' "$TMP/t" || { cat "$TMP/t"; return 1; }
@@ -41,4 +50,8 @@ t "the node stays away" stays_away
 t "an unknown node is named" refused
 t "a request is explained by its id and by its x-request-id" explained
 t "an answer tells where its time went" timed
+t "no id is no request" no_id "" "the id of the request is empty"
+t "an id that no request can have" no_id "é-1" "character at 1 that is not printable ASCII"
+t "an id that is unknown" no_id "x-9" "no request 'x-9' is running or was among the last that ended"
 t "all KV pages are free afterwards" all_free
+t "draining the last decode node is said to make requests wait" last_one
