@@ -11,6 +11,8 @@
 #include "deploy/up.h"
 
 #define UP_POLL_MS 50 /* between two looks at the router */
+/* Who refuses our key for so long is our router: that another's has its port was told by then. */
+#define UP_REFUSED_FOR (1 * CLOCK_S)
 
 /* How many of the host's nodes are up, and how far the others are. */
 static void start_show(struct up *u, size_t host)
@@ -182,13 +184,28 @@ static void start_ping(struct up *u)
             remote_ask(&u->fleet.remotes[i], json_pack("{s:s}", "op", "ping"), REMOTE_REPLY_S);
 }
 
+/* The router knows another key than ours, or none: no waiting mends that. *since: when it first said so, 0. */
+static void start_refused(struct err *e, int64_t *since, const json_t *reply)
+{
+    if (api_number(reply, "status") != 401)
+        *since = 0;
+    else if (!*since)
+        *since = clock_now();
+    if (!*since || clock_now() - *since < UP_REFUSED_FOR)
+        return;
+    reply = json_object_get(reply, "body");
+    err_set(e, ERR_CONFIG, "the router refuses what is in TANDEM_API_KEY: %s; the cluster was ended",
+            api_error(reply) ? api_error(reply) : "401, without a reason");
+}
+
 /* The router's host is asked how it is, again and again; meanwhile all may say that they failed. */
 static int start_wait(struct up *u, struct err *e)
 {
-    int64_t until = clock_now() + u->options->wait_s * CLOCK_S, look_at = 0;
+    int64_t until = clock_now() + u->options->wait_s * CLOCK_S, look_at = 0, refused_at = 0;
     struct remote *router = &u->fleet.remotes[0];
     json_t *last = NULL;
     bool ready = false;
+    struct err refused = {0};
     int rc = 0;
 
     while (!ready && !rc) {
@@ -203,10 +220,15 @@ static int start_wait(struct up *u, struct err *e)
             json_decref(last);
             last = json_incref(json_object_get(router->reply, "body"));
             ready = start_ready(u, last);
+            start_refused(&refused, &refused_at, router->reply);
         } else if (!router->dead) {
             router->e.code = 0; /* it does not listen yet */
         }
         rc = start_failed(u, e);
+        if (!rc && refused.code) {
+            *e = refused;
+            rc = e->code;
+        }
         if (!rc && !ready && up_interrupted(u))
             rc = err_set(e, ERR_CANCELLED, "interrupted; everything was ended");
         if (!rc && !ready && clock_now() >= until)

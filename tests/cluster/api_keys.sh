@@ -21,6 +21,10 @@ says() {
     [ "$got" = "$code" ] && grep -q -- "$want" "$TMP/body"
 }
 needs_a_key() { ! up keys "$DEMO" && grep -q 'put one of that file in TANDEM_API_KEY' "$TMP/up.log"; }
+refuses_another() { # and does not wait for 300 s
+    (TANDEM_API_KEY=sk-wrong-0123456789abcdef; export TANDEM_API_KEY; ! timeout 60 "$BIN/tandem" up "$TMP/keys.yaml" 2>"$TMP/up.log") &&
+        cat "$TMP/up.log" && grep -q 'refuses what is in TANDEM_API_KEY: the API key is not known here' "$TMP/up.log"
+}
 with() { TANDEM_API_KEY=$1 "$BIN/tandem" "${@:2}" 2>&1; }
 one_at_a_time() {
     local i
@@ -51,6 +55,7 @@ keys
 unset TANDEM_API_KEY
 ROUTER_MORE="api_keys: keys" DECODE=1
 t "up asks for a key first" needs_a_key
+t "up with a key that the file does not have ends with the router's sentence" refuses_another
 TANDEM_API_KEY=$admin up keys "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
 t "no key: 401 in OpenAI's shape" says 401 '"code":"invalid_api_key"' "" -d "$ask" "$URL/v1/completions"
 t "a key that is not known: 401" says 401 'the API key is not known here' "${user}x" -d "$ask" "$URL/v1/completions"
