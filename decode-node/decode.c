@@ -271,6 +271,8 @@ static struct msg_heartbeat decode_beat(const struct decode *d, const struct dec
         .local_tokens = s.local_tokens,
         .hit_tokens = s.hit_tokens,
         .preempted = s.preempted,
+        .pages_bad = s.pages_bad,
+        .leases_expired = s.leases_expired,
         .pages_cached = cached,
         .flops = (uint64_t)d->node->spent.flops,
         .read_bytes = (uint64_t)d->node->spent.bytes,

@@ -88,6 +88,9 @@ NODE(node_kv_bytes, n->beat.kv_bytes)
 NODE(node_hit_tokens, n->beat.hit_tokens)
 NODE(node_local_tokens, n->beat.local_tokens)
 NODE(node_preempted, n->beat.preempted)
+NODE(node_pages_bad, n->beat.pages_bad)
+NODE(node_leases, n->beat.leases_expired)
+NODE(node_resumed, n->beat.resumed)
 NODE(node_busy, (double)n->beat.busy_ns * 1e-9)
 NODE(node_flops, n->beat.flops)
 NODE(node_read_bytes, n->beat.read_bytes)
@@ -109,6 +112,12 @@ static const struct metrics_node metrics_nodes[] = {
      node_local_tokens},
     {"tandem_node_preempted_total", "counter", "Sequences set aside for want of KV pages.",
      node_preempted},
+    {"tandem_node_pages_bad_total", "counter", "KV pages that came spoiled, or were asked for again.",
+     node_pages_bad},
+    {"tandem_node_leases_expired_total", "counter", "Streams whose KV did not come, or was not taken.",
+     node_leases},
+    {"tandem_node_resumed_total", "counter", "Streams whose KV went on on a new connection.",
+     node_resumed},
     {"tandem_node_busy_seconds_total", "counter", "In forward passes.", node_busy},
     {"tandem_node_flops_total", "counter", "That its passes need at least.", node_flops},
     {"tandem_node_read_bytes_total", "counter", "Weights and KV that its passes read at least.",

@@ -65,6 +65,9 @@ static json_t *node_value(const struct router *r, const struct node *n, int64_t 
     put(o, "hit_tokens", b->hit_tokens);
     put(o, "local_tokens", b->local_tokens);
     put(o, "preempted", b->preempted);
+    put(o, "pages_bad", b->pages_bad);
+    put(o, "leases_expired", b->leases_expired);
+    put(o, "resumed", b->resumed);
     put(o, "busy_ms", b->busy_ns / CLOCK_MS);
     put(o, "domain", n->reg.domain);
     put(o, "cores", n->reg.cores);

@@ -181,6 +181,9 @@ static const struct codec_field heartbeat[] = {
     U32_ANY(pages_cached, heartbeat.pages_cached),
     U64(flops, heartbeat.flops),
     U64(read_bytes, heartbeat.read_bytes),
+    U64(pages_bad, heartbeat.pages_bad),
+    U64(leases_expired, heartbeat.leases_expired),
+    U64(resumed, heartbeat.resumed),
 };
 #undef T
 #define T Tandem__Role

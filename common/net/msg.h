@@ -183,6 +183,9 @@ struct msg_heartbeat { /* router -> node: all zero */
     uint64_t preempted;      /* decode: sequences set aside for want of pages, since start */
     uint32_t pages_cached;   /* of pages_free: held by the prefix cache alone, given up if needed */
     uint64_t flops, read_bytes; /* that the passes cost since start, at least: engine/cost.h */
+    uint64_t pages_bad;      /* KV pages that came spoiled (decode) or were asked for again (prefill) */
+    uint64_t leases_expired; /* streams given up since KV did not come, or was not taken */
+    uint64_t resumed;        /* prefill: streams that went on on a new connection */
 };
 /* The router keeps an approximate index of who holds which prefix: a block is named by the low 32 bits
  * of its chain hash (kv/prefix.h). */

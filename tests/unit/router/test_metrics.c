@@ -68,7 +68,8 @@ static void test_values_arrive(void **state)
     rig_register(&r, P1);
     rig_register(&r, D1);
     beat.u.heartbeat = (struct msg_heartbeat){.pages_free = 30, .pages_total = 32,
-                                              .tokens = 1ull << 53, .kv_bytes = 7};
+                                              .tokens = 1ull << 53, .kv_bytes = 7,
+                                              .pages_bad = 4, .leases_expired = 5, .resumed = 6};
     rig_msg(&r, D1, beat);
     rig_submit(&r, 1, 40, 8);
     metrics_request(m, METRICS_COMPLETIONS, 503);
@@ -89,6 +90,9 @@ static void test_values_arrive(void **state)
     check_has(page, "tandem_http_connections 3");
     check_has(page, "tandem_kv_pages_used{node=\"decode-1\",role=\"decode\"} 2");
     check_has(page, "tandem_node_tokens_total{node=\"decode-1\",role=\"decode\"} 9007199254740992");
+    check_has(page, "tandem_node_pages_bad_total{node=\"decode-1\",role=\"decode\"} 4");
+    check_has(page, "tandem_node_leases_expired_total{node=\"decode-1\",role=\"decode\"} 5");
+    check_has(page, "tandem_node_resumed_total{node=\"decode-1\",role=\"decode\"} 6");
     check_has(page, "tandem_streams_restarted_total 0");
     mem_free(page);
     mem_free(m);

@@ -657,7 +657,8 @@ static void test_endpoints(void **state)
     check_answer(r, "GET", "/models/austen-5m-q8_0", "", PARTS("200 OK", "\"object\":\"model\""));
     check_answer(r, "GET", "/v1/models/gpt-5", "", PARTS("404 ", "\"model_not_found\""));
     check_answer(r, "GET", "/v1/cluster", "",
-                 PARTS("200 OK", "\"name\":\"prefill-1\"", "\"state\":\"ready\""));
+                 PARTS("200 OK", "\"name\":\"prefill-1\"", "\"state\":\"ready\"",
+                       "\"pages_bad\":0,\"leases_expired\":0,\"resumed\":0"));
     check_answer(r, "GET", "/metrics", "",
                  PARTS("text/plain; version=0.0.4", "\ntandem_ready 1\n"));
     check_answer(r, "POST", "/tokenize", "{\"content\":\"It is\"}", PARTS("\"count\":2"));
