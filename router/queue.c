@@ -161,6 +161,28 @@ void queue_unpark(struct queue *q, int64_t now)
     }
 }
 
+/* As many rounds of the ring at once as pass before any flow has what its head costs: large requests would
+ * take thousands. */
+static void band_skip_rounds(struct queue_band *band)
+{
+    int64_t rounds = INT64_MAX;
+    struct queue_flow *f = band->turn;
+
+    do {
+        int64_t lacks = (int64_t)queue_cost(f->head) - f->deficit;
+        int64_t needs = lacks <= 0 ? 0 : (lacks + QUEUE_QUANTUM - 1) / QUEUE_QUANTUM;
+
+        rounds = needs < rounds ? needs : rounds;
+        f = f->next;
+    } while (f != band->turn && rounds);
+    if (!rounds)
+        return;
+    do {
+        f->deficit += rounds * QUEUE_QUANTUM;
+        f = f->next;
+    } while (f != band->turn);
+}
+
 /* The band whose turn it is, by age. NULL: nobody waits. */
 static struct queue_band *queue_band_next(struct queue *q, int64_t now)
 {
@@ -192,6 +214,8 @@ struct session *queue_next(struct queue *q, int64_t now)
     band = queue_band_next(q, now);
     if (!band)
         return NULL;
+    if (band->turn->deficit < queue_cost(band->turn->head))
+        band_skip_rounds(band);
     while (band->turn->deficit < queue_cost(band->turn->head)) {
         band->turn->deficit += QUEUE_QUANTUM;
         band->turn = band->turn->next;

@@ -15,7 +15,7 @@ keys() {
 says() {
     local code=$1 want=$2 key=$3 got
     shift 3
-    got=$(curl -sS -m 20 ${key:+-H "Authorization: Bearer $key"} -o "$TMP/body" -w '%{http_code}' "$@")
+    got=$(curl -sS -m 20 ${key:+-H "Authorization: Bearer $key"} -o "$TMP/body" -D "$TMP/head" -w '%{http_code}' "$@")
     echo "$got"
     cat "$TMP/body"
     [ "$got" = "$code" ] && grep -q -- "$want" "$TMP/body"
@@ -26,11 +26,41 @@ refuses_another() { # and does not wait for 300 s
         cat "$TMP/up.log" && grep -q 'refuses what is in TANDEM_API_KEY: the API key is not known here' "$TMP/up.log"
 }
 with() { TANDEM_API_KEY=$1 "$BIN/tandem" "${@:2}" 2>&1; }
+when_to_come_back() { grep -qiE '^retry-after: [1-9]' "$TMP/head" || { cat "$TMP/head"; return 1; }; }
+flood() { # until 5 requests wait, of the administrator; one runs
+    local i
+    for i in $(seq 6); do
+        curl -sS -N -m 120 -H "Authorization: Bearer $admin" -d "$1" "$URL/v1/completions" >"$TMP/flood.$i" & flood[i]=$!
+    done
+    for i in $(seq 200); do
+        [ "$(curl -sS -m 5 -H "Authorization: Bearer $user" "$URL/v1/cluster" | jq .router.queued)" = 5 ] && return 0
+        sleep 0.02
+    done
+    return 1
+}
+full() {
+    local bad=0
+    flood "$long" || bad=1
+    says 503 '5 requests are waiting already, and queue_max is 5' "$admin" -d "$ask" "$URL/v1/completions" && when_to_come_back || bad=1
+    kill "${flood[@]}"
+    wait "${flood[@]}"
+    return $bad
+}
+own_turn() { # what comes last is not served last: it is another tenant's
+    local before
+    before=$(grep -c ' request=' "$TANDEM_RUN_DIR"/*/*/router.log)
+    flood '{"prompt": "It is a truth", "max_tokens": 150, "temperature": 0, "ignore_eos": true, "priority": 0}' >/dev/null
+    kill "${flood[6]}" # or there is no room for one more
+    curl -sS -m 120 -H "Authorization: Bearer $user" -d "$ask" "$URL/v1/completions" >"$TMP/turn"
+    wait "${flood[@]}"
+    grep -h ' request=' "$TANDEM_RUN_DIR"/*/*/router.log | tail -n +$((before + 1)) | grep -o ' request=.* output=[0-9]*' | tee "$TMP/ends"
+    [ "$(grep -n 'output=20$' "$TMP/ends" | cut -d: -f1)" -le 4 ] # it waits for the one that runs, and two more
+}
 one_at_a_time() {
     local i
     curl -sS -N -m 60 -H "Authorization: Bearer $user" -d "$long" "$URL/v1/completions" >"$TMP/long" & slow=$!
     for i in $(seq 100); do [ -s "$TMP/long" ] && break; sleep 0.02; done
-    says 429 'you have 1 requests under way, and may have 1 at a time' "$user" -d "$ask" "$URL/v1/completions"
+    says 429 'you have 1 requests under way, and may have 1 at a time' "$user" -d "$ask" "$URL/v1/completions" && when_to_come_back
     i=$?
     kill $slow
     wait $slow
@@ -53,10 +83,10 @@ mistakes_change_nothing() {
 
 keys
 unset TANDEM_API_KEY
-ROUTER_MORE="api_keys: keys" DECODE=1
+ROUTER_MORE="api_keys: keys, queue_max: 5"
 t "up asks for a key first" needs_a_key
 t "up with a key that the file does not have ends with the router's sentence" refuses_another
-TANDEM_API_KEY=$admin up keys "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
+TANDEM_API_KEY=$admin up keys "$DEMO" "decode: {nodes: 1, slots: 1}" || { echo "not ok the cluster starts"; exit 1; }
 t "no key: 401 in OpenAI's shape" says 401 '"code":"invalid_api_key"' "" -d "$ask" "$URL/v1/completions"
 t "a key that is not known: 401" says 401 'the API key is not known here' "${user}x" -d "$ask" "$URL/v1/completions"
 t "a known key is served" says 200 '"finish_reason"' "$user" -d "$ask" "$URL/v1/completions"
@@ -64,6 +94,8 @@ t "probes and scrapers need none" says 200 tandem_requests "" "$URL/metrics"
 t "the tenant is the key's holder" says 200 '"tenant":"shop"' "$admin" "$URL/tandem/explain/$(jq -r .id "$TMP/body" 2>/dev/null; curl -sS -H "Authorization: Bearer $user" -d "$ask" "$URL/v1/completions" | jq -r .id)"
 t "a key that is no administrator's: 403" says 403 'the API key of shop is not an administrator' "$user" -d '{"node": "decode-1"}' "$URL/tandem/drain"
 t "a second request of one at a time: 429" one_at_a_time
+t "more than may wait, of all together: 503" full
+t "a tenant's request is not behind all of another's" own_turn
 t "tandem status with the key" grep -q decode-1 <(with $user status keys)
 t "tandem status without: the router's sentence" grep -q 'an API key is needed here' <("$BIN/tandem" status keys 2>&1)
 t "tandem run with the key" test -n "$(with $user run keys 'It is a truth')"
