@@ -124,6 +124,11 @@ static bool core_admit_fails(struct router_core *c, const struct router_submit *
 
     if (!submit->n_tokens || !submit->max_new) {
         core_refuse(c, submit, 400, 0, "the prompt and max_tokens must each be at least 1 token");
+    } else if (submit->n_tokens >= ctx) {
+        c->counters.refused_too_long++;
+        snprintf(text, sizeof(text), "the prompt has %u tokens, and the context holds %u, of which the "
+                 "answer needs at least 1: shorten the prompt", submit->n_tokens, ctx);
+        core_refuse(c, submit, 400, 0, text);
     } else if (total > ctx) {
         c->counters.refused_too_long++;
         snprintf(text, sizeof(text),

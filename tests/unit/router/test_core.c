@@ -702,6 +702,9 @@ static void test_context_overflow_names_the_numbers(void **state)
     check_failed(&r, 2, 400, false, "512");
     rig_submit(&r, 2, 500, UINT32_MAX); /* the sum does not wrap */
     check_failed(&r, 2, 400, false, "4294967795");
+    rig_submit(&r, 2, 512, 1); /* 1 is what is left of a max_tokens that nobody said */
+    check_failed(&r, 2, 400, false, "the prompt has 512 tokens, and the context holds 512, of which the answer "
+                 "needs at least 1: shorten the prompt");
     rig_fini(&r);
 }
 
