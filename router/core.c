@@ -101,8 +101,8 @@ static bool core_cost_fails(struct router_core *c, const struct router_submit *s
         return false;
     if (a.prefill_s > bound_s) {
         retry = u32_max(retry, (uint32_t)fmin((a.prefill_s - bound_s) * 1e3, RETRY_MAX_MS));
-        snprintf(text, sizeof(text), "the prompts of %u waiting requests take %.1f s to compute, as predicted, "
-                 "and the bound is %.1f s", c->queue.n, a.prefill_s, bound_s);
+        snprintf(text, sizeof(text), "the prompts of %u waiting requests take %.1f ms to compute, as "
+                 "predicted, and the bound is %.0f ms", c->queue.n, a.prefill_s * 1e3, bound_s * 1e3);
     } else if (a.kv_bytes > bound) {
         snprintf(text, sizeof(text), "%u waiting requests may need %.1f MiB of KV, and the bound is %.1f MiB",
                  c->queue.n, a.kv_bytes / 0x1p20, bound / 0x1p20);

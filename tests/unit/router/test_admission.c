@@ -69,8 +69,8 @@ static void test_prompts_over_the_bound_are_refused_with_when_to_come(void **sta
     a = rig_nth(&r, ROUTER_FAIL, 0);
     assert_non_null(a);
     assert_int_equal(a->status, 503);
-    assert_string_equal(a->text, "the prompts of 2 waiting requests take 4.0 s to compute, as predicted, "
-                                 "and the bound is 3.5 s");
+    assert_string_equal(a->text, "the prompts of 2 waiting requests take 4000.0 ms to compute, as predicted, "
+                                 "and the bound is 3500 ms");
     assert_in_range(a->retry_after_ms, 1000, 1250);
     rig_fini(&r);
     busy(&r, 100, 0);
