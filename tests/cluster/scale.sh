@@ -59,7 +59,8 @@ become() { # NODE ROLE: told by hand, it goes on in that role as the same proces
     return 1
 }
 
-DECODE=1 up scale "$DEMO" || { echo "not ok the cluster starts"; exit 1; }
+# Fewer slots than streams: some go to the node started by hand, however slow it was measured to be.
+up scale "$DEMO" "decode: {nodes: 1, slots: 4}" || { echo "not ok the cluster starts"; exit 1; }
 t "streams alone" alone sse_text
 t "one decode node becomes three under $N streams" during scaled decode 3
 t "three decode nodes become one under $N streams" during scaled decode 1
