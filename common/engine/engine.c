@@ -165,6 +165,8 @@ const struct hparams *engine_hparams(const struct engine *en) { return &en->mode
 
 const struct kv_layout *engine_kv_layout(const struct engine *en) { return &en->layout; }
 
+uint32_t engine_meetings(const struct engine *en) { return en->meetings; }
+
 uint64_t engine_model_hash(const struct engine *en) { return en->model.hash; }
 
 uint32_t engine_ctx_max(const struct engine *en) { return en->ctx_max; }

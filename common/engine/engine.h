@@ -60,4 +60,7 @@ const struct engine_load *engine_load(const struct engine *engine);
  * trusted: callers check tokens and positions where they enter the process. */
 const float *engine_forward(struct engine *engine, const struct batch *b);
 
+/* How often the threads met in the last pass, its beginning and end aside. */
+uint32_t engine_meetings(const struct engine *engine);
+
 #endif

@@ -65,6 +65,7 @@ struct engine {
     struct team *team;
     struct scratch s;
     uint32_t rows_max, ctx_max;
+    uint32_t meetings; /* written by thread 0 */
 };
 
 #endif

@@ -342,6 +342,7 @@ const float *engine_forward(struct engine *e, const struct batch *b)
         e->s.active[r] = r;
         p.n_want += b->rows[r].want_logits;
     }
+    e->meetings = 0;
     logits_reserve(&e->s, p.n_want, e->model.hp.n_vocab);
     team_run(e->team, pass_part, &p);
     return p.n_want ? e->s.logits : NULL;

@@ -42,7 +42,12 @@ static inline struct act lane_act(const struct act *buffers, const float *x, uin
     return a;
 }
 
-static inline void lane_barrier(struct lane *t) { team_barrier(t->e->team, t->tid); }
+static inline void lane_barrier(struct lane *t)
+{
+    if (t->tid == 0)
+        t->e->meetings++;
+    team_barrier(t->e->team, t->tid);
+}
 
 
 /* My panels of y[m][n_out] = x[m][n_in] W^T, x prepared in the form that W asks for. */

@@ -301,6 +301,35 @@ static void threads_and_tiers_change_no_bit(void **state)
     mem_free(want);
 }
 
+/* Few rows: 5 meetings a layer; more: 7. Beside these one after the embedding, and in the last layer one
+ * before the rows without logits go; more rows meet after the last norm, too. */
+static void threads_meet_few_times_a_layer(void **state)
+{
+    static const struct {
+        uint32_t rows, a_layer, beside;
+    } cases[] = {{1, 5, 2}, {4, 5, 2}, {5, 7, 3}, {64, 7, 3}, {N_TOKENS, 7, 3}};
+    uint32_t tokens[N_TOKENS];
+
+    (void)state;
+    make_tokens(tokens, N_TOKENS, 8);
+    for (int tier = 0; tier < CPU_TIER_COUNT; tier++) {
+        struct rig r;
+        struct seq s;
+
+        if (!cpu_tier_available((enum cpu_tier)tier) || tier == CPU_REF)
+            continue;
+        rig_open(&r, (enum cpu_tier)tier, 2, KV_F16);
+        seq_take(&s, &r, false);
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+            uint32_t layers = engine_hparams(r.engine)->n_layer;
+
+            mem_free(run(&r, &s, tokens, cases[i].rows, cases[i].rows));
+            assert_int_equal(engine_meetings(r.engine), cases[i].a_layer * layers + cases[i].beside);
+        }
+        rig_close(&r);
+    }
+}
+
 static uint32_t layers_seen;
 static void count_layer(void *ctx, uint32_t layer)
 {
@@ -390,6 +419,7 @@ int main(void)
         cmocka_unit_test(segments_change_no_bit),
         cmocka_unit_test(threads_that_share_a_sequence_change_no_bit),
         cmocka_unit_test(threads_and_tiers_change_no_bit),
+        cmocka_unit_test(threads_meet_few_times_a_layer),
         cmocka_unit_test(a_batch_without_logits_still_writes_kv_and_tells_of_layers),
         cmocka_unit_test(a_load_tells_of_its_progress),
         cmocka_unit_test(eval_refuses_what_does_not_fit),
