@@ -529,6 +529,9 @@ static bool monitor_event(struct sock *s, uint16_t event, uint32_t value)
                                      "keys are in use there, but not here";
     else if (event != ZMQ_EVENT_DISCONNECTED && s->ctx->curve)
         s->refusal = "it hung up; is its public key another than in our key file?";
+    else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && !s->refusal &&
+             (value == EPIPE || value == ECONNRESET)) /* both see the mismatch, and it was first */
+        s->refusal = "it hung up; maybe keys are in use there, but not here";
     s->up = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED || (s->up && event != ZMQ_EVENT_DISCONNECTED);
     return broke;
 }

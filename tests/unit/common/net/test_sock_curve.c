@@ -225,7 +225,8 @@ static void test_who_has_no_keys_is_refused(void **state)
     (void)state;
     house_open(&h, KEYS_CLIENTS);
     assert_false(enters(&h, NULL, KEYS_CLIENT, &why));
-    assert_string_equal(why, "keys are in use there, but not here");
+    assert_non_null(why);
+    assert_non_null(strstr(why, "keys are in use there, but not here")); /* known, or supposed */
     house_close(&h);
 }
 
