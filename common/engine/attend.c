@@ -131,9 +131,9 @@ static void job_merge(struct lane *t, const struct job *j, uint32_t segment, con
                               all->sum + i, part->o + (size_t)i * d, part->mx[i], part->sum[i], d);
 }
 
-bool lane_prepares_heads(const struct lane *t)
+bool lane_prepares_heads(const struct lane *t, unsigned kind)
 {
-    return lane_group(t) * t->hp->head_dim % QK == 0;
+    return lane_group(t) * t->hp->head_dim % kernels_act_block(kind) == 0;
 }
 
 /* o / sum; and what wo reads, if these columns are whole blocks. */
@@ -147,7 +147,7 @@ static void job_finish(struct lane *t, const struct job *j, const struct part *a
 
         for (uint32_t g = 0; g < group; g++)
             kernels_divide(o + (size_t)g * d, all->sum[(r - j->r0) * group + g], d);
-        if (lane_prepares_heads(t))
+        if (lane_prepares_heads(t, kind))
             kernels_prepare_part(t->k, &later, kind, r, j->h * group * d, o, (size_t)group * d);
     }
 }

@@ -18,6 +18,10 @@ static void scratch_act(struct act *a, const struct kernels *kern, uint32_t rows
     a->q8.q = mem_aligned((size_t)rows * k_pad, 64);
     a->q8.d = scratch_rows(rows, k_pad / QK);
     a->q8.sum = mem_aligned((size_t)rows * k_pad / (QK / 2) * sizeof(int16_t), 64);
+    a->q8k.k_pad = (uint32_t)size_round_up(k_pad, QK_K);
+    a->q8k.q = mem_aligned(rows * ACT_Q8K_STRIDE(a->q8k.k_pad), 64);
+    a->q8k.d = scratch_rows(rows, a->q8k.k_pad / QK_K);
+    a->q8k.sum = mem_aligned((size_t)rows * a->q8k.k_pad / QK_K * sizeof(int32_t), 64);
     if (!kern->to_bf16)
         return;
     a->bf16.rows = (uint32_t)size_round_up(rows, 16);
@@ -45,8 +49,8 @@ static void scratch_own(struct scratch *s, const struct kernels *kern, const str
         s->own[i].row = scratch_rows(1, widest);
         s->own[i].xn = scratch_rows(FEW_ROWS, hp->n_embd);
         scratch_act(&s->own[i].act, kern, FEW_ROWS, (uint32_t)size_round_up(hp->n_embd, QK));
-        s->own[i].gate = scratch_rows(FFN_ROWS, FFN_STRIDE);
-        s->own[i].up = scratch_rows(FFN_ROWS, FFN_STRIDE);
+        s->own[i].gate = scratch_rows(FFN_ROWS, FFN_STRIDE(QK_K / PANEL_ROWS));
+        s->own[i].up = scratch_rows(FFN_ROWS, FFN_STRIDE(QK_K / PANEL_ROWS));
     }
 }
 
@@ -83,6 +87,9 @@ static void scratch_act_fini(struct act *a)
     mem_free(a->q8.q);
     mem_free(a->q8.d);
     mem_free(a->q8.sum);
+    mem_free(a->q8k.q);
+    mem_free(a->q8k.d);
+    mem_free(a->q8k.sum);
     mem_free(a->bf16.x);
 }
 

@@ -13,11 +13,14 @@
 #define FEW_ROWS 4
 
 /* More rows than these are taken through gate, up and silu in parts that stay in L2: so many rows by
- * so many panels. The stride keeps rows out of each other's sets of a cache. */
+ * so many panels, or those of a block of down's input. The stride keeps rows out of each other's sets
+ * of a cache. */
 #define FFN_MANY 64
 #define FFN_ROWS 256
 #define FFN_PANELS 4
-#define FFN_STRIDE (FFN_PANELS * PANEL_ROWS + 16)
+#define FFN_STRIDE(panels) ((panels) * PANEL_ROWS + 16)
+/* Fewer blocks a thread than these would not be shared evenly. */
+#define FFN_UNITS 4
 
 /* Query heads of a part of a sequence: those that the matrix unit takes together. */
 #define PART_HEADS 32
@@ -27,7 +30,7 @@ struct own {
     float *row; /* one row of the widest input of a matrix */
     float *xn;  /* [FEW_ROWS][n_embd] */
     struct act act; /* of FEW_ROWS rows of n_embd */
-    float *gate, *up; /* [FFN_ROWS][FFN_STRIDE] */
+    float *gate, *up; /* [FFN_ROWS][FFN_STRIDE(QK_K / PANEL_ROWS)] at most */
 };
 
 /* Activation buffers, sized once for rows_max; [row][width] each, 64-byte aligned. */

@@ -215,7 +215,7 @@ static void lane_attention(struct lane *t, uint32_t layer)
     lane_barrier(t);
     if (t->tid == 0)
         atomic_store_explicit(&t->p->drawn, 0, memory_order_relaxed); /* barriers order it */
-    if (!lane_prepares_heads(t) && kind != 1u << ACT_F32) {
+    if (!lane_prepares_heads(t, kind) && kind != 1u << ACT_F32) {
         team_range(t->p->n, t->tid, t->nt, &lo, &hi);
         for (uint32_t r = lo; r < hi; r++)
             kernels_prepare(t->k, &att, kind, r, t->s->att + (size_t)r * nq, nq);
@@ -258,20 +258,52 @@ static void lane_gate_up(struct lane *t, const struct model_layer *l, const stru
 {
     struct own *own = &t->s->own[t->tid];
     uint32_t most = u32_min(kernels_rows(t->k, t->hp->n_embd), FFN_ROWS);
+    uint32_t panels = u32_max(kernels_act_block(lane_kind(t, l->down)) / PANEL_ROWS, FFN_PANELS);
+    uint32_t stride = FFN_STRIDE(panels);
 
     for (uint32_t r0 = 0, r1; r0 < t->p->n; r0 = r1) {
         struct act part = kernels_act_from(x, r0);
 
         r1 = u32_min(r0 + most, t->p->n);
-        for (uint32_t p = p0; p < p1; p += FFN_PANELS) {
+        for (uint32_t p = p0; p < p1; p += panels) {
             struct panels gate = panels_from(l->gate, p), up = panels_from(l->up, p);
-            uint32_t n = u32_min(p1 - p, FFN_PANELS), c0 = p * PANEL_ROWS;
+            uint32_t n = u32_min(p1 - p, panels), c0 = p * PANEL_ROWS;
 
-            kernels_matmul(t->k, own->gate, FFN_STRIDE, &gate, &part, r1 - r0, 0, n);
-            kernels_matmul(t->k, own->up, FFN_STRIDE, &up, &part, r1 - r0, 0, n);
-            lane_silu(t, l->down, own->gate, own->up, FFN_STRIDE, r0, r1, c0,
+            kernels_matmul(t->k, own->gate, stride, &gate, &part, r1 - r0, 0, n);
+            kernels_matmul(t->k, own->up, stride, &up, &part, r1 - r0, 0, n);
+            lane_silu(t, l->down, own->gate, own->up, stride, r0, r1, c0,
                       u32_min(c0 + n * PANEL_ROWS, t->hp->n_ff) - c0);
         }
+    }
+}
+
+/* gate and up, then silu, where down's blocks are so wide that whole ones are not shared evenly. */
+static void lane_gate_up_apart(struct lane *t, const struct model_layer *l, const struct act *x)
+{
+    uint32_t width = t->hp->n_ff, rows = t->p->n, p0, p1, lo, hi;
+    unsigned kind = lane_kind(t, l->down);
+    uint32_t block = kernels_act_block(kind), per = (width + block - 1) / block;
+    struct act to = lane_act(&t->s->later, t->s->gate, width);
+
+    team_range(l->gate->n_panels, t->tid, t->nt, &p0, &p1);
+    if (p0 < p1) {
+        kernels_matmul(t->k, t->s->gate, width, l->gate, x, rows, p0, p1);
+        kernels_matmul(t->k, t->s->up, width, l->up, x, rows, p0, p1);
+    }
+    lo = u32_min(p0 * PANEL_ROWS, width);
+    hi = u32_min(p1 * PANEL_ROWS, width);
+    for (uint32_t r = 0; r < rows; r++) {
+        float *gate = t->s->gate + (size_t)r * width + lo;
+
+        t->k->silu_mul(gate, gate, t->s->up + (size_t)r * width + lo, hi - lo);
+    }
+    lane_barrier(t);
+    team_range(rows * per, t->tid, t->nt, &lo, &hi);
+    for (uint32_t i = lo; i < hi; i++) {
+        uint32_t c0 = i % per * block;
+
+        kernels_prepare_part(t->k, &to, kind, i / per, c0,
+                             t->s->gate + (size_t)(i / per) * width + c0, u32_min(block, width - c0));
     }
 }
 
@@ -279,12 +311,15 @@ static void lane_ffn(struct lane *t, const struct model_layer *l)
 {
     struct act x = lane_norm(t, l->ffn_norm, lane_kind(t, l->gate) | lane_kind(t, l->up), true);
     struct act silu = lane_act(&t->s->later, t->s->gate, t->hp->n_ff);
-    uint32_t p0, p1, n = t->p->n, per = QK / PANEL_ROWS; /* panels of a block of down's input */
+    uint32_t per = kernels_act_block(lane_kind(t, l->down)) / PANEL_ROWS; /* panels of a block of down's input */
+    uint32_t units = (l->gate->n_panels + per - 1) / per, p0, p1, n = t->p->n;
 
-    team_range((l->gate->n_panels + per - 1) / per, t->tid, t->nt, &p0, &p1);
+    team_range(units, t->tid, t->nt, &p0, &p1);
     p0 *= per;
     p1 = u32_min(p1 * per, l->gate->n_panels);
-    if (p0 < p1 && n > FFN_MANY) {
+    if (per > QK / PANEL_ROWS && units < FFN_UNITS * t->nt) {
+        lane_gate_up_apart(t, l, &x);
+    } else if (p0 < p1 && n > FFN_MANY) {
         lane_gate_up(t, l, &x, p0, p1);
     } else if (p0 < p1) {
         uint32_t c0 = p0 * PANEL_ROWS, c1 = u32_min(p1 * PANEL_ROWS, t->hp->n_ff);

@@ -39,6 +39,7 @@ static inline struct act lane_act(const struct act *buffers, const float *x, uin
     a.x = x;
     a.x_stride = n;
     a.q8.k_pad = a.bf16.k_pad = (uint32_t)size_round_up(n, QK);
+    a.q8k.k_pad = (uint32_t)size_round_up(n, QK_K);
     return a;
 }
 
@@ -63,6 +64,6 @@ void lane_moe(struct lane *t, const struct model_layer *l);
 /* Attention of all rows: att, normalised, and in `later` in the form that wo asks for, if columns can
  * be prepared by kv head (lane_prepares_heads). The threads have not met at its end. */
 void lane_attend(struct lane *t, uint32_t layer, unsigned kind);
-bool lane_prepares_heads(const struct lane *t);
+bool lane_prepares_heads(const struct lane *t, unsigned kind);
 
 #endif

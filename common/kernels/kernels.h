@@ -5,7 +5,7 @@
  * memcmp. This holds because each operation fixes its order: a SIMD lane is an output (a row of W, a
  * token of a K page, a dimension of V), and each lane adds its terms one after the other, in ascending order, with fused
  * multiply-add where written fma() below. What a row gets depends neither on M, nor on the panels
- * handed to the call, nor on its neighbours. Tier amx is avx512vnni but for matmul_bf16, which has
+ * handed to the call, nor on its neighbours. Tier amx is avx512vnni, by tiles where rows are many, but for matmul_bf16, which has
  * an order of its own, that of the matrix unit; tests hold plain C of it. NaN and infinity in the
  * input give some NaN or infinity, without the promise of equal bits.
  *
@@ -32,6 +32,19 @@ struct act_q8 {
     uint32_t k_pad;
 };
 
+/* The same with one scale a block of QK_K = 256, for ternary weights:
+ *   q[m][ACT_Q8K_STRIDE(k_pad)], d[m][k_pad / 256], sum[m][k_pad / 256]
+ * k_pad = K rounded up to 256; the tail of the last block is zero. A row is followed by a line of
+ * nothing: rows with an even number of lines between them would share few sets of a cache. */
+struct act_q8k {
+    int8_t *q;
+    float *d;
+    int32_t *sum;
+    uint32_t k_pad;
+};
+
+#define ACT_Q8K_STRIDE(k_pad) ((size_t)(k_pad) + 64)
+
 /* Activations of M rows as bf16, in the order of the matrix unit's tiles: 16 rows by QK values,
  * tiles of up to ACT_BF16_KC values of k beside each other, then the next 16 rows, then the next k.
  *   x[k_pad / ACT_BF16_KC][rows / 16][up to ACT_BF16_KC / QK][16][QK]
@@ -55,13 +68,14 @@ static inline uint16_t *act_bf16_at(const struct act_bf16 *a, uint32_t row, uint
 }
 
 /* The forms that a matmul may take its input in; which one, a tier says by type of weights. */
-enum act_kind { ACT_F32, ACT_Q8, ACT_BF16 };
+enum act_kind { ACT_F32, ACT_Q8, ACT_Q8K, ACT_BF16 };
 
 /* One input in several forms. x is what kernels_prepare was given, row by row. */
 struct act {
     const float *x;
     size_t x_stride;
     struct act_q8 q8;
+    struct act_q8k q8k;
     struct act_bf16 bf16;
 };
 
@@ -98,6 +112,9 @@ struct kernels {
      * `row` of a. */
     void (*quantize)(struct act_q8 *a, uint32_t row, const float *x, size_t k);
 
+    /* The same by blocks of QK_K. */
+    void (*quantize_k)(struct act_q8k *a, uint32_t row, const float *x, size_t k);
+
     /* One row: each value rounded to nearest even to bf16; what is over its largest, 3.39e38,
      * becomes infinity, a denormal zero. NULL in a tier that never asks for it. */
     void (*to_bf16)(struct act_bf16 *a, uint32_t row, const float *x, size_t k);
@@ -117,7 +134,12 @@ struct kernels {
     void (*matmul_q)(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
 
-    /* BF16, Q8_0, Q4_0, Q4_K, Q6_K, TQ2_0 by way of bf16; NULL in a tier without such a path. w, of
+    /* Ternary weights, d times an integer u: acc = 0; for blocks b of QK_K ascending, with s = exact
+     * int32 dot of u and q: acc = fma((float)s, d[r][b] * dx[m][b], acc). */
+    void (*matmul_t)(float *y, size_t y_stride, const struct panels *w, const struct act_q8k *x,
+                     uint32_t m, uint32_t p0, uint32_t p1);
+
+    /* BF16, Q8_0, Q4_0, Q4_K, Q6_K by way of bf16; NULL in a tier without such a path. w, of
      * kernels_panels_init: BF16 as it is; else what dtype_row_to_f32 gives, rounded to nearest even
      * to bf16, zeros to +0.
      * For blocks b of QK values ascending, from acc = 0, with zeros past the end of the row:
@@ -206,8 +228,11 @@ enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type);
 void kernels_prepare(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
                      const float *x, size_t n);
 
+/* What the first column of a part of a row is a multiple of, in the forms of kinds: QK or QK_K. */
+uint32_t kernels_act_block(unsigned kinds);
+
 /* Columns k0 .. k0 + n of row `row` of a, as kernels_prepare would have them; x[n] are those columns.
- * k0 is a multiple of QK, and n is, or the columns are the row's last. */
+ * k0 is a multiple of kernels_act_block, and n is, or the columns are the row's last. */
 void kernels_prepare_part(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
                           uint32_t k0, const float *x, size_t n);
 

@@ -58,23 +58,14 @@ static inline size_t panel_row_nibble_at(size_t n, size_t k)
     return n % 8 / 2 * PANEL_LINE + 2 * k + n % 2;
 }
 
-/* Bytes of a block of TQ2_0, 256 k, and where in a panel the lines of block b of 32 are. */
-#define PANEL_TQ2_BYTES (17 * PANEL_LINE)
-static inline size_t panel_tq2_lines_at(size_t b)
-{
-    return b / 8 * PANEL_TQ2_BYTES + PANEL_LINE + b % 8 * 2 * PANEL_LINE;
-}
+/* Ternary panels: a block of 256 k is a line of 16 f32 scales and 16 lines of weights. */
+#define PANEL_T_BYTES (17 * PANEL_LINE)
 
-/* The byte of (row n, k) among the two lines of a block of 32, and the first of its two bits. */
-static inline size_t panel_tq2_at(bool by_rows, size_t n, size_t k)
-{
-    return by_rows ? n / 8 * PANEL_LINE + 2 * k + n % 8 / 4 : k / 16 * PANEL_LINE + 4 * n + k % 4;
-}
+/* The blocks of a row; what the last one has past n_in is zero bits. */
+static inline size_t panel_t_blocks(uint32_t n_in) { return (n_in + QK_K - 1) / QK_K; }
 
-static inline size_t panel_tq2_bit(bool by_rows, size_t n, size_t k)
-{
-    return by_rows ? n % 4 * 2 : k % 16 / 4 * 2;
-}
+/* Row n of a panel of a ternary type, read back. */
+void panel_t_row(float *out, const uint8_t *panel, const struct panels *p, size_t n);
 
 /* A block of a K type: a line of f16 scales, 4 of integer scales, then the weights. */
 #define PANEL_K_SCALES PANEL_LINE

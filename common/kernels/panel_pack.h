@@ -1,5 +1,5 @@
 /* panel_pack: how rows of the file become a panel, a block of all 16 rows at a time: so what is read
- * and what is written is a few KiB, in cache. For panels.c and panels_k.c only. */
+ * and what is written is a few KiB, in cache. For panels*.c only. */
 #ifndef TANDEM_KERNELS_PANEL_PACK_H
 #define TANDEM_KERNELS_PANEL_PACK_H
 
@@ -68,6 +68,9 @@ static inline void panel_pack_by_rows(uint8_t *low, uint8_t *high, const uint8_t
         memcpy(high, h, sizeof(h));
     }
 }
+
+/* A panel of a ternary type. */
+void panel_t_pack(uint8_t *panel, const struct panels *p, const struct panel_rows *rows);
 
 /* A panel of a type of panel_is_k. */
 void panel_k_pack(uint8_t *panel, const struct panels *p, const struct panel_rows *rows);

@@ -10,9 +10,11 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF rows are read in place");
 
-/* The form that a type is packed in; of the scaled ones all but Q4_0 become Q8_0. */
+/* The form that a type is packed in; of the scaled ones all but Q4_0 and ternary ones become Q8_0. */
 static enum dtype packed_type(enum dtype type)
 {
+    if (block_is_ternary(type))
+        return DTYPE_TQ2_0;
     return block_is_scaled(type) && type != DTYPE_Q4_0 ? DTYPE_Q8_0 : type;
 }
 
@@ -34,6 +36,9 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
         p->panel_bytes = ((size_t)n_in / QK + 1) / 2 * PANEL_LINE +
                          n_in / QK * panel_block_bytes(p->type);
         break;
+    case DTYPE_TQ2_0:
+        p->panel_bytes = panel_t_blocks(n_in) * PANEL_T_BYTES;
+        break;
     default:
         ASSERT(panel_is_k(type));
         p->panel_bytes = n_in / QK * (panel_k_bytes(type) / 8);
@@ -43,20 +48,7 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
 void panels_init_by_rows(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
 {
     panels_init(p, type, n_out, n_in);
-    p->by_rows = type == DTYPE_Q4_0 || type == DTYPE_Q4_K || type == DTYPE_TQ2_0;
-    if (type == DTYPE_TQ2_0) {
-        p->type = type;
-        p->panel_bytes = n_in / QK_K * (size_t)PANEL_TQ2_BYTES;
-    }
-}
-
-void panels_init_ternary(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
-{
-    panels_init(p, type, n_out, n_in);
-    if (type == DTYPE_TQ2_0) {
-        p->type = type;
-        p->panel_bytes = n_in / QK_K * (size_t)PANEL_TQ2_BYTES;
-    }
+    p->by_rows = type == DTYPE_Q4_0 || type == DTYPE_Q4_K;
 }
 
 size_t panels_bytes(const struct panels *p) { return p->n_panels * p->panel_bytes; }
@@ -163,24 +155,6 @@ static void pack_q4(uint8_t *panel, bool by_rows, const struct panel_rows *rows,
     pack_no_scales(panel, DTYPE_Q4_0, n_in / QK);
 }
 
-static void pack_tq2(uint8_t *panel, const struct panels *p, const struct panel_rows *rows)
-{
-    memset(panel, 0, p->panel_bytes);
-    for (size_t b = 0; b < p->n_in / QK_K; b++)
-        for (size_t n = 0; n < PANEL_ROWS; n++) {
-            struct block_tq2_0 block;
-
-            memcpy(&block, panel_rows_block(rows, n, b), sizeof(block));
-            memcpy(panel + b * PANEL_TQ2_BYTES + 2 * n, &block.d, 2);
-            for (size_t k = 0; k < QK_K; k++) {
-                int q = block.qs[k / 128 * QK + k % QK] >> k / QK % 4 * 2 & 3;
-
-                panel[panel_tq2_lines_at(b * 8 + k / QK) + panel_tq2_at(p->by_rows, n, k % QK)] |=
-                    (uint8_t)(q << panel_tq2_bit(p->by_rows, n, k));
-            }
-        }
-}
-
 /* Rows of panel i; of Q4_0, 8 is zero. */
 static void rows_of(struct panel_rows *to, const struct panels *p, const uint8_t *rows, uint32_t i)
 {
@@ -216,7 +190,7 @@ void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1)
         else if (p->type == DTYPE_Q4_0)
             pack_q4(panel, p->by_rows, &of, p->n_in);
         else if (p->type == DTYPE_TQ2_0)
-            pack_tq2(panel, p, &of);
+            panel_t_pack(panel, p, &of);
         else if (panel_is_k(p->type))
             panel_k_pack(panel, p, &of);
         else if (p->type == DTYPE_F32)
@@ -246,19 +220,15 @@ static int weight_int(const uint8_t *panel, const struct panels *p, size_t n, si
     return (lines[q4_at(n, k % QK)] >> (k & 4) & 15) - 8;
 }
 
-static float weight_tq2(const uint8_t *panel, bool by_rows, size_t n, size_t k)
-{
-    uint8_t byte = panel[panel_tq2_lines_at(k / QK) + panel_tq2_at(by_rows, n, k % QK)];
-
-    return dtype_f16_to_f32(load_half(panel + k / QK_K * PANEL_TQ2_BYTES + 2 * n)) *
-           (float)((byte >> panel_tq2_bit(by_rows, n, k) & 3) - 1);
-}
-
 void panels_row(float *out, const struct panels *p, uint32_t row)
 {
     const uint8_t *panel = panel_at(p, row / PANEL_ROWS);
     size_t n = row % PANEL_ROWS;
 
+    if (p->type == DTYPE_TQ2_0) {
+        panel_t_row(out, panel, p, n);
+        return;
+    }
     if (panel_is_k(p->type)) {
         panel_k_row(out, panel, p, n);
         return;
@@ -273,9 +243,6 @@ void panels_row(float *out, const struct panels *p, uint32_t row)
             break;
         case DTYPE_BF16:
             out[k] = dtype_bf16_to_f32(load_half(panel + 2 * half_at(p->type, n, k)));
-            break;
-        case DTYPE_TQ2_0:
-            out[k] = weight_tq2(panel, p->by_rows, n, k);
             break;
         default:
             out[k] = dtype_f16_to_f32(load_half(panel + panel_scales_at(p->type, k / QK) + 2 * n)) *

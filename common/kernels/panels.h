@@ -19,8 +19,9 @@
  *   Q6_K  a block of 256 k: 32 lines of low nibbles as Q4_0's, 16 lines of upper bits (16 rows x 16
  *         k: byte 4n+i, bits 2j and 2j + 1 hold k = 4j + i), the f16 d and 16 scales a row, a byte
  *         each, and 32 bytes of nothing                                         = 3392 bytes
- * Types without a form of their own become Q8_0 of the same values: Q5_0, IQ4_NL, TQ1_0, and TQ2_0 but
- * where panels_init_by_rows or panels_init_ternary is asked.
+ *   TQ2_0 a block of 256 k: 16 f32 scales and 16 lines (16 rows x 16 k: byte 4n+i, bits 2j and 2j + 1
+ *         hold w + 1 of k = 4j + i); n_in is padded to the block                = 1088 bytes
+ * Types without a form of their own become one of the same values: Q5_0 and IQ4_NL Q8_0, TQ1_0 TQ2_0.
  * How blocks and their scales interleave is panels.c's business and is documented there. Rows past
  * n_out are zero with zero scales; n_in is padded to the line (floats) with zeros. */
 #ifndef TANDEM_KERNELS_PANELS_H
@@ -49,14 +50,8 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
 
 /* The same, for kernels that would rather have all of a block of a row in one line: in each 4 lines
  * of nibbles that hold 32 k of 16 rows, row n is in line n % 8 / 2, byte 2k + n % 2, and high in it
- * from n = 8 on. And TQ2_0 has a form of its own: a block of 256 k is the f16 d, 32 bytes of nothing
- * and for each 32 k two lines, word k of line n / 8 with row n in bits 2 (n % 8) and on = 1088 bytes.
- * Other types are as panels_init has them. */
+ * from n = 8 on. Other types are as panels_init has them. */
 void panels_init_by_rows(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in);
-
-/* panels_init for kernels that know TQ2_0: a block of 256 k is the f16 d, 32 bytes of nothing and 16
- * lines of 16 rows x 16 k, byte 4n + i, bits 2j and 2j + 1 hold k = 4j + i = 1088 bytes. */
-void panels_init_ternary(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in);
 
 /* n_panels * panel_bytes */
 size_t panels_bytes(const struct panels *p);

@@ -10,6 +10,7 @@
 
 #define KERNELS_DECLARE(tier)                                                                      \
     void quantize_##tier(struct act_q8 *a, uint32_t row, const float *x, size_t k);                \
+    void quantize_k_##tier(struct act_q8k *a, uint32_t row, const float *x, size_t k);             \
     void matmul_f_##tier(float *y, size_t y_stride, const struct panels *w, const float *x,        \
                          size_t x_stride, uint32_t m, uint32_t p0, uint32_t p1);                   \
     void matmul_q_##tier(float *y, size_t y_stride, const struct panels *w,                        \
@@ -17,6 +18,8 @@
     /* matmul_q hands the K types on to it. */                                                     \
     void matmul_k_##tier(float *y, size_t y_stride, const struct panels *w,                        \
                          const struct act_q8 *x, uint32_t m, uint32_t p0, uint32_t p1);            \
+    void matmul_t_##tier(float *y, size_t y_stride, const struct panels *w,                        \
+                         const struct act_q8k *x, uint32_t m, uint32_t p0, uint32_t p1);           \
     void rms_norm_##tier(float *y, const float *x, const float *w, size_t n, float eps);           \
     void rope_##tier(float *x, const float *cs, uint32_t n_head, uint32_t head_dim,                \
                      uint32_t n_rot);                                                              \
@@ -31,9 +34,10 @@
                                 float sb, uint32_t head_dim)
 
 #define KERNELS_OF(id, tier_)                                                                      \
-    .tier = (id), .quantize = quantize_##tier_, .matmul_f = matmul_f_##tier_,                      \
-    .rms_norm = rms_norm_##tier_, .rope = rope_##tier_, .silu_mul = silu_mul_##tier_,              \
-    .add = add_##tier_, .axpy = axpy_##tier_, .attention_merge = attention_merge_##tier_
+    .tier = (id), .quantize = quantize_##tier_, .quantize_k = quantize_k_##tier_,                  \
+    .matmul_f = matmul_f_##tier_, .rms_norm = rms_norm_##tier_, .rope = rope_##tier_,                        \
+    .silu_mul = silu_mul_##tier_, .add = add_##tier_, .axpy = axpy_##tier_,                        \
+    .attention_merge = attention_merge_##tier_
 #define KERNELS_KV_OF(tier_) .kv_store = kv_store_##tier_, .attention = attention_##tier_
 
 KERNELS_DECLARE(ref);
@@ -44,6 +48,9 @@ KERNELS_DECLARE(avx512vnni);
 void to_bf16_amx(struct act_bf16 *a, uint32_t row, const float *x, size_t k);
 void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
                      uint32_t m, uint32_t p0, uint32_t p1);
+/* By the matrix unit where rows are many, else avx512vnni's: integers are exact either way. */
+void matmul_t_amx(float *y, size_t y_stride, const struct panels *w, const struct act_q8k *x,
+                  uint32_t m, uint32_t p0, uint32_t p1);
 /* matmul_bf16_amx hands few rows on to it: w by rows, m <= 64, p0 < p1, and tiles of 16 rows times
  * k_pad <= MATMUL_FEW_K: 1 MiB of stack. */
 #define MATMUL_FEW_K 32768
@@ -57,6 +64,9 @@ void attention_amx(float *o, size_t o_stride, float *mx, float *sum, const struc
 /* Both tiers are neon but for the quantised weights, whose types each has in one function. */
 KERNELS_DECLARE(neon);
 void matmul_q_dotprod(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
+                      uint32_t m, uint32_t p0, uint32_t p1);
+/* For both. */
+void matmul_t_dotprod(float *y, size_t y_stride, const struct panels *w, const struct act_q8k *x,
                       uint32_t m, uint32_t p0, uint32_t p1);
 void matmul_q_i8mm(float *y, size_t y_stride, const struct panels *w, const struct act_q8 *x,
                    uint32_t m, uint32_t p0, uint32_t p1);

@@ -1,5 +1,6 @@
 #include "model/blocks.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -9,6 +10,8 @@ bool block_is_scaled(enum dtype type)
     return type == DTYPE_Q8_0 || type == DTYPE_Q4_0 || type == DTYPE_Q5_0 || type == DTYPE_IQ4_NL ||
            type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0;
 }
+
+bool block_is_ternary(enum dtype type) { return type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0; }
 
 bool block_has_min(enum dtype type)
 {
@@ -118,6 +121,25 @@ size_t block_to_q8_0(struct block_q8_0 *out, const void *block, enum dtype type)
     case DTYPE_TQ1_0: from_tq1_0(out, block); return QK_K / QK;
     case DTYPE_TQ2_0: from_tq2_0(out, block); return QK_K / QK;
     default: UNREACHABLE();
+    }
+}
+
+float block_ternary_unpack(uint8_t *q, const uint8_t *bytes, enum dtype type, size_t n)
+{
+    struct block_q8_0 blocks[QK_K / QK];
+    uint16_t d;
+
+    switch (type) {
+    case DTYPE_TQ2_0:
+        for (size_t i = 0; i < n; i++)
+            q[i] = bytes[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+        memcpy(&d, bytes + offsetof(struct block_tq2_0, d), sizeof(d));
+        return dtype_f16_to_f32(d);
+    default:
+        block_to_q8_0(blocks, bytes, type);
+        for (size_t i = 0; i < n; i++)
+            q[i] = (uint8_t)(blocks[i / QK].qs[i % QK] + 1);
+        return dtype_f16_to_f32(blocks[0].d);
     }
 }
 

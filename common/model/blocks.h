@@ -95,10 +95,14 @@ struct block_min {
 };
 
 bool block_is_scaled(enum dtype type);
+bool block_is_ternary(enum dtype type);
 bool block_has_min(enum dtype type);
 
 /* A block of a scaled type as 1 or 8 blocks of Q8_0 of the same values; returns how many. */
 size_t block_to_q8_0(struct block_q8_0 *out, const void *block, enum dtype type);
+
+/* q[n] = w / d + 1, of 0..3, of the n = 256 weights of a block of a ternary type; returns d. */
+float block_ternary_unpack(uint8_t *q, const uint8_t *bytes, enum dtype type, size_t n);
 
 void block_to_min(struct block_min *out, const void *block, enum dtype type);
 

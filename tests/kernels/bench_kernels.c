@@ -28,7 +28,7 @@ struct bench {
     struct team *team; /* of one, for the machine's loops */
     uint8_t *memory; /* weights, then KV pages */
     size_t bytes;
-    struct panels w[3]; /* in the forms that tiers ask for, each in `bytes` of memory */
+    struct panels w[2]; /* in the forms that tiers ask for, each in `bytes` of memory */
     struct act act;
     float *x, *y, *z;
     struct kv_layout kv;
@@ -86,7 +86,7 @@ static double machine_rate(const struct bench *b, const struct bench_case *c,
 static double run_matmul(const struct bench *b, const struct bench_case *c, const struct kernels *k)
 {
     static uint32_t turn;
-    struct panels w = b->w[k->matmul_bf16 ? 1 : k->tier == CPU_AVX512VNNI ? 2 : 0];
+    struct panels w = b->w[k->matmul_bf16 ? 1 : 0];
     uint32_t n = k->tier == CPU_REF ? 2 : c->limit == LIMIT_READ ? w.n_panels : PANELS_HOT;
     double t;
 
@@ -180,7 +180,7 @@ static const struct bench_case cases[] = {
     {"matmul F32", DTYPE_F32, 128, LIMIT_MULTIPLY, run_matmul},
     {"matmul F16", DTYPE_F16, 128, LIMIT_MULTIPLY, run_matmul},
     {"matmul BF16", DTYPE_BF16, 128, LIMIT_MULTIPLY, run_matmul},
-    {"matmul TQ2_0", DTYPE_TQ2_0, 1, LIMIT_MULTIPLY, run_matmul}, /* bytes differ by tier */
+    {"matmul TQ2_0", DTYPE_TQ2_0, 1, LIMIT_READ, run_matmul},
     MULTIPLY("matmul TQ2_0", DTYPE_TQ2_0),
     MULTIPLY("matmul Q8_0", DTYPE_Q8_0),
     MULTIPLY("matmul Q4_0", DTYPE_Q4_0),
@@ -242,11 +242,11 @@ static void weights_open(struct bench *b, enum dtype type)
         if (type == DTYPE_Q6_K)
             memcpy(block + offsetof(struct block_q6_k, d), &half, 2);
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         struct panels *w = &b->w[i];
 
         panels_init(w, type, PANEL_ROWS, K);
-        (i == 0 ? panels_init : i == 1 ? panels_init_by_rows : panels_init_ternary)(
+        (i == 0 ? panels_init : panels_init_by_rows)(
             w, type, (uint32_t)(b->bytes / w->panel_bytes * PANEL_ROWS), K);
         panels_fill(w, b->memory + (size_t)i * b->bytes, rows);
     }
@@ -310,9 +310,14 @@ static void act_open(struct act *a, const float *x)
     a->q8.q = mem_aligned(ROWS_MAX * K, 64);
     a->q8.d = mem_aligned(ROWS_MAX * K / QK * sizeof(float), 64);
     a->q8.sum = mem_aligned(ROWS_MAX * K / 16 * sizeof(int16_t), 64);
+    a->q8k.k_pad = K;
+    a->q8k.q = mem_aligned(ROWS_MAX * ACT_Q8K_STRIDE(K), 64);
+    a->q8k.d = mem_aligned(ROWS_MAX * K / QK_K * sizeof(float), 64);
+    a->q8k.sum = mem_aligned(ROWS_MAX * K / QK_K * sizeof(int32_t), 64);
     a->bf16.x = mem_aligned(ROWS_MAX * K * sizeof(uint16_t), 64);
     for (uint32_t i = 0; i < ROWS_MAX; i++) {
         kernels_get(CPU_REF)->quantize(&a->q8, i, x + i * K, K);
+        kernels_get(CPU_REF)->quantize_k(&a->q8k, i, x + i * K, K);
         for (int t = 0; t < CPU_TIER_COUNT; t++)
             if (kernels_get((enum cpu_tier)t) && kernels_get((enum cpu_tier)t)->to_bf16)
                 kernels_get((enum cpu_tier)t)->to_bf16(&a->bf16, i, x + i * K, K);
@@ -324,6 +329,9 @@ static void act_close(struct act *a)
     mem_free(a->q8.q);
     mem_free(a->q8.d);
     mem_free(a->q8.sum);
+    mem_free(a->q8k.q);
+    mem_free(a->q8k.d);
+    mem_free(a->q8k.sum);
     mem_free(a->bf16.x);
 }
 

@@ -38,6 +38,39 @@ void quantize_neon(struct act_q8 *a, uint32_t row, const float *x, size_t k)
     }
 }
 
+void quantize_k_neon(struct act_q8k *a, uint32_t row, const float *x, size_t k)
+{
+    const uint32x4_t magnitude = vdupq_n_u32(0x7fffffff);
+    size_t blocks = a->k_pad / QK_K;
+    int8_t *q = a->q + row * ACT_Q8K_STRIDE(a->k_pad);
+
+    for (size_t b = 0; b < blocks; b++, q += QK_K) {
+        size_t n = k - b * QK_K < QK_K ? k - b * QK_K : QK_K;
+        uint32x4_t bits = vdupq_n_u32(0);
+        int32x4_t sum = vdupq_n_s32(0);
+        uint32_t top;
+        float amax;
+
+        for (size_t i = 0; i < n; i += 4)
+            bits = vmaxq_u32(
+                bits, vandq_u32(vreinterpretq_u32_f32(load_neon(x + b * QK_K, n, i)), magnitude));
+        top = vmaxvq_u32(bits);
+        memcpy(&amax, &top, 4);
+        memset(q, 0, QK_K);
+        for (size_t i = 0; amax >= QUANTIZE_MIN && amax < INFINITY && i < n; i += 8) {
+            int32x4_t v[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
+
+            for (size_t j = 0; j < 2 && i + 4 * j < n; j++)
+                v[j] = vcvtnq_s32_f32(
+                    vmulq_n_f32(load_neon(x + b * QK_K, n, i + 4 * j), 127 / amax));
+            sum = vaddq_s32(sum, vaddq_s32(v[0], v[1]));
+            vst1_s8(q + i, vmovn_s16(vcombine_s16(vmovn_s32(v[0]), vmovn_s32(v[1]))));
+        }
+        a->d[row * blocks + b] = amax / 127;
+        a->sum[row * blocks + b] = vaddvq_s32(sum);
+    }
+}
+
 void rms_norm_neon(float *y, const float *x, const float *w, size_t n, float eps)
 {
     float32x4_t s[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};

@@ -43,6 +43,27 @@ void quantize_ref(struct act_q8 *a, uint32_t row, const float *x, size_t k)
     }
 }
 
+void quantize_k_ref(struct act_q8k *a, uint32_t row, const float *x, size_t k)
+{
+    size_t blocks = a->k_pad / QK_K;
+    int8_t *q = a->q + row * ACT_Q8K_STRIDE(a->k_pad);
+
+    for (size_t b = 0; b < blocks; b++, q += QK_K) {
+        size_t n = k - b * QK_K < QK_K ? k - b * QK_K : QK_K;
+        float amax = block_amax(x + b * QK_K, n);
+        float id = amax >= QUANTIZE_MIN && amax < INFINITY ? 127 / amax : 0;
+        int32_t sum = 0;
+
+        memset(q, 0, QK_K);
+        for (size_t i = 0; i < n && id > 0; i++) {
+            q[i] = (int8_t)lrintf(x[b * QK_K + i] * id);
+            sum += q[i];
+        }
+        a->sum[row * blocks + b] = sum;
+        a->d[row * blocks + b] = amax / 127;
+    }
+}
+
 void rms_norm_ref(float *y, const float *x, const float *w, size_t n, float eps)
 {
     float s[LANES] = {0}, r;

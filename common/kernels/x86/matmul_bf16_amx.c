@@ -16,7 +16,7 @@
 #include "kernels/panel_layout.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/lanes_avx512.h"
-#include "kernels/x86/table_amx.h"
+#include "kernels/x86/unpack_amx.h"
 #include "kernels/x86/tile_config_amx.h"
 
 #define LAG 1  /* blocks that unpacking is ahead of multiplying; 2 and 3 were slower */
@@ -135,7 +135,6 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
 {
     uint8_t ring[2 * RING * TILE_BYTES] __attribute__((aligned(64)));
     float part[16 * 16] __attribute__((aligned(64)));
-    struct table table[2];
     uint32_t blocks = j->x->k_pad / QK;
     const uint8_t *panel = panel_at(j->w, p);
     size_t bytes = j->w->panel_bytes;
@@ -151,8 +150,8 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
         uint32_t n = blocks - first < KC_BLOCKS ? blocks - first : KC_BLOCKS;
 
         for (int i = 0; t < blocks && i < panels; i++)
-            table_unpack(ring + (i * RING + t % RING) * TILE_BYTES, &table[i], j->w, type,
-                         panel + i * bytes, t, t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes);
+            unpack_block(ring + (i * RING + t % RING) * TILE_BYTES, j->w, type, panel + i * bytes, t,
+                         t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes);
         if (t >= LAG)
             multiply(act_bf16_at(j->x, 0, b), n * 16 * QK, ring + b % RING * TILE_BYTES, row_tiles,
                      panels);
@@ -245,25 +244,24 @@ UNPACK_INLINE void fetch(const struct coming *c, size_t step, size_t steps)
     } while (0)
 
 /* Block i of the slab's two panels. */
-UNPACK_INLINE void slab_unpack(const struct job *j, const struct part *s, struct table table[2],
-                               enum dtype type, uint32_t i)
+UNPACK_INLINE void slab_unpack(const struct job *j, const struct part *s, enum dtype type,
+                               uint32_t i)
 {
     for (uint32_t k = 0; k < 2; k++)
-        table_unpack(s->tiles + (k * KC_BLOCKS + i) * TILE_BYTES, &table[k], j->w, type,
-                     s->panel[k], s->b0 + i, SLAB_AHEAD);
+        unpack_block(s->tiles + (k * KC_BLOCKS + i) * TILE_BYTES, j->w, type, s->panel[k],
+                     s->b0 + i, SLAB_AHEAD);
 }
 
 /* Finished sums go to y where all four tiles are full. */
 UNPACK_INLINE void slab_multiply(const struct job *j, const struct part *s, enum dtype type,
                                  const struct coming *c)
 {
-    struct table table[2];
     bool first = s->b0 == 0, last = s->b0 + s->n == j->x->k_pad / QK;
     bool full = s->p + 2 <= j->p1 && columns(j->w, s->p + 1) == PANEL_ROWS;
     size_t step = 0, steps = (size_t)((s->m1 - s->m0 - 1) / 32) * (s->n - 1) + 1;
     float *sums = s->sums;
 
-    slab_unpack(j, s, table, type, 0);
+    slab_unpack(j, s, type, 0);
     if (first) {
         _tile_zero(0);
         _tile_zero(1);
@@ -292,7 +290,7 @@ UNPACK_INLINE void slab_multiply(const struct job *j, const struct part *s, enum
             out[3] = out[2] + PANEL_ROWS;
         }
         for (uint32_t i = 1; m == s->m0 && i < s->n; i++, a += 16 * QK, b += TILE_BYTES) {
-            slab_unpack(j, s, table, type, i);
+            slab_unpack(j, s, type, i);
             MULTIPLY_2X2(a, down, b);
         }
         for (uint32_t i = 1; m > s->m0 && i < s->n; i++, a += 16 * QK, b += TILE_BYTES) {
@@ -416,7 +414,6 @@ static void run_q8_0(const struct job *j) { run(j, DTYPE_Q8_0); }
 static void run_q4_0(const struct job *j) { run(j, DTYPE_Q4_0); }
 static void run_q4_k(const struct job *j) { run(j, DTYPE_Q4_K); }
 static void run_q6_k(const struct job *j) { run(j, DTYPE_Q6_K); }
-static void run_tq2_0(const struct job *j) { run(j, DTYPE_TQ2_0); }
 static void run_bf16(const struct job *j) { run(j, DTYPE_BF16); }
 
 void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
@@ -442,9 +439,6 @@ void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const st
         break;
     case DTYPE_Q6_K:
         run_q6_k(&j);
-        break;
-    case DTYPE_TQ2_0:
-        run_tq2_0(&j);
         break;
     default:
         run_bf16(&j);

@@ -170,10 +170,6 @@ static void run_q4_k(const struct job *j, uint32_t p0, uint32_t p1)
 {
     run(j, DTYPE_Q4_K, p0, p1);
 }
-static void run_tq2_0(const struct job *j, uint32_t p0, uint32_t p1)
-{
-    run(j, DTYPE_TQ2_0, p0, p1);
-}
 
 /* Block b of up to 16 rows of x from `row` on, turned. */
 static void turn_block(uint8_t *to, const struct act_bf16 *x, uint32_t row, uint32_t m, uint32_t b)
@@ -205,15 +201,9 @@ void matmul_few_amx(float *y, size_t y_stride, const struct panels *w, const str
     for (uint32_t row = 0; m > 1 && row < m; row += 16)
         for (uint32_t b = 0; b < blocks; b++)
             turn_block(turned + row / 16 * j.x_step + b * TILE_BYTES, x, row, m, b);
-    switch (w->type) {
-    case DTYPE_Q4_0:
+    if (w->type == DTYPE_Q4_0)
         run_q4_0(&j, p0, p1);
-        break;
-    case DTYPE_Q4_K:
+    else
         run_q4_k(&j, p0, p1);
-        break;
-    default:
-        run_tq2_0(&j, p0, p1);
-    }
     _tile_release();
 }

@@ -24,36 +24,24 @@ TILE_INLINE __m512i broadcast(const void *dword)
     return _mm512_set1_epi32(*(const int32_t *)dword);
 }
 
-TILE_INLINE size_t scales_at(enum dtype type, size_t b)
-{
-    return type == DTYPE_TQ2_0 ? b / 8 * PANEL_TQ2_BYTES : panel_scales_at(type, b);
-}
-
-TILE_INLINE size_t lines_at(enum dtype type, size_t b)
-{
-    return type == DTYPE_TQ2_0 ? panel_tq2_lines_at(b) : panel_lines_at(type, b);
-}
-
 /* Where to prefetch from block b: the same line a little over 2 KiB on, which near the end of the
  * panels is in the next ones. (1 to 3 KiB are about as good, 4 KiB is worse by a tenth.) */
 TILE_INLINE size_t ahead_of(const struct tile *t, enum dtype type, size_t b, int panels)
 {
-    const size_t n = type == DTYPE_Q8_0 ? 4 : type == DTYPE_Q4_0 ? 8 : 16;
+    const size_t n = type == DTYPE_Q8_0 ? 4 : 8;
 
     if (!t->fetch)
         return 0;
-    return scales_at(type, n) +
+    return panel_scales_at(type, n) +
            (b + n < t->blocks ? 0 : (size_t)(panels - 1) * t->panel_bytes);
 }
 
-/* The lines' bytes are unsigned, w + 128, w + 8 or w + 1, so the products start at -128, -8 or -1
+/* The lines' bytes are unsigned, w + 128 or w + 8, so the products start at -128 or -8
  * times the sum of the row's q, which one dpwssd takes from the block's two sums. */
 TILE_INLINE __m512i offset_of(enum dtype type, const int16_t *sum)
 {
     return _mm512_dpwssd_epi32(_mm512_setzero_si512(), broadcast(sum),
-                               _mm512_set1_epi16(type == DTYPE_Q8_0   ? -128
-                                                 : type == DTYPE_Q4_0 ? -8
-                                                                      : -1));
+                               _mm512_set1_epi16(type == DTYPE_Q8_0 ? -128 : -8));
 }
 
 /* s[i][m] += 4 (Q8_0) or 8 (Q4_0) products from line j of each panel */
@@ -83,33 +71,9 @@ TILE_INLINE void line(__m512i (*s)[TILE_ROWS], const struct tile *t, const uint8
     }
 }
 
-/* The same of TQ2_0: 16 products. */
-TILE_INLINE void line_tq2(__m512i (*s)[TILE_ROWS], const struct tile *t,
-                          const uint8_t *const *lines, const int8_t *q, size_t ahead, int j,
-                          int panels, int rows)
-{
-    const __m512i two = _mm512_set1_epi8(3);
-    __m512i w[TILE_PANELS];
-
-    TILE_UNROLL for (int i = 0; i < panels; i++) {
-        w[i] = _mm512_load_si512(lines[i] + j * PANEL_LINE);
-        _mm_prefetch(lines[i] + j * PANEL_LINE + ahead, _MM_HINT_T0);
-    }
-    TILE_UNROLL for (int k = 0; k < 4; k++) {
-        __m512i v[TILE_PANELS];
-
-        TILE_UNROLL for (int i = 0; i < panels; i++)
-            v[i] = _mm512_and_si512(k ? _mm512_srli_epi16(w[i], 2 * (unsigned)k) : w[i], two);
-        TILE_UNROLL for (int m = 0; m < rows; m++)
-            TILE_UNROLL for (int i = 0; i < panels; i++)
-                s[i][m] = _mm512_dpbusd_epi32(s[i][m], v[i],
-                                              broadcast(q + m * t->k_pad + j * 16 + k * 4));
-    }
-}
-
 TILE_INLINE void tile(const struct tile *t, enum dtype type, int panels, int rows)
 {
-    const int n_lines = type == DTYPE_Q8_0 ? 8 : type == DTYPE_Q4_0 ? 4 : 2;
+    const int n_lines = type == DTYPE_Q8_0 ? 8 : 4;
     __m512 acc[TILE_PANELS][TILE_ROWS];
 
     TILE_UNROLL for (int m = 0; m < rows; m++)
@@ -125,18 +89,14 @@ TILE_INLINE void tile(const struct tile *t, enum dtype type, int panels, int row
         __m512i s[TILE_PANELS][TILE_ROWS];
 
         TILE_UNROLL for (int i = 0; i < panels; i++)
-            lines[i] = t->panel + i * t->panel_bytes + lines_at(type, b);
+            lines[i] = t->panel + i * t->panel_bytes + panel_lines_at(type, b);
         TILE_UNROLL for (int m = 0; m < rows; m++)
             TILE_UNROLL for (int i = 0; i < panels; i++)
                 s[i][m] = offset_of(type, t->sum + 2 * (m * t->blocks + b));
-        TILE_UNROLL for (int j = 0; j < n_lines; j++) {
-            if (type == DTYPE_TQ2_0)
-                line_tq2(s, t, lines, q, ahead, j, panels, rows);
-            else
-                line(s, t, lines, q, type, ahead, j, panels, rows);
-        }
+        TILE_UNROLL for (int j = 0; j < n_lines; j++)
+            line(s, t, lines, q, type, ahead, j, panels, rows);
         TILE_UNROLL for (int i = 0; i < panels; i++) {
-            const uint8_t *scales = t->panel + i * t->panel_bytes + scales_at(type, b);
+            const uint8_t *scales = t->panel + i * t->panel_bytes + panel_scales_at(type, b);
             __m512 dw = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)scales));
 
             _mm_prefetch(scales + ahead, _MM_HINT_T0);
@@ -165,19 +125,11 @@ static void tile_q4(const struct tile *t, uint32_t panels, uint32_t rows)
     TILE_2X8(panels, rows);
 }
 #undef TILE
-#define TILE(panels, rows) tile(t, DTYPE_TQ2_0, panels, rows)
-static void tile_tq2(const struct tile *t, uint32_t panels, uint32_t rows)
-{
-    TILE_2X8(panels, rows);
-}
-#undef TILE
-
 void matmul_q_avx512vnni(float *y, size_t y_stride, const struct panels *w,
                          const struct act_q8 *x, uint32_t m, uint32_t p0, uint32_t p1)
 {
-    void (*run)(const struct tile *, uint32_t, uint32_t) = w->type == DTYPE_Q8_0   ? tile_q8
-                                                           : w->type == DTYPE_Q4_0 ? tile_q4
-                                                                                   : tile_tq2;
+    void (*run)(const struct tile *, uint32_t, uint32_t) = w->type == DTYPE_Q8_0 ? tile_q8
+                                                                                 : tile_q4;
     size_t blocks = w->n_in / QK, slice = TILE_SLICE_BYTES / panel_block_bytes(w->type);
     struct tile t = {
         .y_stride = y_stride, .k_pad = x->k_pad, .blocks = blocks, .panel_bytes = w->panel_bytes};

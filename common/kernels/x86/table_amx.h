@@ -10,10 +10,9 @@
 
 #include "kernels/x86/unpack_amx.h"
 
-/* Of one block: row n's value q is d[n] * q + bias[n], or d[n] * (q - 8); of 2 bits, its 4 values. */
+/* Of one block: row n's value q is d[n] * q + bias[n], or d[n] * (q - 8). */
 struct table {
     float d[PANEL_ROWS], bias[PANEL_ROWS];
-    uint64_t four[PANEL_ROWS];
 } __attribute__((aligned(64)));
 
 /* What is stored in a table goes through memory: the compiler would rather shuffle registers. */
@@ -84,47 +83,12 @@ UNPACK_INLINE void table_q4_k(uint8_t *tile, struct table *t, const uint8_t *pan
     table_look_up(tile, panel + panel_k_lines_at(DTYPE_Q4_K, b), t, DTYPE_Q4_K, ahead);
 }
 
-/* Of 2 bits: a row's table, four values, is there eight times. It serves for 8 blocks. */
-UNPACK_INLINE void table_tq2_0(uint8_t *tile, struct table *t, const uint8_t *panel, size_t b,
-                               size_t ahead)
-{
-    const uint8_t *at = panel + b / 8 * PANEL_TQ2_BYTES, *line = panel + panel_tq2_lines_at(b);
-    const __m512i four = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    const __m512 q = _mm512_set_ps(2, 1, 0, -1, 2, 1, 0, -1, 2, 1, 0, -1, 2, 1, 0, -1);
-
-    if (b % 8 == 0) {
-        __m512 d = unpack_f16(at), v[4];
-
-        _mm_prefetch(at + ahead, _MM_HINT_T0);
-        for (int i = 0; i < 4; i++)
-            v[i] = _mm512_mul_ps(
-                q, _mm512_permutexvar_ps(_mm512_add_epi32(four, _mm512_set1_epi32(4 * i)), d));
-        _mm512_store_si512(t->four, (__m512i)_mm512_cvtne2ps_pbh(v[1], v[0]));
-        _mm512_store_si512(t->four + 8, (__m512i)_mm512_cvtne2ps_pbh(v[3], v[2]));
-    }
-    TABLE_STORED();
-    for (int j = 0; j < 2; j++) {
-        __m512i word = _mm512_load_si512(line + j * PANEL_LINE);
-
-        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
-        for (int i = 0; i < 8; i++) {
-            __m512i n = i ? _mm512_srli_epi16(word, 2 * i) : word;
-            __m512i v = _mm512_set1_epi64((long long)t->four[8 * j + i]);
-
-            _mm512_store_si512(tile + (8 * j + i) * PANEL_LINE, _mm512_permutexvar_epi16(n, v));
-        }
-    }
-}
-
-/* tile = block b of the panel; asks for what lies `ahead` bytes after it. type is a constant. t is
- * the panel's own: blocks ascend from a multiple of 8. */
+/* tile = block b of the panel; asks for what lies `ahead` bytes after it. type is a constant. */
 UNPACK_INLINE void table_block(uint8_t *tile, struct table *t, enum dtype type,
                                const uint8_t *panel, size_t b, size_t ahead)
 {
     if (type == DTYPE_Q4_0)
         table_q4_0(tile, t, panel, b, ahead);
-    else if (type == DTYPE_TQ2_0)
-        table_tq2_0(tile, t, panel, b, ahead);
     else
         table_q4_k(tile, t, panel, b, ahead);
 }
@@ -155,25 +119,6 @@ UNPACK_INLINE void table_turn(__m512i l[16])
         l[8 + i] = _mm512_shuffle_i32x4(a, c, 0xdd);
         l[12 + i] = _mm512_shuffle_i32x4(b, d, 0xdd);
     }
-}
-
-/* unpack_block, for 2 bits too: as the second operand, by way of the first. */
-UNPACK_INLINE void table_unpack(uint8_t *tile, struct table *t, const struct panels *w,
-                                enum dtype type, const uint8_t *panel, size_t b, size_t ahead)
-{
-    uint8_t rows[TILE_BYTES] __attribute__((aligned(64)));
-    __m512i l[16];
-
-    if (type != DTYPE_TQ2_0) {
-        unpack_block(tile, w, type, panel, b, ahead);
-        return;
-    }
-    table_tq2_0(rows, t, panel, b, ahead);
-    for (int i = 0; i < 16; i++)
-        l[i] = _mm512_load_si512(rows + i * PANEL_LINE);
-    table_turn(l);
-    for (int i = 0; i < 16; i++)
-        _mm512_store_si512(tile + i * PANEL_LINE, l[i]);
 }
 
 #endif

@@ -57,6 +57,39 @@ void quantize_avx2(struct act_q8 *a, uint32_t row, const float *x, size_t k)
     }
 }
 
+void quantize_k_avx2(struct act_q8k *a, uint32_t row, const float *x, size_t k)
+{
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    size_t blocks = a->k_pad / QK_K;
+    int8_t *q = a->q + row * ACT_Q8K_STRIDE(a->k_pad);
+
+    for (size_t b = 0; b < blocks; b++, q += QK_K) {
+        size_t n = k - b * QK_K < QK_K ? k - b * QK_K : QK_K;
+        __m256i bits = _mm256_setzero_si256(), sum = bits;
+        uint32_t top;
+        float amax;
+
+        for (size_t i = 0; i < n; i += 8)
+            bits = _mm256_max_epu32(
+                bits, _mm256_and_si256(_mm256_castps_si256(load_avx2(x + b * QK_K, n, i)), magnitude));
+        top = max_u32(bits);
+        memcpy(&amax, &top, 4);
+        for (size_t i = 0; i < QK_K; i += 8) {
+            __m256i v = _mm256_setzero_si256();
+            __m128i half;
+
+            if (amax >= QUANTIZE_MIN && amax < INFINITY && i < n)
+                v = _mm256_cvtps_epi32(
+                    _mm256_mul_ps(load_avx2(x + b * QK_K, n, i), _mm256_set1_ps(127 / amax)));
+            sum = _mm256_add_epi32(sum, v);
+            half = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+            _mm_storel_epi64((__m128i *)(q + i), _mm_packs_epi16(half, half));
+        }
+        a->d[row * blocks + b] = amax / 127;
+        a->sum[row * blocks + b] = sum_i32(sum);
+    }
+}
+
 void rms_norm_avx2(float *y, const float *x, const float *w, size_t n, float eps)
 {
     __m256 lo = _mm256_setzero_ps(), hi = lo, r;

@@ -34,6 +34,39 @@ void quantize_avx512vnni(struct act_q8 *a, uint32_t row, const float *x, size_t 
     }
 }
 
+void quantize_k_avx512vnni(struct act_q8k *a, uint32_t row, const float *x, size_t k)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    size_t blocks = a->k_pad / QK_K;
+    int8_t *q = a->q + row * ACT_Q8K_STRIDE(a->k_pad);
+
+    for (size_t b = 0; b < blocks; b++, x += QK_K, q += QK_K) {
+        size_t n = k - b * QK_K;
+        __m512i bits = _mm512_setzero_si512(), sum = bits;
+        uint32_t top;
+        float amax;
+
+        for (size_t i = 0; i < QK_K && i < n; i += 16) {
+            __m512 v = _mm512_maskz_loadu_ps(lanes_avx512(n - i), x + i);
+
+            bits = _mm512_max_epu32(bits, _mm512_and_si512(_mm512_castps_si512(v), magnitude));
+        }
+        top = _mm512_reduce_max_epu32(bits);
+        memcpy(&amax, &top, 4);
+        for (size_t i = 0; i < QK_K; i += 16) {
+            __m512i v = _mm512_setzero_si512();
+
+            if (amax >= QUANTIZE_MIN && amax < INFINITY && i < n)
+                v = _mm512_cvtps_epi32(_mm512_mul_ps(
+                    _mm512_maskz_loadu_ps(lanes_avx512(n - i), x + i), _mm512_set1_ps(127 / amax)));
+            sum = _mm512_add_epi32(sum, v);
+            _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtepi32_epi8(v));
+        }
+        a->d[row * blocks + b] = amax / 127;
+        a->sum[row * blocks + b] = _mm512_reduce_add_epi32(sum);
+    }
+}
+
 void rms_norm_avx512vnni(float *y, const float *x, const float *w, size_t n, float eps)
 {
     __m512 s = _mm512_setzero_ps(), r;

@@ -18,7 +18,7 @@
 
 struct golden {
     char name[64];
-    bool quantised, bf16;
+    bool quantised, bf16, ternary;
     bool exact_greedy; /* firm, and F32 or F16 */
 };
 
@@ -142,10 +142,16 @@ static void check_greedy(const struct golden *g, struct eval *ev, const struct l
         assert_true(compared > 0);
 }
 
+/* The matmuls of layers take bf16; ternary ones int8 in every tier. */
+static bool takes_bf16(const struct golden *g, enum cpu_tier tier)
+{
+    return tier == CPU_AMX && (g->quantised || g->bf16) && !g->ternary;
+}
+
 /* How far logits may be from exact arithmetic's: by the form of the matmuls' input, then by KV. */
 static struct diff tolerance(const struct golden *g, enum cpu_tier tier, enum kv_type kv)
 {
-    if (tier == CPU_AMX && (g->quantised || g->bf16))
+    if (takes_bf16(g, tier))
         return (struct diff){0.35, 0.06};
     if (g->quantised)
         return (struct diff){1.1, 0.2};
@@ -188,7 +194,7 @@ static void check_model(const struct golden *g, enum cpu_tier tier, enum kv_type
     reference = floats_read(g->name, "logits.f32", total);
     assert_near(g, "exact arithmetic", difference(s.out, exact, total), asked);
     own = difference(reference, exact, total);
-    if (g->quantised && tier != CPU_AMX) /* int8 activations, as the reference itself has */
+    if (g->quantised && !takes_bf16(g, tier)) /* int8 activations, as the reference itself has */
         own = (struct diff){0};
     assert_near(g, "the reference", difference(s.out, reference, total),
                 (struct diff){asked.max + own.max, asked.rms + own.rms});
@@ -236,6 +242,7 @@ static size_t golden_read(struct golden *g, size_t cap, const char *path)
             known = known && type_runs(t);
             g[n].quantised = g[n].quantised || (!f16 && strcmp(t, "BF16") != 0);
             g[n].bf16 = g[n].bf16 || strcmp(t, "BF16") == 0;
+            g[n].ternary = g[n].ternary || strncmp(t, "TQ", 2) == 0;
             g[n].exact_greedy = f16 && strcmp(greedy, "firm") == 0;
         }
         g[n].exact_greedy = g[n].exact_greedy && !g[n].quantised;

@@ -21,18 +21,25 @@
 struct fixture {
     enum dtype type;
     uint32_t n_out, n_in, m;
-    size_t x_stride, y_stride;
+    size_t x_stride, y_stride, q_stride;
     struct panels w;
     struct guard rows, data, x, q, d, sum, y;
+    bool ternary; /* the input of ternary weights is actk, that of others act */
     struct act_q8 act;
+    struct act_q8k actk;
 };
+
+/* Values of x a scale. */
+static size_t block_of(const struct fixture *f) { return f->ternary ? QK_K : QK; }
 
 static bool quantised(enum dtype type) { return dtype_info(type)->block_elems > 1; }
 
 static void run(const struct kernels *k, const struct fixture *f, struct guard *y, uint32_t p0,
                 uint32_t p1)
 {
-    if (quantised(f->type))
+    if (f->ternary)
+        k->matmul_t((float *)y->data, f->y_stride, &f->w, &f->actk, f->m, p0, p1);
+    else if (quantised(f->type))
         k->matmul_q((float *)y->data, f->y_stride, &f->w, &f->act, f->m, p0, p1);
     else
         k->matmul_f((float *)y->data, f->y_stride, &f->w, (const float *)f->x.data, f->x_stride,
@@ -47,7 +54,7 @@ static size_t y_bytes(const struct fixture *f)
 static void fixture_open(struct fixture *f, enum dtype type, uint32_t n_out, uint32_t n_in,
                          uint32_t m, enum weights_kind kind, uint64_t seed)
 {
-    size_t blocks = (n_in + QK - 1) / QK;
+    size_t blocks, sum_bytes;
 
     *f = (struct fixture){.type = type, .n_out = n_out, .n_in = n_in, .m = m};
     f->x_stride = n_in + seed % 3;
@@ -59,12 +66,24 @@ static void fixture_open(struct fixture *f, enum dtype type, uint32_t n_out, uin
     panels_pack(&f->w, f->rows.data, 0, f->w.n_panels);
     guard_open(&f->x, ((m - 1) * f->x_stride + n_in) * sizeof(float));
     weights_floats((float *)f->x.data, (m - 1) * f->x_stride + n_in, kind, seed + 1);
-    f->act.k_pad = (uint32_t)blocks * QK;
-    f->act.q = guard_open(&f->q, m * f->act.k_pad);
-    f->act.d = guard_open(&f->d, m * blocks * sizeof(float));
-    f->act.sum = guard_open(&f->sum, m * 2 * blocks * sizeof(int16_t));
-    for (uint32_t i = 0; i < m; i++)
-        kernels_get(CPU_REF)->quantize(&f->act, i, (float *)f->x.data + i * f->x_stride, n_in);
+    f->ternary = block_is_ternary(type);
+    blocks = (n_in + block_of(f) - 1) / block_of(f);
+    sum_bytes = f->ternary ? sizeof(int32_t) : 2 * sizeof(int16_t);
+    f->act.k_pad = f->actk.k_pad = (uint32_t)(blocks * block_of(f));
+    f->q_stride = f->ternary ? ACT_Q8K_STRIDE(f->actk.k_pad) : f->act.k_pad;
+    f->act.q = f->actk.q = guard_open(&f->q, (m - 1) * f->q_stride + f->act.k_pad);
+    f->act.d = f->actk.d = guard_open(&f->d, m * blocks * sizeof(float));
+    guard_open(&f->sum, m * blocks * sum_bytes);
+    f->act.sum = (int16_t *)f->sum.data;
+    f->actk.sum = (int32_t *)f->sum.data;
+    for (uint32_t i = 0; i < m; i++) {
+        const float *x = (float *)f->x.data + i * f->x_stride;
+
+        if (f->ternary)
+            kernels_get(CPU_REF)->quantize_k(&f->actk, i, x, n_in);
+        else
+            kernels_get(CPU_REF)->quantize(&f->act, i, x, n_in);
+    }
     guard_open(&f->y, y_bytes(f));
     run(kernels_get(CPU_REF), f, &f->y, 0, f->w.n_panels);
 }
@@ -113,7 +132,7 @@ static size_t roundings(const struct fixture *f)
 /* The reference against the sum in double. */
 static void check_oracle(const struct fixture *f)
 {
-    size_t row_bytes = weights_row_bytes(f->type, f->n_in), blocks = f->act.k_pad / QK;
+    size_t row_bytes = weights_row_bytes(f->type, f->n_in), blocks = f->act.k_pad / block_of(f);
     double n = (double)roundings(f);
     float *w = mem_calloc(f->n_in, sizeof(float)), *a = mem_calloc(f->n_in, sizeof(float));
 
@@ -124,8 +143,8 @@ static void check_oracle(const struct fixture *f)
             double sum = 0, size = 0, got = ((float *)f->y.data)[i * f->y_stride + r];
 
             for (size_t k = 0; k < f->n_in; k++) {
-                double x = quantised(f->type) ? (double)f->act.d[i * blocks + k / QK] *
-                                                    f->act.q[i * f->act.k_pad + k]
+                double x = quantised(f->type) ? (double)f->act.d[i * blocks + k / block_of(f)] *
+                                                    f->act.q[i * f->q_stride + k]
                                               : ((float *)f->x.data)[i * f->x_stride + k];
 
                 sum += w[k] * x;
@@ -156,10 +175,33 @@ static void check_tier(const struct kernels *k, const struct fixture *f)
     }
 }
 
+/* What the input is quantised to, too. */
+static void check_quantize(const struct kernels *k, const struct fixture *f)
+{
+    size_t blocks = f->act.k_pad / block_of(f);
+    struct guard q, d, sum;
+    struct act_q8k a = {.k_pad = f->actk.k_pad};
+
+    if (!f->ternary)
+        return; /* test_vector has the others */
+    a.q = guard_open(&q, f->q.bytes);
+    a.d = guard_open(&d, f->m * blocks * sizeof(float));
+    a.sum = guard_open(&sum, f->m * blocks * sizeof(int32_t));
+    for (uint32_t i = 0; i < f->m; i++)
+        k->quantize_k(&a, i, (float *)f->x.data + i * f->x_stride, f->n_in);
+    for (uint32_t i = 0; i < f->m; i++)
+        assert_memory_equal(a.q + i * f->q_stride, f->actk.q + i * f->q_stride, a.k_pad);
+    assert_memory_equal(a.d, f->actk.d, f->m * blocks * sizeof(float));
+    assert_memory_equal(a.sum, f->actk.sum, f->m * blocks * sizeof(int32_t));
+    guard_close(&q);
+    guard_close(&d);
+    guard_close(&sum);
+}
+
 /* Row i alone gives what it gives in the batch. */
 static void check_alone(const struct kernels *k, const struct fixture *f)
 {
-    size_t blocks = f->act.k_pad / QK;
+    size_t blocks = f->act.k_pad / block_of(f);
 
     for (size_t i = 0; i < f->m; i++) {
         struct fixture one = *f;
@@ -167,9 +209,12 @@ static void check_alone(const struct kernels *k, const struct fixture *f)
 
         one.m = 1;
         one.x.data += i * f->x_stride * sizeof(float);
-        one.act.q += i * f->act.k_pad;
+        one.act.q += i * f->q_stride;
         one.act.d += i * blocks;
         one.act.sum += 2 * i * blocks;
+        one.actk.q += i * f->q_stride;
+        one.actk.d += i * blocks;
+        one.actk.sum += i * blocks;
         guard_open(&y, f->n_out * sizeof(float));
         run(k, &one, &y, 0, f->w.n_panels);
         assert_memory_equal(y.data, f->y.data + i * f->y_stride * sizeof(float), y.bytes);
@@ -183,7 +228,7 @@ static void check_own_form(const struct kernels *k, const struct fixture *f)
     struct fixture own = *f;
     struct guard data;
 
-    if (kernels_act_kind(k, f->type) != ACT_Q8)
+    if (kernels_act_kind(k, f->w.type) != (f->ternary ? ACT_Q8K : ACT_Q8))
         return;
     kernels_panels_init(k, &own.w, f->type, f->n_out, f->n_in);
     own.w.data = guard_open(&data, panels_bytes(&own.w));
@@ -204,6 +249,7 @@ static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
 
         if (!k)
             continue;
+        check_quantize(k, &f);
         check_tier(k, &f);
         check_alone(k, &f);
         check_own_form(k, &f);
@@ -249,12 +295,15 @@ static void test_long_rows(void **state)
         }
 }
 
-static void test_two_bits(void **state)
+/* Tiles of the matrix unit have 32 rows of x, slabs 1024 k. */
+static void test_ternary(void **state)
 {
     (void)state;
-    for (uint32_t m = 1; m <= 19; m++)
+    for (uint32_t m = 1; m <= 70; m++)
         for (int kind = 0; kind < WEIGHTS_KIND_COUNT; kind++)
-            check(DTYPE_TQ2_0, 20 + m, 256 * (1 + m % 9), m, (enum weights_kind)kind, m);
+            check(m % 4 ? DTYPE_TQ2_0 : DTYPE_TQ1_0, 15 + m, 256 * (1 + m % 11), m,
+                  (enum weights_kind)kind, m);
+    check(DTYPE_TQ2_0, 65, 5632, 193, WEIGHTS_PLAIN, 1); /* more of x than stays in cache */
 }
 
 static void test_random_shapes(void **state)
@@ -302,14 +351,21 @@ static void fill_same(struct fixture *f, uint8_t weights, uint8_t scales)
 static void check_saturating(enum dtype type, uint8_t weights, uint8_t scales)
 {
     struct fixture f;
+    size_t block;
 
     fixture_open(&f, type, 32, weights_length(type, 64), 9, WEIGHTS_PLAIN, 3);
+    block = f.ternary ? QK_K : 64;
     fill_same(&f, weights, scales);
-    for (size_t i = 0; i < f.q.bytes; i++)
-        f.act.q[i] = i / 64 % 3 == 0 ? 127 : i / 64 % 3 == 1 ? -127 : i % 2 ? 127 : -127;
-    memset(f.act.sum, 0, f.sum.bytes);
-    for (size_t i = 0; i < f.q.bytes; i++)
-        f.act.sum[i / 16] = (int16_t)(f.act.sum[i / 16] + f.act.q[i]);
+    memset(f.sum.data, 0, f.sum.bytes);
+    for (size_t i = 0; i < f.m * f.act.k_pad; i++) {
+        int8_t q = i / block % 3 == 0 ? 127 : i / block % 3 == 1 ? -127 : i % 2 ? 127 : -127;
+
+        f.act.q[i / f.act.k_pad * f.q_stride + i % f.act.k_pad] = q;
+        if (f.ternary)
+            f.actk.sum[i / QK_K] += q;
+        else
+            f.act.sum[i / 16] = (int16_t)(f.act.sum[i / 16] + q);
+    }
     run(kernels_get(CPU_REF), &f, &f.y, 0, f.w.n_panels);
     check_oracle(&f);
     for (int t = 0; t < CPU_TIER_COUNT; t++)
@@ -327,6 +383,15 @@ static void test_saturating_blocks(void **state)
         for (size_t w = 0; quantised(weights_types[t]) && w < ARRAY_LEN(bytes); w++)
             for (size_t s = 0; s < ARRAY_LEN(bytes); s++)
                 check_saturating(weights_types[t], bytes[w], bytes[s]);
+}
+
+static void test_saturating_ternary_blocks(void **state)
+{
+    static const uint8_t bytes[] = {0x00, 0x55, 0xaa, 0xff, 0xcc};
+
+    (void)state;
+    for (size_t w = 0; w < ARRAY_LEN(bytes); w++)
+        check_saturating(DTYPE_TQ2_0, bytes[w], 0);
 }
 
 static void test_no_panels_write_nothing(void **state)
@@ -351,7 +416,8 @@ int main(void)
         cmocka_unit_test(test_every_number_of_rows_of_x),
         cmocka_unit_test(test_odd_lengths_of_float_rows),
         cmocka_unit_test(test_long_rows),
-        cmocka_unit_test(test_two_bits),
+        cmocka_unit_test(test_ternary),
+        cmocka_unit_test(test_saturating_ternary_blocks),
         cmocka_unit_test(test_random_shapes),
         cmocka_unit_test(test_extreme_weights_and_scales),
         cmocka_unit_test(test_saturating_blocks),

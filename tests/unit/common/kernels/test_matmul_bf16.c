@@ -178,7 +178,7 @@ static void check(enum dtype type, uint32_t n_out, uint32_t n_in, uint32_t m,
 static bool by_bf16(enum dtype type)
 {
     return type == DTYPE_BF16 || type == DTYPE_Q8_0 || type == DTYPE_Q4_0 || type == DTYPE_Q4_K ||
-           type == DTYPE_Q6_K || type == DTYPE_TQ2_0;
+           type == DTYPE_Q6_K;
 }
 
 static void test_reference_is_near_the_exact_sum(void **state)
