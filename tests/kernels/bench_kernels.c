@@ -37,11 +37,11 @@ struct bench {
     int rounds;
 };
 
-enum limit { LIMIT_NONE, LIMIT_READ, LIMIT_FLOAT, LIMIT_MULTIPLY };
+enum limit { LIMIT_NONE, LIMIT_READ, LIMIT_FLOAT, LIMIT_MULTIPLY, LIMIT_TILES };
 
 struct bench_case {
     const char *name;
-    enum dtype type; /* of matmuls; DTYPE_LIMIT for others */
+    enum dtype type; /* of weights, or of pages (kv_type); DTYPE_LIMIT for others */
     uint32_t m;      /* rows of x, or query heads of a kv head */
     enum limit limit;
     double (*run)(const struct bench *, const struct bench_case *, const struct kernels *);
@@ -74,6 +74,8 @@ static double machine_rate(const struct bench *b, const struct bench_case *c,
         roof = kernels_act_kind(k, c->type) == ACT_F32 ? ROOF_F32
                                                        : roof_of_matmul(k->tier, quantised(c));
     }
+    if (c->limit == LIMIT_TILES)
+        roof = ROOF_AMX_BF16;
     for (int i = 0; i < MACHINE_ROUNDS && c->limit != LIMIT_NONE; i++) {
         double rate = roofline_once(b->team, k->tier, roof, b->memory, b->bytes, round++);
 
@@ -160,6 +162,14 @@ RUN_VECTOR(merge, 3, k->attention_merge(b->y, &mx, &sum, b->x, 0, 1, VECTOR))
         {name, type, 128, LIMIT_MULTIPLY, run_matmul},                                             \
         {name, type, 512, LIMIT_MULTIPLY, run_matmul}
 
+#define ON_PAGES(name, type, limit)                                                                \
+    {"attention " name, type, 1, LIMIT_READ, run_attention},                                       \
+        {"attention " name, type, 4, LIMIT_READ, run_attention},                                   \
+        {"attention " name, type, 8, LIMIT_READ, run_attention},                                   \
+        {"attention " name, type, 16, limit, run_attention},                                       \
+        {"attention " name, type, 128, limit, run_attention},                                      \
+        {"kv_store " name, type, 1, LIMIT_NONE, run_kv_store}
+
 static const struct bench_case cases[] = {
     {"matmul F32", DTYPE_F32, 1, LIMIT_READ, run_matmul},
     {"matmul F16", DTYPE_F16, 1, LIMIT_READ, run_matmul},
@@ -186,12 +196,9 @@ static const struct bench_case cases[] = {
     MULTIPLY("matmul Q4_0", DTYPE_Q4_0),
     MULTIPLY("matmul Q4_K", DTYPE_Q4_K),
     MULTIPLY("matmul Q6_K", DTYPE_Q6_K),
-    {"attention F16", DTYPE_LIMIT, 1, LIMIT_READ, run_attention},
-    {"attention F16", DTYPE_LIMIT, 4, LIMIT_READ, run_attention},
-    {"attention F16", DTYPE_LIMIT, 8, LIMIT_READ, run_attention},
-    {"attention F16", DTYPE_LIMIT, 16, LIMIT_FLOAT, run_attention},
-    {"attention F16", DTYPE_LIMIT, 128, LIMIT_FLOAT, run_attention},
-    {"kv_store F16", DTYPE_LIMIT, 1, LIMIT_NONE, run_kv_store},
+    ON_PAGES("F16", DTYPE_F16, LIMIT_FLOAT),
+    ON_PAGES("BF16", DTYPE_BF16, LIMIT_TILES),
+    ON_PAGES("Q8", DTYPE_Q8_0, LIMIT_FLOAT),
     {"quantize", DTYPE_LIMIT, 1, LIMIT_NONE, run_quantize},
     {"rms_norm", DTYPE_LIMIT, 1, LIMIT_NONE, run_rms_norm},
     {"rope", DTYPE_LIMIT, 1, LIMIT_NONE, run_rope},
@@ -253,22 +260,35 @@ static void weights_open(struct bench *b, enum dtype type)
     mem_free(rows);
 }
 
-static void pages_open(struct bench *b)
+/* Pages of a type for all of memory, written by a tier that knows it. */
+static void pages_open(struct bench *b, enum kv_type type)
 {
+    const struct kernels *k = kernels_get(type == KV_BF16 ? CPU_AMX : CPU_REF);
     uint32_t tokens;
 
-    kv_layout_init(&b->kv, KV_F16, 1, 1, HEAD_DIM);
+    mem_free(b->pages);
+    kv_layout_init(&b->kv, type, 1, 1, HEAD_DIM);
     b->n_pages = (uint32_t)(b->bytes / b->kv.page_bytes);
     b->pages = mem_calloc(b->n_pages, sizeof(*b->pages));
     for (uint32_t i = 0; i < b->n_pages; i++)
         b->pages[i] = b->memory + i * b->kv.page_bytes;
     tokens = b->n_pages * KV_PAGE_TOKENS;
     for (uint32_t t = 0; t < tokens; t++)
-        kernels_get(CPU_REF)->kv_store(b->pages[t / KV_PAGE_TOKENS], &b->kv, 0, t,
-                                       b->x + t % 64 * HEAD_DIM, b->x + t % 32 * HEAD_DIM);
+        k->kv_store(b->pages[t / KV_PAGE_TOKENS], &b->kv, 0, t, b->x + t % 64 * HEAD_DIM,
+                    b->x + t % 32 * HEAD_DIM);
 }
 
-static const char *const units[] = {"GB/s", "GB/s", "GFLOP/s", "GOP/s"}; /* of enum limit */
+static const char *const units[] = {"GB/s", "GB/s", "GFLOP/s", "GOP/s", "GFLOP/s"}; /* of enum limit */
+
+static bool on_pages(const struct bench_case *c)
+{
+    return c->run == run_attention || c->run == run_kv_store;
+}
+
+static enum kv_type kv_type(const struct bench_case *c)
+{
+    return c->type == DTYPE_F16 ? KV_F16 : c->type == DTYPE_BF16 ? KV_BF16 : KV_Q8;
+}
 
 static void report(const struct bench *b, const struct bench_case *c)
 {
@@ -279,7 +299,7 @@ static void report(const struct bench *b, const struct bench_case *c)
             const struct kernels *k = kernels_get((enum cpu_tier)t);
             double rate;
 
-            if (!k)
+            if (!k || (on_pages(c) && !kernels_kv_type(k, kv_type(c))))
                 continue;
             rate = machine_rate(b, c, k);
             machine[t] = rate > machine[t] ? rate : machine[t];
@@ -295,7 +315,10 @@ static void report(const struct bench *b, const struct bench_case *c)
             printf(" %9.1f %5.0f %%", machine[t] * 1e-9, 100 * best[t] / machine[t]);
         else
             printf(" %9s %7s", "", "");
-        printf(" %8.1f\n", best[t] / best[CPU_REF]);
+        if (best[CPU_REF])
+            printf(" %8.1f\n", best[t] / best[CPU_REF]);
+        else
+            printf(" %8s\n", "-"); /* ref has no such pages */
     }
     fflush(stdout);
 }
@@ -373,10 +396,15 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         if (!strstr(cases[i].name, only))
             continue;
-        if (cases[i].type != filled && cases[i].type != DTYPE_LIMIT)
+        if (on_pages(&cases[i])) {
+            if (kv_type(&cases[i]) == KV_BF16 && !kernels_get(CPU_AMX))
+                continue;
+            if (!b.pages || b.kv.type != kv_type(&cases[i]))
+                pages_open(&b, kv_type(&cases[i]));
+            filled = DTYPE_LIMIT; /* over the weights */
+        } else if (cases[i].type != filled && cases[i].type != DTYPE_LIMIT) {
             weights_open(&b, filled = cases[i].type);
-        if (cases[i].run == run_attention && !b.pages)
-            pages_open(&b);
+        }
         report(&b, &cases[i]);
     }
     mem_map_close(&map);
