@@ -7,6 +7,8 @@
 
 #include "base/check.h"
 
+#define MEM_HUGE_PAGE ((size_t)2 << 20) /* of x86 and of Arm with pages of 4 KiB */
+
 static void *mem_or_die(void *p, size_t size)
 {
     if (!p) {
@@ -47,6 +49,17 @@ void *mem_aligned(size_t size, size_t align)
     if (posix_memalign(&p, align, size ? size : align) != 0)
         p = NULL;
     return mem_or_die(p, size);
+}
+
+void *mem_large(size_t size)
+{
+    bool huge = size >= MEM_HUGE_PAGE / 2;
+    size_t bytes = huge ? size_round_up(size, MEM_HUGE_PAGE) : size;
+    void *p = mem_aligned(bytes, huge ? MEM_HUGE_PAGE : 64);
+
+    if (huge)
+        madvise(p, bytes, MADV_HUGEPAGE); /* advice: a kernel without it still works */
+    return p;
 }
 
 void mem_free(void *p) { free(p); }

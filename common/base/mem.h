@@ -23,6 +23,10 @@ void *mem_dup(const void *p, size_t size);
 /* align: a power of two >= sizeof(void *). Contents undefined. Freed with mem_free. */
 void *mem_aligned(size_t size, size_t align);
 
+/* mem_aligned to 64 bytes; what is large asks for huge pages (advice only), for those who walk it with
+ * large strides. */
+void *mem_large(size_t size);
+
 /* p from any of the above, or NULL. */
 void mem_free(void *p);
 

@@ -107,8 +107,9 @@ static void job_segment(struct lane *t, uint32_t layer, const struct job *j, uin
                         const struct part *to)
 {
     uint32_t r = job_row(t, j, segment), group = lane_group(t), d = t->hp->head_dim, n[ATTENTION_HEADS];
-    size_t width = (size_t)t->hp->n_head * d, skip = r - j->r0;
-    struct attention a = {.q = t->s->q + r * width + (size_t)j->h * group * d, .q_stride = width,
+    size_t skip = r - j->r0;
+    struct attention a = {.q = t->s->q + r * t->s->q_stride + (size_t)j->h * group * d,
+                          .q_stride = t->s->q_stride,
                           .pages = lane_batch_row(t, r)->pages, .layout = &t->e->layout,
                           .layer = layer, .head = j->h, .rows = j->r1 - r, .group = group,
                           .first = segment * ATTENTION_SEGMENT, .n = n,

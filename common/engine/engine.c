@@ -9,13 +9,16 @@ static float *scratch_rows(uint32_t rows, size_t width)
     size_t n;
 
     ASSERT(size_mul(&n, rows, size_round_up(width, 16)) && size_mul(&n, n, sizeof(float)));
-    return mem_aligned(n, 64);
+    return mem_large(n);
 }
+
+/* Floats from a row to the next: an odd number of lines. */
+static size_t scratch_stride(size_t width) { return (size_div_up(width, 16) | 1) * 16; }
 
 static void scratch_act(struct act *a, const struct kernels *kern, uint32_t rows, uint32_t k_pad)
 {
     a->q8.k_pad = a->bf16.k_pad = k_pad;
-    a->q8.q = mem_aligned((size_t)rows * k_pad, 64);
+    a->q8.q = mem_large((size_t)rows * k_pad);
     a->q8.d = scratch_rows(rows, k_pad / QK);
     a->q8.sum = mem_aligned((size_t)rows * k_pad / (QK / 2) * sizeof(int16_t), 64);
     a->q8k.k_pad = (uint32_t)size_round_up(k_pad, QK_K);
@@ -25,7 +28,7 @@ static void scratch_act(struct act *a, const struct kernels *kern, uint32_t rows
     if (!kern->to_bf16)
         return;
     a->bf16.rows = (uint32_t)size_round_up(rows, 16);
-    a->bf16.x = mem_aligned((size_t)a->bf16.rows * k_pad * sizeof(uint16_t), 64);
+    a->bf16.x = mem_large((size_t)a->bf16.rows * k_pad * sizeof(uint16_t));
 }
 
 /* Parts for all segments of the longest sequence, and for a few jobs a thread. */
@@ -61,13 +64,16 @@ static void scratch_init(struct scratch *s, const struct engine *en, uint32_t ro
     size_t widest = size_max(size_max(hp->n_embd, q), hp->n_ff);
     uint32_t group = hp->n_head / hp->n_head_kv;
 
+    s->tmp_stride = scratch_stride(hp->n_embd);
+    s->q_stride = scratch_stride(q);
+    s->kv_stride = scratch_stride(kv);
     s->x = scratch_rows(rows, hp->n_embd);
     s->xn = scratch_rows(rows, hp->n_embd);
-    s->tmp = scratch_rows(rows, hp->n_embd);
-    s->q = scratch_rows(rows, q);
+    s->tmp = scratch_rows(rows, s->tmp_stride);
+    s->q = scratch_rows(rows, s->q_stride);
     s->att = scratch_rows(rows, size_max(q, hp->n_embd)); /* experts gather n_embd rows here */
-    s->k = scratch_rows(rows, kv);
-    s->v = scratch_rows(rows, kv);
+    s->k = scratch_rows(rows, s->kv_stride);
+    s->v = scratch_rows(rows, s->kv_stride);
     s->gate = scratch_rows(rows, hp->n_ff);
     s->up = scratch_rows(rows, hp->n_ff);
     s->cs = scratch_rows(rows, hp->n_rot);

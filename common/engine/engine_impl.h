@@ -33,18 +33,21 @@ struct own {
     float *gate, *up; /* [FFN_ROWS][FFN_STRIDE(QK_K / PANEL_ROWS)] at most */
 };
 
-/* Activation buffers, sized once for rows_max; [row][width] each, 64-byte aligned. */
+/* Activation buffers, sized once for rows_max; [row][width] each, 64-byte aligned. What matmuls write,
+ * a few columns of many rows at a time, has an odd number of lines a row: with a power of two those
+ * columns would fall into few sets of a cache. */
 struct scratch {
     float *x;      /* [rows][n_embd] the residual stream */
     float *xn;     /* [rows][n_embd] normalised, where some matrix reads f32 */
-    float *q;      /* [rows][n_head * d] */
-    float *k, *v;  /* [rows][n_head_kv * d] */
+    float *q;      /* [rows][q_stride], of them n_head * d */
+    float *k, *v;  /* [rows][kv_stride], of them n_head_kv * d */
     float *att;    /* [rows][n_head * d]; MoE: [rows][n_embd] gathered */
-    float *tmp;    /* [rows][n_embd] output of wo and down before it is added to x */
+    float *tmp;    /* [rows][tmp_stride], of them n_embd: output of wo and down before it is added to x */
     float *gate, *up; /* [rows][n_ff] */
     float *cs;     /* [rows][n_rot] cos and sin */
     float *logits; /* [rows][n_vocab], allocated for the most rows that wanted logits so far */
     uint32_t logits_rows;
+    size_t q_stride, kv_stride, tmp_stride;
     float *route;  /* MoE: [rows][n_expert] scores, then weights (0: not chosen) */
     float *seg;    /* [threads][seg_width] a segment's o, mx, sum, and mx, sum so far */
     uint32_t seg_width;

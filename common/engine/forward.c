@@ -18,13 +18,14 @@
 #include "base/mem.h"
 #include "engine/lane.h"
 
-void lane_matmul(struct lane *t, float *y, const struct panels *w, const struct act *x, uint32_t m)
+void lane_matmul(struct lane *t, float *y, size_t y_stride, const struct panels *w, const struct act *x,
+                 uint32_t m)
 {
     uint32_t p0, p1;
 
     team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
     if (p0 < p1)
-        kernels_matmul(t->k, y, w->n_out, w, x, m, p0, p1);
+        kernels_matmul(t->k, y, y_stride, w, x, m, p0, p1);
 }
 
 struct act lane_norm(struct lane *t, const float *weight, unsigned kinds, bool add)
@@ -41,7 +42,7 @@ struct act lane_norm(struct lane *t, const float *weight, unsigned kinds, bool a
         float *y = few ? own->xn + (size_t)r * n : f32 ? t->s->xn + (size_t)r * n : own->row;
 
         if (add && !few)
-            t->k->add(x, t->s->tmp + (size_t)r * n, n);
+            t->k->add(x, t->s->tmp + r * t->s->tmp_stride, n);
         t->k->rms_norm(y, x, weight, n, t->hp->rms_eps);
         kernels_prepare(t->k, &to, kinds, r, y, n);
     }
@@ -55,14 +56,14 @@ static void lane_residual(struct lane *t, const struct panels *w, const struct a
 {
     uint32_t p0, p1, n = t->hp->n_embd, c0, c1;
 
-    lane_matmul(t, t->s->tmp, w, x, t->p->n);
+    lane_matmul(t, t->s->tmp, t->s->tmp_stride, w, x, t->p->n);
     if (!t->p->few)
         return;
     team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
     c0 = u32_min(p0 * PANEL_ROWS, n);
     c1 = u32_min(p1 * PANEL_ROWS, n);
     for (uint32_t r = 0; r < t->p->n; r++)
-        t->k->add(t->s->x + (size_t)r * n + c0, t->s->tmp + (size_t)r * n + c0, c1 - c0);
+        t->k->add(t->s->x + (size_t)r * n + c0, t->s->tmp + r * t->s->tmp_stride + c0, c1 - c0);
 }
 
 static void lane_embed(struct lane *t)
@@ -98,26 +99,24 @@ static void lane_rope(const struct lane *t, float *row, const float *cs, uint32_
 static void lane_store(struct lane *t, uint32_t layer, uint32_t lo, uint32_t hi, uint32_t h0, uint32_t h1)
 {
     const struct hparams *hp = t->hp;
-    uint32_t nk = hp->n_head_kv * hp->head_dim, at = h0 * hp->head_dim;
+    uint32_t at = h0 * hp->head_dim;
     struct kv_layout some = t->e->layout; /* a layout that begins with head h0 */
 
     some.n_kv_head = h1 - h0;
     for (uint32_t r = lo; r < hi && h0 < h1; r++) {
         const struct batch_row *row = &t->p->b->rows[r];
-        float *k = t->s->k + (size_t)r * nk;
+        float *k = t->s->k + r * t->s->kv_stride;
 
         lane_rope(t, k, t->s->cs + (size_t)r * hp->n_rot, at, h1 * hp->head_dim);
         t->k->kv_store(row->pages[row->pos / KV_PAGE_TOKENS] + h0 * some.head_bytes, &some, layer,
-                       row->pos, k + at, t->s->v + (size_t)r * nk + at);
+                       row->pos, k + at, t->s->v + r * t->s->kv_stride + at);
     }
 }
 
 static void lane_rope_q(struct lane *t, uint32_t lo, uint32_t hi, uint32_t c0, uint32_t c1)
 {
-    uint32_t nq = t->hp->n_head * t->hp->head_dim;
-
     for (uint32_t r = lo; r < hi; r++)
-        lane_rope(t, t->s->q + (size_t)r * nq, t->s->cs + (size_t)r * t->hp->n_rot, c0, c1);
+        lane_rope(t, t->s->q + r * t->s->q_stride, t->s->cs + (size_t)r * t->hp->n_rot, c0, c1);
 }
 
 /* My panels of q, k and v. One range over all three, in which a kv head's k and v are one piece, so that
@@ -132,14 +131,14 @@ static void lane_qkv_by_heads(struct lane *t, uint32_t layer, const struct act *
     h0 = lo > q ? (uint32_t)size_div_up(lo - q, piece) : 0;
     h1 = hi > q ? (uint32_t)size_div_up(hi - q, piece) : 0;
     if (h0 < h1) {
-        kernels_matmul(t->k, t->s->k, l->wk.n_out, &l->wk, x, n, h0 * head, h1 * head);
-        kernels_matmul(t->k, t->s->v, l->wv.n_out, &l->wv, x, n, h0 * head, h1 * head);
+        kernels_matmul(t->k, t->s->k, t->s->kv_stride, &l->wk, x, n, h0 * head, h1 * head);
+        kernels_matmul(t->k, t->s->v, t->s->kv_stride, &l->wv, x, n, h0 * head, h1 * head);
         lane_store(t, layer, 0, n, h0, h1);
     }
     lo = u32_min(lo, q);
     hi = u32_min(hi, q);
     if (lo < hi) {
-        kernels_matmul(t->k, t->s->q, l->wq.n_out, &l->wq, x, n, lo, hi);
+        kernels_matmul(t->k, t->s->q, t->s->q_stride, &l->wq, x, n, lo, hi);
         lane_rope_q(t, 0, n, lo * PANEL_ROWS, hi * PANEL_ROWS);
     }
     lane_barrier(t);
@@ -151,9 +150,9 @@ static void lane_qkv_by_rows(struct lane *t, uint32_t layer, const struct act *x
     const struct model_layer *l = &t->e->model.layers[layer];
     uint32_t lo, hi, n = t->p->n;
 
-    lane_matmul(t, t->s->q, &l->wq, x, n);
-    lane_matmul(t, t->s->k, &l->wk, x, n);
-    lane_matmul(t, t->s->v, &l->wv, x, n);
+    lane_matmul(t, t->s->q, t->s->q_stride, &l->wq, x, n);
+    lane_matmul(t, t->s->k, t->s->kv_stride, &l->wk, x, n);
+    lane_matmul(t, t->s->v, t->s->kv_stride, &l->wv, x, n);
     lane_barrier(t);
     team_range(n, t->tid, t->nt, &lo, &hi);
     lane_rope_q(t, lo, hi, 0, t->hp->n_head * t->hp->head_dim);
@@ -184,7 +183,7 @@ static void pass_compact(struct pass *p)
             continue;
         if (r != to) {
             memcpy(s->x + to * nx, s->x + r * nx, nx * sizeof(float));
-            memcpy(s->q + to * nq, s->q + r * nq, nq * sizeof(float));
+            memcpy(s->q + to * s->q_stride, s->q + r * s->q_stride, nq * sizeof(float));
         }
         s->active[to++] = r;
     }
@@ -352,7 +351,7 @@ static void pass_part(void *ctx, uint32_t tid, uint32_t nt)
             lane_ffn(&t, &e->model.layers[i]);
     }
     in = lane_norm(&t, e->model.output_norm, lane_kind(&t, &e->model.output), !t.hp->n_expert);
-    lane_matmul(&t, t.s->logits, &e->model.output, &in, p->n);
+    lane_matmul(&t, t.s->logits, e->model.output.n_out, &e->model.output, &in, p->n);
 }
 
 /* Room for the logits of n rows. Grows to what was asked for: eval wants all rows, a node few. */

@@ -51,8 +51,10 @@ static inline void lane_barrier(struct lane *t)
 }
 
 
-/* My panels of y[m][n_out] = x[m][n_in] W^T, x prepared in the form that W asks for. */
-void lane_matmul(struct lane *t, float *y, const struct panels *w, const struct act *x, uint32_t m);
+/* My panels of y[m][n_out] = x[m][n_in] W^T, rows of y y_stride floats apart; x prepared in the form that
+ * W asks for. */
+void lane_matmul(struct lane *t, float *y, size_t y_stride, const struct panels *w, const struct act *x,
+                 uint32_t m);
 
 /* xn = norm(x), prepared in the forms of kinds; add: x += tmp first, if that is still to be done.
  * Returns what the next matmul reads, on which all threads agree then. */

@@ -67,12 +67,12 @@ static void lane_expert(struct lane *t, const struct model_layer *l, uint32_t x)
     if (!m)
         return; /* every thread counts the same rows */
     lane_barrier(t);
-    lane_matmul(t, s->gate, &l->gate[x], &in, m);
-    lane_matmul(t, s->up, &l->up[x], &in, m);
+    lane_matmul(t, s->gate, t->hp->n_ff, &l->gate[x], &in, m);
+    lane_matmul(t, s->up, t->hp->n_ff, &l->up[x], &in, m);
     lane_barrier(t);
     lane_silu(t, &l->down[x], &later, m);
     lane_barrier(t);
-    lane_matmul(t, s->tmp, &l->down[x], &later, m);
+    lane_matmul(t, s->tmp, s->tmp_stride, &l->down[x], &later, m);
     team_range(l->down[x].n_panels, t->tid, t->nt, &p0, &p1);
     c0 = u32_min(p0 * PANEL_ROWS, n);
     c1 = u32_min(p1 * PANEL_ROWS, n);
@@ -81,7 +81,7 @@ static void lane_expert(struct lane *t, const struct model_layer *l, uint32_t x)
         float w = s->route[(size_t)r * ne + x];
 
         if (w != 0)
-            t->k->axpy(s->x + (size_t)r * n + c0, w, s->tmp + (size_t)m++ * n + c0, c1 - c0);
+            t->k->axpy(s->x + (size_t)r * n + c0, w, s->tmp + m++ * s->tmp_stride + c0, c1 - c0);
     }
     lane_barrier(t);
 }
@@ -92,7 +92,7 @@ void lane_moe(struct lane *t, const struct model_layer *l)
     /* ACT_F32: experts gather their rows from xn */
     struct act in = lane_norm(t, l->ffn_norm, lane_kind(t, &l->router) | 1u << ACT_F32, true);
 
-    lane_matmul(t, t->s->route, &l->router, &in, t->p->n);
+    lane_matmul(t, t->s->route, t->hp->n_expert, &l->router, &in, t->p->n);
     lane_barrier(t);
     team_range(t->p->n, t->tid, t->nt, &lo, &hi);
     for (uint32_t r = lo; r < hi; r++)
