@@ -10,9 +10,10 @@
 
 #include "kernels/x86/unpack_amx.h"
 
-/* Of one block: row n's value q is d[n] * q + bias[n], or d[n] * (q - 8). */
+/* Of one block: row n's value q is d[n] * q + bias[n], or d[n] * (q - 8), or, rounded, value[n][q]. */
 struct table {
     float d[PANEL_ROWS], bias[PANEL_ROWS];
+    uint16_t value[PANEL_ROWS][16];
 } __attribute__((aligned(64)));
 
 /* What is stored in a table goes through memory: the compiler would rather shuffle registers. */
@@ -60,15 +61,94 @@ UNPACK_INLINE void table_look_up(uint8_t *tile, const uint8_t *line, const struc
     }
 }
 
+/* For each q, which of 1, 3, 5 and 7 times d is q - 8 times d but for a power of two, 2^e, and the sign:
+ * where its two bytes are after others of a row, and e in a bf16's exponent with the sign. */
+#define TABLE_ODD(row)                                                                             \
+    (row) + 0, (row) + 1, (row) + 6, (row) + 7, (row) + 2, (row) + 3, (row) + 4, (row) + 5,        \
+    (row) + 0, (row) + 1, (row) + 2, (row) + 3, (row) + 0, (row) + 1, (row) + 0, (row) + 1,        \
+    (row) + 0, (row) + 1, (row) + 0, (row) + 1, (row) + 0, (row) + 1, (row) + 2, (row) + 3,        \
+    (row) + 0, (row) + 1, (row) + 4, (row) + 5, (row) + 2, (row) + 3, (row) + 6, (row) + 7
+#define TABLE_POWER                                                                                \
+    0x8180, 0x8000, 0x8080, 0x8000, 0x8100, 0x8000, 0x8080, 0x8000, 0x0000, 0x0000, 0x0080,        \
+    0x0000, 0x0100, 0x0000, 0x0080, 0x0000
+
+/* value of all rows from d, none of which is zero, infinite or NaN: of the 16 multiples of d only the
+ * four odd ones are rounded (to nearest, as all would be), four times for 16 rows at once. */
+UNPACK_INLINE void table_multiples(struct table *t, __m512 d)
+{
+    static const uint8_t odd[4][PANEL_LINE] = {{TABLE_ODD(0), TABLE_ODD(8)},
+                                               {TABLE_ODD(16), TABLE_ODD(24)},
+                                               {TABLE_ODD(32), TABLE_ODD(40)},
+                                               {TABLE_ODD(48), TABLE_ODD(56)}};
+    static const uint16_t power[PANEL_LINE / 2] = {TABLE_POWER, TABLE_POWER};
+    /* words 0, 16, 1, 17, ... (a permutation of bytes is half the work of one of words) */
+    const __m512i both = _mm512_set_epi8(
+        63, 62, 31, 30, 61, 60, 29, 28, 59, 58, 27, 26, 57, 56, 25, 24, 55, 54, 23, 22, 53, 52, 21,
+        20, 51, 50, 19, 18, 49, 48, 17, 16, 47, 46, 15, 14, 45, 44, 13, 12, 43, 42, 11, 10, 41, 40,
+        9, 8, 39, 38, 7, 6, 37, 36, 5, 4, 35, 34, 3, 2, 33, 32, 1, 0);
+    __m512i p = (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(d, _mm512_set1_ps(3)), d);
+    __m512i q = (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(d, _mm512_set1_ps(7)),
+                                             _mm512_mul_ps(d, _mm512_set1_ps(5)));
+    __m512i rows[2]; /* lane l: rows 4l and 4l + 1, or 4l + 2 and 4l + 3; of each, 1, 3, 5, 7 times d */
+
+    p = _mm512_permutexvar_epi8(both, p);
+    q = _mm512_permutexvar_epi8(both, q);
+    rows[0] = _mm512_unpacklo_epi32(p, q);
+    rows[1] = _mm512_unpackhi_epi32(p, q);
+    for (int n = 0; n < PANEL_ROWS; n += 2) {
+        __m512i v = _mm512_permutexvar_epi8(_mm512_loadu_si512(odd[n / 4]), rows[n / 2 % 2]);
+
+        _mm512_store_si512(t->value[n],
+                           _mm512_maskz_add_epi16(0xfefffeff, v, _mm512_loadu_si512(power)));
+    }
+}
+
+/* Line n of the tile = the weights of row n. Nibbles of a word are of rows n, n + 8, n + 1, n + 9; the
+ * 5th bit of an index is any, as the table of a row is there twice. */
+UNPACK_INLINE void table_look_up_values(uint8_t *tile, const uint8_t *line, const struct table *t,
+                                        size_t ahead)
+{
+    TABLE_STORED();
+    for (int n = 0; n < 8; n += 2, line += PANEL_LINE, tile += 2 * PANEL_LINE) {
+        __m512i q = _mm512_load_si512(line);
+        /* a load is cheaper than a shift, but not past the panel's end */
+        __m512i q1 = n < 6 ? _mm512_loadu_si512(line + 1) : _mm512_srli_epi16(q, 8);
+        __m512i at[4] = {q, q1, _mm512_srli_epi16(q, 4), _mm512_srli_epi16(q1, 4)};
+
+        _mm_prefetch(line + ahead, _MM_HINT_T0);
+        for (int i = 0; i < 4; i++) {
+            int row = n + i / 2 * 8 + i % 2;
+            __m512i v = _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)t->value[row]));
+
+            _mm512_store_si512(tile + (row - n) * PANEL_LINE, _mm512_permutexvar_epi16(at[i], v));
+        }
+    }
+}
+
+/* Where some d is zero, infinite or NaN. */
+static __attribute__((noinline, cold)) void table_q4_0_any(uint8_t *tile, const uint8_t *line,
+                                                           __m512 d, size_t ahead)
+{
+    struct table t;
+
+    _mm512_store_ps(t.d, d);
+    table_look_up(tile, line, &t, DTYPE_Q4_0, ahead);
+}
+
 UNPACK_INLINE void table_q4_0(uint8_t *tile, struct table *t, const uint8_t *panel, size_t b,
                               size_t ahead)
 {
     const uint8_t *line = panel + panel_lines_at(DTYPE_Q4_0, b);
+    __m512 d = unpack_f16(panel + panel_scales_at(DTYPE_Q4_0, b));
 
     if (b % 2 == 0)
         _mm_prefetch(line - PANEL_LINE + ahead, _MM_HINT_T0);
-    _mm512_store_ps(t->d, unpack_f16(panel + panel_scales_at(DTYPE_Q4_0, b)));
-    table_look_up(tile, line, t, DTYPE_Q4_0, ahead);
+    if (_mm512_fpclass_ps_mask(d, 0x9f)) { /* zeros, infinities, NaN */
+        table_q4_0_any(tile, line, d, ahead);
+    } else {
+        table_multiples(t, d);
+        table_look_up_values(tile, line, t, ahead);
+    }
 }
 
 UNPACK_INLINE void table_q4_k(uint8_t *tile, struct table *t, const uint8_t *panel, size_t b,
