@@ -21,7 +21,7 @@
 #include "router/session.h"
 
 #define QUEUE_BANDS (MSG_PRIORITY_MAX + 1)
-#define QUEUE_QUANTUM 64 /* tokens: less than a request, so that nobody sends several in a turn */
+#define QUEUE_QUANTUM 16 /* tokens: less than a request, so that nobody sends several in a turn */
 
 struct queue_flow { /* a tenant's requests in a band; exists while there are some */
     uint64_t tenant;

@@ -27,34 +27,46 @@ refuses_another() { # and does not wait for 300 s
 }
 with() { TANDEM_API_KEY=$1 "$BIN/tandem" "${@:2}" 2>&1; }
 when_to_come_back() { grep -qiE '^retry-after: [1-9]' "$TMP/head" || { cat "$TMP/head"; return 1; }; }
-flood() { # until 5 requests wait, of the administrator; one runs
+# waiting JQ-FILTER N: GET /v1/cluster says so, within 10 s
+waiting() {
     local i
-    for i in $(seq 6); do
-        curl -sS -N -m 120 -H "Authorization: Bearer $admin" -d "$1" "$URL/v1/completions" >"$TMP/flood.$i" & flood[i]=$!
-    done
     for i in $(seq 200); do
-        [ "$(curl -sS -m 5 -H "Authorization: Bearer $user" "$URL/v1/cluster" | jq .router.queued)" = 5 ] && return 0
-        sleep 0.02
+        [ "$(curl -sS -m 5 -H "Authorization: Bearer $user" "$URL/v1/cluster" | jq "$1")" = "$2" ] && return 0
+        sleep 0.05
     done
     return 1
 }
+send() { curl -sS -N -m 100 -H "Authorization: Bearer $1" -d "$2" "$URL/v1/completions" >"$TMP/flood.$3" & flood[$3]=$!; }
+# flood BODY: of the administrator a long request runs, and 5 of those wait
+flood() {
+    local i
+    flood=()
+    send $admin "$long" 1
+    waiting .router.running 1 || return 1
+    for i in 2 3 4 5 6; do send $admin "$1" "$i"; done
+    waiting .router.queued 5
+}
+ebb() { kill "${flood[@]}"; wait "${flood[@]}"; } 2>/dev/null
 full() {
     local bad=0
-    flood "$long" || bad=1
+    flood "$ask" || bad=1
     says 503 '5 requests are waiting already, and queue_max is 5' "$admin" -d "$ask" "$URL/v1/completions" && when_to_come_back || bad=1
-    kill "${flood[@]}"
-    wait "${flood[@]}"
+    ebb
     return $bad
 }
-own_turn() { # what comes last is not served last: it is another tenant's
-    local before
-    before=$(grep -c ' request=' "$TANDEM_RUN_DIR"/*/*/router.log)
-    flood '{"prompt": "It is a truth", "max_tokens": 150, "temperature": 0, "ignore_eos": true, "priority": 0}' >/dev/null
-    kill "${flood[6]}" # or there is no room for one more
-    curl -sS -m 120 -H "Authorization: Bearer $user" -d "$ask" "$URL/v1/completions" >"$TMP/turn"
+last_of_all() { # 4 wait, and one of another tenant behind them
+    flood '{"prompt": "It is a truth", "max_tokens": 25, "temperature": 0, "ignore_eos": true}' || return 1
+    kill "${flood[6]}"
+    waiting .router.queued 4 && send $user '{"prompt": "It is a truth", "max_tokens": 21, "temperature": 0, "ignore_eos": true}' 6 &&
+        waiting .router.queued 5
+}
+own_turn() {
+    local i
+    for i in 1 2 3; do last_of_all && break; ebb; done # the long one may have ended before
+    kill "${flood[1]}"
     wait "${flood[@]}"
-    grep -h ' request=' "$TANDEM_RUN_DIR"/*/*/router.log | tail -n +$((before + 1)) | grep -o ' request=.* output=[0-9]*' | tee "$TMP/ends"
-    [ "$(grep -n 'output=20$' "$TMP/ends" | cut -d: -f1)" -le 4 ] # it waits for the one that runs, and two more
+    grep -h ' request=.* finish=length ' "$TANDEM_RUN_DIR"/*/*/router.log | tail -n 5 | grep -o ' request=.* output=[0-9]*' | tee "$TMP/ends"
+    [ "$(grep -n 'output=21$' "$TMP/ends" | cut -d: -f1)" -le 3 ] # two may go before
 }
 one_at_a_time() {
     local i

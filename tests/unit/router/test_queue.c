@@ -83,7 +83,7 @@ static void test_tenants_share_by_tokens(void **state)
 /* Another tenant's turn comes behind two requests, large or small. */
 static void test_flood_does_not_delay_another_tenant(void **state)
 {
-    static const uint32_t sizes[] = {1, 3, 30, 900};
+    static const uint32_t sizes[] = {1, 3, 30, 900}; /* hundreds of tokens */
 
     (void)state;
     for (size_t k = 0; k < ARRAY_LEN(sizes); k++) {
