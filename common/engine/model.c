@@ -30,6 +30,8 @@ static void pack_add(struct pack_list *l, struct panels *to, const struct gguf_t
     size_t row_bytes, rows = t->ne[1];
 
     kernels_panels_init(l->kern, to, (enum dtype)t->type, (uint32_t)rows, (uint32_t)t->ne[0]);
+    if (t->type == DTYPE_I2_S)
+        memcpy(&to->scale, (const uint8_t *)t->data + t->bytes - dtype_tail_bytes(t->type), sizeof(to->scale));
     row_bytes = t->ne[0] / dtype_info(t->type)->block_elems * dtype_info(t->type)->block_bytes;
     if (l->n == l->cap) {
         l->cap = size_max(64, l->cap * 2);
@@ -93,7 +95,7 @@ static void pack_part(void *ctx, uint32_t tid, uint32_t n)
     }
 }
 
-/* One line for each type of the file that is packed as another. */
+/* One line for each type of the file that is packed as a larger one. */
 static void warn_of_slow_types(const struct pack_list *l)
 {
     bool told[DTYPE_LIMIT] = {false};
@@ -101,7 +103,7 @@ static void warn_of_slow_types(const struct pack_list *l)
     for (size_t i = 0; i < l->n; i++) {
         const struct panels *p = l->items[i].to;
 
-        if (p->from != p->type && !told[p->from])
+        if (p->from != p->type && p->type != DTYPE_TQ2_0 && !told[p->from])
             log_warn("model", "type=%s has no kernels and runs as %s, slower than a file of that",
                      dtype_info(p->from)->name, dtype_info(p->type)->name);
         told[p->from] = true;

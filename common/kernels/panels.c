@@ -20,7 +20,7 @@ static enum dtype packed_type(enum dtype type)
 
 void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
 {
-    *p = (struct panels){.type = packed_type(type), .from = type, .n_out = n_out, .n_in = n_in};
+    *p = (struct panels){.type = packed_type(type), .from = type, .scale = 1, .n_out = n_out, .n_in = n_in};
     p->n_panels = (n_out + PANEL_ROWS - 1) / PANEL_ROWS;
     ASSERT(n_in % dtype_info(type)->block_elems == 0);
     switch (p->type) {

@@ -21,7 +21,7 @@
  *         each, and 32 bytes of nothing                                         = 3392 bytes
  *   TQ2_0 a block of 256 k: 16 f32 scales and 16 lines (16 rows x 16 k: byte 4n+i, bits 2j and 2j + 1
  *         hold w + 1 of k = 4j + i); n_in is padded to the block                = 1088 bytes
- * Types without a form of their own become one of the same values: Q5_0 and IQ4_NL Q8_0, TQ1_0 TQ2_0.
+ * Types without a form of their own become one of the same values: Q5_0 and IQ4_NL Q8_0, TQ1_0 and I2_S TQ2_0.
  * How blocks and their scales interleave is panels.c's business and is documented there. Rows past
  * n_out are zero with zero scales; n_in is padded to the line (floats) with zeros. */
 #ifndef TANDEM_KERNELS_PANELS_H
@@ -40,6 +40,7 @@ struct panels {
     enum dtype from; /* the file's type */
     bool by_rows;    /* in the other order; see panels_init_by_rows */
     uint32_t n_out, n_in;
+    float scale; /* of all weights, I2_S only: 1 until whoever packs says otherwise */
     uint32_t n_panels;
     size_t panel_bytes; /* a multiple of 64 */
     uint8_t *data;      /* 64-byte aligned, n_panels * panel_bytes; not owned */

@@ -13,13 +13,20 @@ static uint32_t pack_16(const uint8_t *q)
 
 void panel_t_pack(uint8_t *panel, const struct panels *p, const struct panel_rows *rows)
 {
-    uint8_t q[QK_K] = {0};
+    size_t per = QK_K / dtype_info(p->from)->block_elems; /* blocks of the file, one or two */
+    uint8_t q[QK_K];
 
     for (size_t b = 0; b < panel_t_blocks(p->n_in); b++, panel += PANEL_T_BYTES) {
-        panel_rows_fetch(rows, b);
-        for (size_t n = 0; n < PANEL_ROWS; n++) {
-            float d = block_ternary_unpack(q, panel_rows_block(rows, n, b), p->from, QK_K);
+        size_t len = p->n_in - b * QK_K < QK_K ? p->n_in - b * QK_K : QK_K;
 
+        panel_rows_fetch(rows, b * per);
+        memset(q + len, 0, QK_K - len);
+        for (size_t n = 0; n < PANEL_ROWS; n++) {
+            const uint8_t *block = panel_rows_block(rows, n, b * per);
+            float d = p->scale * block_ternary_unpack(q, block, p->from, len);
+
+            if (!rows->step[n])
+                d = 0; /* no row */
             memcpy(panel + 4 * n, &d, 4);
             for (size_t l = 0; l < QK_K / 16; l++)
                 panel_store32(panel + (1 + l) * PANEL_LINE + 4 * n, pack_16(q + 16 * l));

@@ -11,7 +11,10 @@ bool block_is_scaled(enum dtype type)
            type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0;
 }
 
-bool block_is_ternary(enum dtype type) { return type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0; }
+bool block_is_ternary(enum dtype type)
+{
+    return type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0 || type == DTYPE_I2_S;
+}
 
 bool block_has_min(enum dtype type)
 {
@@ -135,6 +138,10 @@ float block_ternary_unpack(uint8_t *q, const uint8_t *bytes, enum dtype type, si
             q[i] = bytes[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
         memcpy(&d, bytes + offsetof(struct block_tq2_0, d), sizeof(d));
         return dtype_f16_to_f32(d);
+    case DTYPE_I2_S:
+        for (size_t i = 0; i < n; i++)
+            q[i] = bytes[i / 128 * 32 + i % 32] >> (6 - i % 128 / 32 * 2) & 3;
+        return 1;
     default:
         block_to_q8_0(blocks, bytes, type);
         for (size_t i = 0; i < n; i++)

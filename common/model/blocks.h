@@ -1,8 +1,9 @@
 /* blocks: what is in a block of a quantised type, and its integers. The file's rows are such blocks
- * after each other, at any alignment. Three families:
+ * after each other, at any alignment. Four families:
  *   scaled   w = d q, d f16 and q int8: Q8_0, Q4_0, Q5_0, IQ4_NL, TQ1_0, TQ2_0
  *   min      w = d sc q - dmin mn, sc and mn of 6 bits, q of up to 5: Q4_K, Q5_K; Q4_1 and Q5_1
  *            with sc = mn = 1 and dmin = -m
+ *   I2_S     w = d q, d f32 and one for the whole tensor, q of -1..1
  *   Q6_K     w = d sc (q - 32), sc int8, q of 6 bits
  * All of these products are exact in f32. */
 #ifndef TANDEM_MODEL_BLOCKS_H
@@ -101,7 +102,8 @@ bool block_has_min(enum dtype type);
 /* A block of a scaled type as 1 or 8 blocks of Q8_0 of the same values; returns how many. */
 size_t block_to_q8_0(struct block_q8_0 *out, const void *block, enum dtype type);
 
-/* q[n] = w / d + 1, of 0..3, of the n = 256 weights of a block of a ternary type; returns d. */
+/* q[n] = w / d + 1, of 0..3, of n weights in whole blocks of a ternary type, up to 256; returns d, which
+ * for I2_S is 1: its bits 6 - 2j and 7 - 2j of byte 32h + l are those of weight 128h + 32j + l. */
 float block_ternary_unpack(uint8_t *q, const uint8_t *bytes, enum dtype type, size_t n);
 
 void block_to_min(struct block_min *out, const void *block, enum dtype type);

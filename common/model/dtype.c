@@ -44,7 +44,7 @@
     X(33, "Q4_0_8_8", 0, 0, 0)                                                                     \
     X(34, "TQ1_0", 256, 54, 1)                                                                     \
     X(35, "TQ2_0", 256, 66, 1)                                                                     \
-    X(36, "IQ4_NL_4_4", 0, 0, 0)                                                                   \
+    X(36, "I2_S", 128, 32, 1) /* of bitnet.cpp; llama.cpp had IQ4_NL_4_4 here, and removed it */    \
     X(37, "IQ4_NL_4_8", 0, 0, 0)                                                                   \
     X(38, "IQ4_NL_8_8", 0, 0, 0)                                                                   \
     X(39, "MXFP4", 32, 17, 0)                                                                      \
@@ -148,13 +148,24 @@ static size_t q6_k_to_f32(float *out, const uint8_t *bytes)
     return QK_K;
 }
 
+static size_t i2_s_to_f32(float *out, const uint8_t *bytes)
+{
+    uint8_t q[QK_I2_S];
+
+    block_ternary_unpack(q, bytes, DTYPE_I2_S, QK_I2_S);
+    for (size_t i = 0; i < QK_I2_S; i++)
+        out[i] = (float)(q[i] - 1);
+    return QK_I2_S;
+}
+
 static void blocks_to_f32(float *out, const uint8_t *bytes, enum dtype type, size_t n)
 {
     const struct dtype_info *info = dtype_info(type);
 
     ASSERT(n % info->block_elems == 0);
     for (float *end = out + n; out < end; bytes += info->block_bytes)
-        out += block_is_scaled(type) ? scaled_to_f32(out, bytes, type)
+        out += type == DTYPE_I2_S    ? i2_s_to_f32(out, bytes)
+               : block_is_scaled(type) ? scaled_to_f32(out, bytes, type)
                : block_has_min(type) ? min_to_f32(out, bytes, type)
                                      : q6_k_to_f32(out, bytes);
 }

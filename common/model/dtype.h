@@ -21,10 +21,12 @@ enum dtype {
     DTYPE_BF16 = 30,
     DTYPE_TQ1_0 = 34,
     DTYPE_TQ2_0 = 35,
+    DTYPE_I2_S = 36,
     DTYPE_LIMIT = 64 /* one past the largest value a table needs */
 };
 
 #define QK 32    /* weights a block of the types without K, and activations a block of int8 */
+#define QK_I2_S 128 /* weights a block of that type */
 #define QK_K 256 /* weights a block of the K and T types; it has blocks of 32 or 16 of its own */
 
 struct dtype_info {
@@ -63,8 +65,11 @@ static inline uint16_t dtype_f32_to_bf16(float f)
     return (uint16_t)((v.u + 0x7fff + (v.u >> 16 & 1)) >> 16);
 }
 
+/* Bytes after a tensor's rows, of all its matrices: of I2_S 32, which begin with its one scale, f32. */
+static inline size_t dtype_tail_bytes(uint32_t type) { return type == DTYPE_I2_S ? 32 : 0; }
+
 /* out[n] = the n elements of one stored row, at any alignment; type is supported, n a multiple of
- * its block. */
+ * its block. Of I2_S without the tensor's scale: -1, 0 or 1. */
 void dtype_row_to_f32(float *out, const void *row, enum dtype type, size_t n);
 
 #endif

@@ -278,7 +278,8 @@ static int tensor_size(struct gguf_tensor *t, struct err *e)
                        t->name, t->ne[0], d->name, d->block_elems);
     if (!size_mul(&rows, t->ne[1], t->ne[2]) || !size_mul(&rows, rows, t->ne[3]) ||
         !size_mul(&t->bytes, t->ne[0] / d->block_elems, d->block_bytes) ||
-        !size_mul(&t->bytes, t->bytes, rows))
+        !size_mul(&t->bytes, t->bytes, rows) ||
+        !size_add(&t->bytes, t->bytes, dtype_tail_bytes(t->type)))
         return err_set(e, ERR_FORMAT,
                        "tensor \"%s\" has %" PRIu64 " x %" PRIu64 " x %" PRIu64 " x %" PRIu64
                        " elements, more than any file holds",

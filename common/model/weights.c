@@ -88,6 +88,20 @@ static int check_type(const struct gguf_tensor *t, const struct spec *s, struct 
     return 0;
 }
 
+/* The scale that an I2_S tensor ends with. */
+static int check_scale(const struct gguf_tensor *t, struct err *e)
+{
+    float d;
+
+    if (t->type != DTYPE_I2_S)
+        return 0;
+    memcpy(&d, (const uint8_t *)t->data + t->bytes - dtype_tail_bytes(t->type), sizeof(d));
+    if (isfinite(d))
+        return 0;
+    return err_set(e, ERR_FORMAT, "tensor \"%s\" is I2_S and has a scale of %g, it has to be finite",
+                   t->name, (double)d);
+}
+
 static int check_shape(const struct gguf_tensor *t, const struct spec *s, const uint64_t *dims,
                        struct err *e)
 {
@@ -123,6 +137,8 @@ static int take(struct loader *l, void *base, const struct spec *specs, size_t n
         rc = check_type(t, s, e);
         if (!rc)
             rc = check_shape(t, s, l->dims, e);
+        if (!rc)
+            rc = check_scale(t, e);
         if (rc)
             return rc;
         l->taken[t - gguf_tensor_at(l->g, 0)] = true;

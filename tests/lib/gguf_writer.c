@@ -150,10 +150,13 @@ static void random_block(uint8_t *out, const struct dtype_info *d, uint32_t type
     } else if (type == DTYPE_F16 || type == DTYPE_BF16) {
         memcpy(out, &h, sizeof(h));
     } else { /* a block: any bytes are quants, under a scale that keeps them small */
-        h = dtype_f32_to_f16(type == DTYPE_Q8_0 ? 0.002f : 0.03f);
-        memcpy(out, &h, sizeof(h));
-        for (uint32_t b = 2; b < d->block_bytes; b++)
+        bool last = type == DTYPE_Q6_K || type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0;
+
+        for (uint32_t b = 0; b < d->block_bytes; b++)
             out[b] = (uint8_t)rng_u64(seed ^ 1, i * d->block_bytes + b);
+        h = dtype_f32_to_f16(type == DTYPE_Q8_0 ? 0.002f : 0.03f);
+        if (type != DTYPE_I2_S)
+            memcpy(out + (last ? d->block_bytes - 2 : 0), &h, sizeof(h));
     }
 }
 
@@ -163,16 +166,20 @@ void gguf_writer_random(struct gguf_writer *w, const char *name, uint32_t type, 
     const struct dtype_info *d = dtype_info(type);
     uint64_t ne[3] = {n_in, n_out ? n_out : 1, n_mat ? n_mat : 1};
     uint64_t n_blocks = ne[0] * ne[1] * ne[2] / d->block_elems;
-    uint8_t *data = mem_alloc(n_blocks * d->block_bytes);
+    size_t bytes = n_blocks * d->block_bytes;
+    uint8_t *data = mem_zalloc(bytes + dtype_tail_bytes(type));
+    const float scale = 0.03f;
 
     ASSERT(d->supported && n_in % d->block_elems == 0);
     for (uint64_t i = 0; i < n_blocks; i++)
         random_block(data + i * d->block_bytes, d, type, seed, i);
+    if (type == DTYPE_I2_S)
+        memcpy(data + bytes, &scale, sizeof(scale));
     gguf_writer_tensor(w, name, type,
                        n_mat > 1 ? 3
                        : n_out   ? 2
                                  : 1,
-                       ne, data, n_blocks * d->block_bytes);
+                       ne, data, bytes + dtype_tail_bytes(type));
     mem_free(data);
 }
 

@@ -11,7 +11,7 @@
 const enum dtype weights_types[WEIGHTS_TYPES] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0,
                                                  DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K,
                                                  DTYPE_Q4_1, DTYPE_Q5_1, DTYPE_Q5_0, DTYPE_IQ4_NL,
-                                                 DTYPE_TQ1_0, DTYPE_TQ2_0};
+                                                 DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_I2_S};
 
 uint32_t weights_length(enum dtype type, uint32_t n_in)
 {
@@ -87,6 +87,8 @@ static void fill_bytes(uint8_t *block, enum dtype type, enum weights_kind kind, 
     }
     if (kind == WEIGHTS_EXTREME && type == DTYPE_Q6_K)
         memset(block + offsetof(struct block_q6_k, scales), ends[pick / 64 % 6], 16);
+    if (type == DTYPE_I2_S)
+        return; /* its scale is not in blocks */
     scales_of(at, type);
     for (size_t i = 0; i < 2; i++) {
         uint16_t d = half(kind, pick >> (16 + 16 * i));

@@ -1,6 +1,8 @@
 /* The determinism contract on the demo model: the bits of a row's logits and KV depend on its own
  * sequence alone. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -8,10 +10,12 @@
 #include "engine/eval.h"
 #include "kernels/kernels.h"
 #include "kv/kv_pool.h"
+#include "tests/lib/gguf_writer.h"
 #include "tests/lib/test.h"
 
 #define MODEL "deploy/demo/austen-5m-q8_0.gguf"
 #define N_TOKENS 150
+#define TERNARY_VOCAB 64
 #define SEQ_PAGES 20 /* more tokens than an attention segment */
 
 static void make_tokens(uint32_t *t, uint32_t n, uint32_t salt)
@@ -387,6 +391,66 @@ static void a_load_tells_of_its_progress(void **state)
     }
 }
 
+static void keep_all(void *ctx, uint32_t pos, const float *logits)
+{
+    memcpy((float *)ctx + (size_t)pos * TERNARY_VOCAB, logits, TERNARY_VOCAB * sizeof(float));
+}
+
+/* A file of a ternary model whose down has blocks for one thread to take whole, or for several to share. */
+static void ternary_file(char *path, uint32_t type)
+{
+    const struct gguf_llama s = {.n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_embd = 256, .n_layer = 2,
+                                 .n_head = 4, .n_head_kv = 2, .n_ff = 1280, .type = type};
+    struct gguf_writer w;
+    int fd = mkstemp(path);
+    uint8_t *file;
+    size_t n;
+
+    assert_true(fd >= 0);
+    gguf_writer_init(&w);
+    gguf_writer_llama(&w, &s);
+    file = gguf_writer_finish(&w, &n);
+    assert_int_equal(write(fd, file, n), n);
+    close(fd);
+    mem_free(file);
+    gguf_writer_fini(&w);
+}
+
+/* amx too: its ternary kernels are exact where the others' are. bf16 is for KV alone, here f16. */
+static void ternary_models_agree_in_all_tiers_and_threads(void **state)
+{
+    static const uint32_t types[] = {DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_I2_S};
+    float want[70 * TERNARY_VOCAB], got[70 * TERNARY_VOCAB];
+    uint32_t tokens[70];
+
+    (void)state;
+    for (uint32_t i = 0; i < 70; i++)
+        tokens[i] = i * 7 % TERNARY_VOCAB;
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        char path[] = "/tmp/test_engine.XXXXXX";
+        bool first = true;
+
+        ternary_file(path, types[i]);
+        for (int run = 0; run < 3 * CPU_TIER_COUNT; run++) {
+            struct engine_options o = {.model = path, .tier = (enum cpu_tier)(run / 3), .kv_type = KV_F16,
+                                       .n_threads = (uint32_t)run % 3 + 1, .rows_max = 128};
+            struct eval *ev;
+            struct err e = {0};
+
+            if (!cpu_tier_available(o.tier))
+                continue;
+            if (eval_open(&ev, &o, &e))
+                fail_msg("%s", e.text);
+            assert_int_equal(eval_logits(ev, tokens, 70, run % 2 ? 3 : 0, keep_all, first ? want : got, NULL), 0);
+            if (!first)
+                assert_memory_equal(got, want, sizeof(want));
+            first = false;
+            eval_close(&ev);
+        }
+        unlink(path);
+    }
+}
+
 static void eval_refuses_what_does_not_fit(void **state)
 {
     struct engine_options o = {.model = MODEL, .tier = CPU_REF, .n_threads = 1, .rows_max = 8, .ctx_max = 16};
@@ -422,6 +486,7 @@ int main(void)
         cmocka_unit_test(threads_meet_few_times_a_layer),
         cmocka_unit_test(a_batch_without_logits_still_writes_kv_and_tells_of_layers),
         cmocka_unit_test(a_load_tells_of_its_progress),
+        cmocka_unit_test(ternary_models_agree_in_all_tiers_and_threads),
         cmocka_unit_test(eval_refuses_what_does_not_fit),
     };
 

@@ -51,6 +51,8 @@ static size_t y_bytes(const struct fixture *f)
     return ((f->m - 1) * f->y_stride + f->n_out) * sizeof(float);
 }
 
+static float scale_of(enum dtype type) { return type == DTYPE_I2_S ? 0.7f : 1; }
+
 static void fixture_open(struct fixture *f, enum dtype type, uint32_t n_out, uint32_t n_in,
                          uint32_t m, enum weights_kind kind, uint64_t seed)
 {
@@ -62,6 +64,7 @@ static void fixture_open(struct fixture *f, enum dtype type, uint32_t n_out, uin
     guard_open(&f->rows, n_out * weights_row_bytes(type, n_in));
     weights_fill(f->rows.data, type, n_out, n_in, kind, seed);
     panels_init(&f->w, type, n_out, n_in);
+    f->w.scale = scale_of(type);
     f->w.data = guard_open(&f->data, panels_bytes(&f->w));
     panels_pack(&f->w, f->rows.data, 0, f->w.n_panels);
     guard_open(&f->x, ((m - 1) * f->x_stride + n_in) * sizeof(float));
@@ -122,7 +125,7 @@ static void magnitudes(float *out, const struct fixture *f, const uint8_t *row)
 /* How many times a sum is rounded: each is at most 2^-24 of the sum of the terms' sizes. */
 static size_t roundings(const struct fixture *f)
 {
-    if (block_is_scaled(f->type))
+    if (block_is_scaled(f->type) || f->ternary)
         return f->n_in / 32 + 2; /* a term's scale adds two */
     if (block_has_min(f->type))
         return f->n_in / 32 + 4; /* two in t, one in the oracle's weight */
@@ -147,6 +150,7 @@ static void check_oracle(const struct fixture *f)
                                                     f->act.q[i * f->q_stride + k]
                                               : ((float *)f->x.data)[i * f->x_stride + k];
 
+                x *= (double)scale_of(f->type);
                 sum += w[k] * x;
                 size += fabs(a[k] * x);
             }
@@ -231,6 +235,7 @@ static void check_own_form(const struct kernels *k, const struct fixture *f)
     if (kernels_act_kind(k, f->w.type) != (f->ternary ? ACT_Q8K : ACT_Q8))
         return;
     kernels_panels_init(k, &own.w, f->type, f->n_out, f->n_in);
+    own.w.scale = scale_of(f->type);
     own.w.data = guard_open(&data, panels_bytes(&own.w));
     panels_pack(&own.w, f->rows.data, 0, own.w.n_panels);
     check_tier(k, &own);
@@ -303,6 +308,8 @@ static void test_ternary(void **state)
         for (int kind = 0; kind < WEIGHTS_KIND_COUNT; kind++)
             check(m % 4 ? DTYPE_TQ2_0 : DTYPE_TQ1_0, 15 + m, 256 * (1 + m % 11), m,
                   (enum weights_kind)kind, m);
+    for (uint32_t m = 1; m <= 40; m += 3)
+        check(DTYPE_I2_S, 15 + m, 128 * (1 + m % 11), m, WEIGHTS_PLAIN, m);
     check(DTYPE_TQ2_0, 65, 5632, 193, WEIGHTS_PLAIN, 1); /* more of x than stays in cache */
 }
 

@@ -135,6 +135,20 @@ static void test_tq2_0_rows(void **state)
         assert_true(out[i] == (float)ternary(i) / 2);
 }
 
+/* Of 128 weights, 32 beside each other are in the same bits, the first in the upper ones. */
+static void test_i2_s_rows(void **state)
+{
+    uint8_t row[3 * 32] = {0};
+    float out[3 * QK_I2_S];
+
+    (void)state;
+    for (unsigned i = 0; i < 3 * QK_I2_S; i++)
+        set_bits(&row[i / 128 * 32 + i % 32], 6 - i % 128 / 32 * 2, (unsigned)(ternary(i) + 1));
+    dtype_row_to_f32(out, row, DTYPE_I2_S, 3 * QK_I2_S);
+    for (unsigned i = 0; i < 3 * QK_I2_S; i++)
+        assert_true(out[i] == (float)ternary(i));
+}
+
 /* A byte holds n digits of base 3, the first one highest, as a fraction of 256 rounded up; a
  * missing fifth digit is 0. Digit j of byte i is of weight j * step + i. */
 static void pack_digits(uint8_t *bytes, unsigned step, unsigned n, unsigned first)
@@ -169,7 +183,9 @@ static void test_every_quantised_type_is_of_one_family(void **state)
         const struct dtype_info *d = dtype_info(t);
 
         if (d && d->supported && d->block_elems > 1)
-            assert_int_equal(block_is_scaled(t) + block_has_min(t) + (t == DTYPE_Q6_K), 1);
+            assert_int_equal(block_is_scaled(t) + block_has_min(t) + (t == DTYPE_Q6_K) +
+                                 (t == DTYPE_I2_S),
+                             1);
     }
 }
 
@@ -182,6 +198,7 @@ int main(void)
         cmocka_unit_test(test_iq4_nl_rows),
         cmocka_unit_test(test_q5_k_rows),
         cmocka_unit_test(test_tq2_0_rows),
+        cmocka_unit_test(test_i2_s_rows),
         cmocka_unit_test(test_tq1_0_rows),
         cmocka_unit_test(test_every_quantised_type_is_of_one_family),
     };

@@ -243,10 +243,10 @@ static void test_q6_k_rows(void **state)
 
 static void test_types_have_names_and_blocks(void **state)
 {
-    const uint32_t removed[] = {4, 5, 31, 32, 33, 36, 37, 38};
+    const uint32_t removed[] = {4, 5, 31, 32, 33, 37, 38};
     const uint32_t runs[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_0,   DTYPE_Q4_0,
                              DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q4_K,   DTYPE_Q5_K,
-                             DTYPE_Q6_K, DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_IQ4_NL};
+                             DTYPE_Q6_K, DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_IQ4_NL, DTYPE_I2_S};
     uint32_t n_known = 0, n_supported = 0;
 
     (void)state;

@@ -121,7 +121,7 @@ static void test_types_without_kernels_are_refused_by_name(void **state)
     (void)state;
     refuses("blk.0.attn_q.weight", 11, 256, 1, ERR_UNSUPPORTED,
             "tensor \"blk.0.attn_q.weight\" is Q3_K, which this build cannot run (F32, F16, Q4_0, "
-            "Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, BF16, TQ1_0, TQ2_0)");
+            "Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, BF16, TQ1_0, TQ2_0, I2_S)");
     refuses("blk.0.ffn_up.weight", 26, 8, 6, ERR_UNSUPPORTED, "is I32, which");
     refuses("output_norm.weight", DTYPE_F16, 8, 0, ERR_UNSUPPORTED,
             "is F16, this one has to be F32");
@@ -162,6 +162,36 @@ static void test_rope_freqs_are_finite_and_positive(void **state)
             assert_memory_equal(m.w.rope_freqs->data, f, sizeof(f));
         else
             assert_non_null(strstr(e.text, "\"rope_freqs.weight\" has "));
+        close_model(&m);
+        gguf_writer_fini(&w);
+    }
+}
+
+/* 256 x 128 weights and the scale behind them. */
+static void test_the_scale_of_an_i2_s_tensor_is_checked(void **state)
+{
+    static const float scales[] = {0.5f, 0, -1, INFINITY, NAN};
+    const struct gguf_llama s = {.n_vocab = 8, .n_ctx = 16, .n_embd = 256, .n_layer = 1,
+                                 .n_head = 2, .n_head_kv = 1, .n_ff = 256};
+    uint64_t ne[2] = {256, 128};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(scales); i++) {
+        static uint8_t data[256 * 128 / 4 + 32];
+        struct err e = {0};
+        struct gguf_writer w;
+        struct model m;
+        int rc;
+
+        memcpy(data + sizeof(data) - 32, &scales[i], 4);
+        gguf_writer_init(&w);
+        gguf_writer_tensor(&w, "blk.0.attn_k.weight", DTYPE_I2_S, 2, ne, data, sizeof(data));
+        w.skip = "blk.0.attn_k.weight";
+        gguf_writer_llama(&w, &s);
+        rc = open_model(&m, &w, &e);
+        assert_int_equal(rc, isfinite(scales[i]) ? 0 : ERR_FORMAT);
+        if (rc)
+            assert_non_null(strstr(e.text, "tensor \"blk.0.attn_k.weight\" is I2_S and has a scale of "));
         close_model(&m);
         gguf_writer_fini(&w);
     }
@@ -235,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_every_tensor_but_the_optional_ones_is_needed),
         cmocka_unit_test(test_every_shape_is_checked),
         cmocka_unit_test(test_types_without_kernels_are_refused_by_name),
+        cmocka_unit_test(test_the_scale_of_an_i2_s_tensor_is_checked),
         cmocka_unit_test(test_a_tensor_we_do_not_know_is_refused),
         cmocka_unit_test(test_rope_freqs_are_finite_and_positive),
         cmocka_unit_test(test_dense_models_of_each_type_load),
