@@ -22,7 +22,7 @@ static inline float bf16_add_block(float c, const uint16_t *a, const uint16_t *b
     for (size_t i = 0; i < 32; i++)
         sum[i % 2] = bf16_flush(fmaf(bf16_flush(dtype_bf16_to_f32(a[i])),
                                      bf16_flush(dtype_bf16_to_f32(b[i])), sum[i % 2]));
-    return bf16_flush(c + bf16_flush(sum[0] + sum[1]));
+    return bf16_flush(bf16_flush(c) + bf16_flush(sum[0] + sum[1]));
 }
 
 #endif

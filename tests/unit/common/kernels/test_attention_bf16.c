@@ -309,6 +309,33 @@ static void test_large_scores(void **state)
     }
 }
 
+/* Values so small that what is corrected is denormal, which the matrix unit takes for zero. */
+static void test_tiny_values(void **state)
+{
+    (void)state;
+    for (uint32_t n = 150; n < 600 && amx; n += 41) {
+        struct fixture f;
+        struct result want, got;
+        size_t width;
+
+        fixture_open(&f, 16, 3, 3, 0, n, n);
+        width = 2 * (size_t)f.l.head_dim;
+        for (uint32_t t = 0; t < f.tokens; t++) {
+            for (size_t i = 0; i < width; i++)
+                f.v[t * width + i] *= 0x1p-116f;
+            amx->kv_store(f.page[t / TOKENS], &f.l, 1, t, f.k + t * width, f.v + t * width);
+        }
+        f.a.scale = 40;
+        reference(&want, &f);
+        run(&got, &f);
+        assert_same(&got, &want);
+        check_alone(&f, &got);
+        result_close(&got);
+        result_close(&want);
+        fixture_close(&f);
+    }
+}
+
 /* A token's slot changes, in its layer, and no byte besides. */
 static void test_store_writes_its_slot_only(void **state)
 {
@@ -366,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_every_number_of_rows),
         cmocka_unit_test(test_near_softmax_in_double),
         cmocka_unit_test(test_large_scores),
+        cmocka_unit_test(test_tiny_values),
         cmocka_unit_test(test_store_writes_its_slot_only),
         cmocka_unit_test(test_who_takes_bf16),
     };
