@@ -373,12 +373,12 @@ int main(int argc, char **argv)
         return 2;
     }
     if (team_new(&b.team, NULL, 1, &e) ||
-        mem_map_open(&map, 3 * b.bytes, true, &e)) { /* pages as the engine's */
+        mem_map_open(&map, ARRAY_LEN(b.w) * b.bytes, true, &e)) { /* pages as the engine's */
         fprintf(stderr, "bench_kernels: %s\n", e.text);
         return 1;
     }
     b.memory = map.data;
-    rows = b.bytes / (K / 2 + K / 32); /* at most: a row of the smallest type is more */
+    rows = b.bytes / (K / 2 + K / 32); /* at most, of the types that 8 rows of x read */
     b.x = mem_aligned(ROWS_MAX * K * sizeof(float), 64);
     b.z = mem_aligned(VECTOR * sizeof(float), 64);
     b.y = mem_aligned((ROWS_MAX * (size_t)PANELS_HOT * PANEL_ROWS + 8 * rows) * sizeof(float), 64);

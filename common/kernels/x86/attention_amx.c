@@ -103,13 +103,6 @@ static void give(const struct pass *x, float *o, size_t o_stride, float *mx, flo
     }
 }
 
-/* Asks for 1 KiB. */
-static inline void ask(const uint8_t *next)
-{
-    for (int i = 0; i < 1024; i += 64)
-        _mm_prefetch(next + i, _MM_HINT_T0);
-}
-
 /* The last dimensions of K, fewer than 32, as a block with zeros. */
 static const uint8_t *end_of_k(struct pass *x, const uint8_t *k, size_t dims)
 {
@@ -155,7 +148,7 @@ TILE_INLINE void multiply_k(struct pass *x, uint32_t h, uint32_t j, const uint8_
     }
 }
 
-/* 2^y, y <= 0: kernels.h */
+/* 2^y, y <= ATTENTION_SLACK: E of kernels.h */
 static inline __m512 exp2_down(__m512 y)
 {
     __m512 r = _mm512_reduce_ps(y, 0x09), p; /* y - floor(y), rounded down */

@@ -1,10 +1,9 @@
 /* table_amx: a block of QK weights of 16 rows, from a panel by rows to a tile of bf16 whose line n is
  * row n: the matrix unit's first operand.
  *
- * 4 bits and one scale a block of a row: its weights are 16 values, made at once and rounded for two
- * rows together, and its line of the tile is 32 look-ups. The index of a look-up is the low 5 bits of
- * a word, the 5th of which says whose of the two it is. (Tables of one row in memory, which leave
- * that bit alone, took a tenth longer.) */
+ * The weights of a block of a row are 16 values, and its line of the tile is 32 look-ups, whose index is
+ * the low 5 bits of a word. Of Q4_K the values are made and rounded for two rows together, and the 5th bit
+ * says whose of the two it is; of Q4_0 all rows' go to memory first, twice each, and that bit is any. */
 #ifndef TANDEM_KERNELS_X86_TABLE_AMX_H
 #define TANDEM_KERNELS_X86_TABLE_AMX_H
 
