@@ -396,11 +396,19 @@ static void keep_all(void *ctx, uint32_t pos, const float *logits)
     memcpy((float *)ctx + (size_t)pos * TERNARY_VOCAB, logits, TERNARY_VOCAB * sizeof(float));
 }
 
-/* A file of a ternary model whose down has blocks for one thread to take whole, or for several to share. */
-static void ternary_file(char *path, uint32_t type)
+/* Ternary models whose down has blocks for one thread to take whole, or for several to share; of the second
+ * a kv head's queries are a block of wo, of the third the last block of down is half there. */
+static const struct gguf_llama ternary[] = {
+    {.type = DTYPE_TQ1_0, .n_embd = 256, .n_head = 4, .n_head_kv = 2, .n_ff = 1280,
+     .n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_layer = 2},
+    {.type = DTYPE_TQ2_0, .n_embd = 512, .n_head = 8, .n_head_kv = 2, .n_ff = 1280,
+     .n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_layer = 2},
+    {.type = DTYPE_I2_S, .n_embd = 384, .n_head = 6, .n_head_kv = 3, .n_ff = 1408,
+     .n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_layer = 2},
+};
+
+static void ternary_file(char *path, const struct gguf_llama *shape)
 {
-    const struct gguf_llama s = {.n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_embd = 256, .n_layer = 2,
-                                 .n_head = 4, .n_head_kv = 2, .n_ff = 1280, .type = type};
     struct gguf_writer w;
     int fd = mkstemp(path);
     uint8_t *file;
@@ -408,7 +416,7 @@ static void ternary_file(char *path, uint32_t type)
 
     assert_true(fd >= 0);
     gguf_writer_init(&w);
-    gguf_writer_llama(&w, &s);
+    gguf_writer_llama(&w, shape);
     file = gguf_writer_finish(&w, &n);
     assert_int_equal(write(fd, file, n), n);
     close(fd);
@@ -419,18 +427,17 @@ static void ternary_file(char *path, uint32_t type)
 /* amx too: its ternary kernels are exact where the others' are. bf16 is for KV alone, here f16. */
 static void ternary_models_agree_in_all_tiers_and_threads(void **state)
 {
-    static const uint32_t types[] = {DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_I2_S};
     float want[70 * TERNARY_VOCAB], got[70 * TERNARY_VOCAB];
     uint32_t tokens[70];
 
     (void)state;
     for (uint32_t i = 0; i < 70; i++)
         tokens[i] = i * 7 % TERNARY_VOCAB;
-    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(ternary); i++) {
         char path[] = "/tmp/test_engine.XXXXXX";
         bool first = true;
 
-        ternary_file(path, types[i]);
+        ternary_file(path, &ternary[i]);
         for (int run = 0; run < 3 * CPU_TIER_COUNT; run++) {
             struct engine_options o = {.model = path, .tier = (enum cpu_tier)(run / 3), .kv_type = KV_F16,
                                        .n_threads = (uint32_t)run % 3 + 1, .rows_max = 128};
