@@ -15,7 +15,7 @@
 
 #define PACE_BYTES (16u << 20) /* of KV in a round: more than a near cache holds */
 #define PACE_ROUNDS 3          /* the best counts */
-#define PACE_CHUNK (64u << 10) /* of a read: a socket's buffer takes that much without a reader */
+#define PACE_CHUNK (64u << 10) /* of a read: a socket's buffer takes as much without a reader, or less */
 #define PACE_SHARE 2           /* messages, wake-ups and memory of ZeroMQ: what is read takes as long again */
 
 /* Nanoseconds that reading `bytes` takes once they have come. */
@@ -23,20 +23,15 @@ static int64_t pace_read(const int fd[2], uint8_t *to, const uint8_t *from, size
 {
     int64_t ns = 0;
 
-    for (size_t at = 0, n; at < bytes; at += n) {
-        int64_t start;
+    for (size_t at = 0, end = 0; at < bytes;) {
+        ssize_t n = send(fd[1], from + at, size_min(PACE_CHUNK, bytes - at), MSG_DONTWAIT);
+        int64_t start = clock_now();
 
-        n = size_min(PACE_CHUNK, bytes - at);
-        if (write(fd[1], from + at, n) != (ssize_t)n)
+        if (n <= 0)
             return ns;
-        start = clock_now();
-        for (size_t got = 0; got < n;) {
-            ssize_t r = read(fd[0], to + at + got, n - got);
-
-            if (r <= 0)
+        for (end += (size_t)n; at < end; at += (size_t)n)
+            if ((n = read(fd[0], to + at, end - at)) <= 0)
                 return ns;
-            got += (size_t)r;
-        }
         ns += clock_now() - start;
     }
     return ns;
