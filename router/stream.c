@@ -264,6 +264,8 @@ static void stream_prompt_done(struct router_core *c, struct session *s, int64_t
 static void stream_decode_begins(struct router_core *c, struct session *s,
                                  const struct msg_tokens *m)
 {
+    int64_t since = s->first_at ? c->now - s->first_at : 0;
+
     s->tokens_at = c->now;
     if (s->local) {
         stream_prompt_done(c, s, m->queue_ns, m->compute_ns, m->hit_tokens);
@@ -271,8 +273,8 @@ static void stream_decode_begins(struct router_core *c, struct session *s,
         return;
     }
     s->stats.decode_queue_ns = m->queue_ns;
-    if (s->first_at && c->now - s->first_at > m->queue_ns + m->step_ns)
-        s->stats.handoff_ns = c->now - s->first_at - m->queue_ns - m->step_ns;
+    if (m->queue_ns < since && m->step_ns < since - m->queue_ns) /* the node's word, of any size */
+        s->stats.handoff_ns = since - m->queue_ns - m->step_ns;
 }
 
 void stream_first(struct router_core *c, struct session *s, const struct msg_prefill_token *m)

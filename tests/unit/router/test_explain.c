@@ -1,6 +1,7 @@
 /* Decisions that are kept, prefix reports, drain, and the times that a stream is told with. */
 #include "rig.h"
 
+#include "base/check.h"
 #include "base/hash.h"
 #include "kv/prefix.h"
 
@@ -184,6 +185,32 @@ static void test_times_of_a_stream(void **state)
     rig_fini(&r);
 }
 
+/* Times that a node makes up are told as they came, and nothing is computed from them. */
+static void test_times_that_cannot_be(void **state)
+{
+    static const int64_t times[][2] = {{INT64_MAX, 1}, {1, INT64_MAX}, {INT64_MAX, INT64_MAX}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+        struct rig r;
+        struct stream_id id = {7000, 1};
+        struct msg m = {.type = MSG_TOKENS};
+
+        pair(&r);
+        rig_submit(&r, 1, 40, 4);
+        rig_reserved(&r, D1, id);
+        rig_first(&r, P1, id, 0, 500, FINISH_NONE);
+        r.now += 100;
+        m.u.tokens = (struct msg_tokens){.id = id, .index = 1, .n_tokens = 1, .tokens = {501},
+                                         .queue_ns = times[i][0], .step_ns = times[i][1]};
+        rig_msg(&r, D1, m);
+        rig_tokens(&r, D1, id, 2, 2, FINISH_LENGTH);
+        assert_int_equal(rig_nth(&r, ROUTER_FINISH, 0)->stats.decode_queue_ns, times[i][0]);
+        assert_int_equal(rig_nth(&r, ROUTER_FINISH, 0)->stats.handoff_ns, 0);
+        rig_fini(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +219,7 @@ int main(void)
         cmocka_unit_test(test_a_prefix_draws_the_request),
         cmocka_unit_test(test_drained_node_finishes_and_gets_nothing_new),
         cmocka_unit_test(test_times_of_a_stream),
+        cmocka_unit_test(test_times_that_cannot_be),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
