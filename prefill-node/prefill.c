@@ -27,7 +27,7 @@
 #define HELLO_NS (5 * CLOCK_S)
 #define STOP_NS (2 * CLOCK_S) /* what is here may go on so long after SIGTERM */
 #define SEQUENCES 4           /* full prompts in a pool sized by us: one computes, others leave */
-#define SENDBUFS 64           /* units on their way to the kernel; two turns' worth */
+#define SENDBUFS 64           /* units on their way to the kernel; a turn's worth for one link */
 #define UNITS_PER_TURN 32     /* then the sockets have their turn */
 
 /* The socket of a core's link, at the same place. */
@@ -240,10 +240,11 @@ static void prefill_ship(struct prefill *p)
             sendbufs_wake(p->sendbufs);
             return;
         }
-        slot = sendbufs_take(p->sendbufs);
-        if (!slot)
-            return; /* a release wakes us */
-        sent += prefill_ship_unit(p, &u, slot, blocked);
+        slot = sendbufs_take(p->sendbufs, u.link);
+        if (slot)
+            sent += prefill_ship_unit(p, &u, slot, blocked);
+        else
+            blocked[u.link] = true; /* a release wakes us */
     }
 }
 

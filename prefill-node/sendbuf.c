@@ -14,6 +14,7 @@ struct sendbuf {
     atomic_bool busy;
     bool holds; /* page_id; the network thread's */
     uint32_t page_id;
+    uint32_t link; /* who took it last */
 };
 
 struct sendbufs {
@@ -75,31 +76,40 @@ void sendbufs_close(struct sendbufs **sendbufs)
     *sendbufs = NULL;
 }
 
-static struct sendbuf *sendbufs_search(struct sendbufs *s)
+static struct sendbuf *sendbufs_search(struct sendbufs *s, uint32_t link)
 {
+    struct sendbuf *found = NULL;
+    uint32_t n_free = 0, n_own = 0;
+
     for (uint32_t i = 0; i < s->n; i++) {
-        uint32_t at = (s->next + i) % s->n;
+        struct sendbuf *b = &s->slots[(s->next + i) % s->n];
 
         /* seq_cst, as the three below: "busy cleared, then starved read" in a release and "starved
          * set, then busy read" here must not both miss the other. */
-        if (!atomic_load(&s->slots[at].busy)) {
-            sendbuf_let_go(&s->slots[at]);
-            atomic_store(&s->slots[at].busy, true);
-            s->next = (at + 1) % s->n;
-            return &s->slots[at];
+        if (atomic_load(&b->busy)) {
+            n_own += b->link == link;
+            continue;
         }
+        n_free++;
+        found = found ? found : b;
     }
-    return NULL;
+    if (!found || n_own >= n_free)
+        return NULL;
+    sendbuf_let_go(found);
+    found->link = link;
+    atomic_store(&found->busy, true);
+    s->next = (uint32_t)(found - s->slots + 1) % s->n;
+    return found;
 }
 
-struct sendbuf *sendbufs_take(struct sendbufs *s)
+struct sendbuf *sendbufs_take(struct sendbufs *s, uint32_t link)
 {
-    struct sendbuf *b = sendbufs_search(s);
+    struct sendbuf *b = sendbufs_search(s, link);
 
     if (b)
         return b;
     atomic_store(&s->starved, true);
-    return sendbufs_search(s); /* one may have come back before starved was set */
+    return sendbufs_search(s, link); /* one may have come back before starved was set */
 }
 
 void *sendbuf_data(struct sendbuf *b)

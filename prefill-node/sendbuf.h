@@ -23,8 +23,9 @@ int sendbufs_open(struct sendbufs **s, struct kv_pool *pool, uint32_t n, size_t 
 /* Returns all pages. The socket context must be gone: nobody reads them any more. */
 void sendbufs_close(struct sendbufs **s);
 
-/* A free slot; NULL if there is none, and then sendbufs_fd becomes readable when one is. */
-struct sendbuf *sendbufs_take(struct sendbufs *s);
+/* A free slot for this link, of which no more are on its way than are free: links that nobody reads leave
+ * some to the others. NULL: there is none for it, and sendbufs_fd becomes readable when one comes back. */
+struct sendbuf *sendbufs_take(struct sendbufs *s, uint32_t link);
 /* Its buffer, 64-byte aligned. */
 void *sendbuf_data(struct sendbuf *b);
 /* Keeps this page until the slot is released. Once a take. */

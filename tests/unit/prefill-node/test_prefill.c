@@ -21,6 +21,7 @@
 #define MODEL "deploy/demo/austen-5m-q8_0.gguf"
 #define TOKENS 150
 #define UNITS_MAX 4096
+#define DEAF_CREDIT (2u << 20) /* what a decode node grants if nobody says otherwise */
 #define PATIENCE (60 * CLOCK_S)
 
 struct rig {
@@ -30,7 +31,8 @@ struct rig {
     struct sock *router, *decode;
     struct peer node;           /* as the router knows it */
     struct msg_register reg;    /* what it said */
-    uint64_t resumed;           /* as its last beat said */
+    uint64_t resumed, shipped;  /* as its last beat said; shipped: bytes */
+    uint32_t n_idle;            /* beats since shipped grew */
     uint64_t request;
     uint64_t sums[UNITS_MAX];   /* checksums of the units that came; 0: did not */
     uint32_t n_units, n_came, n_again, n_resumed, n_hello;
@@ -161,8 +163,11 @@ static void on_router(struct rig *r, const struct peer *from, const struct msg *
         r->reg = m->u.reg;
         sock_send(r->router, from, &answer, NULL);
     }
-    if (m->type == MSG_HEARTBEAT)
+    if (m->type == MSG_HEARTBEAT) {
         r->resumed = m->u.heartbeat.resumed;
+        r->n_idle = m->u.heartbeat.kv_bytes == r->shipped ? r->n_idle + 1 : 0;
+        r->shipped = m->u.heartbeat.kv_bytes;
+    }
     if (m->type == MSG_PREFILL_FAILED)
         fail_msg("%s", m->u.failed.text);
 }
@@ -187,24 +192,30 @@ static void serve(struct rig *r)
         poll(fds, 2, 10);
 }
 
-/* A stream of the same tokens, of a tenant of its own. */
-static void stream(struct rig *r, uint64_t request, uint32_t cut_after)
+/* A job of a tenant of its own, whose KV is to go to the decode node at `kv`. */
+static void job(struct rig *r, uint64_t request, const char *kv, uint32_t n_tokens)
 {
     struct msg m = {.type = MSG_PREFILL_JOB,
-                    .u.job = {.id = {request, 1}, .n_tokens = TOKENS, .max_new = 5, .salt = request,
+                    .u.job = {.id = {request, 1}, .n_tokens = n_tokens, .max_new = 5, .salt = request,
                               .sampling = {.top_p = 1}, .decode_name = "d"}};
 
-    snprintf(m.u.job.kv_endpoint, sizeof(m.u.job.kv_endpoint), "%s", r->kv);
-    m.u.job.tokens = mem_calloc(TOKENS, sizeof(uint32_t));
-    for (uint32_t i = 0; i < TOKENS; i++)
+    snprintf(m.u.job.kv_endpoint, sizeof(m.u.job.kv_endpoint), "%s", kv);
+    m.u.job.tokens = mem_calloc(n_tokens, sizeof(uint32_t));
+    for (uint32_t i = 0; i < n_tokens; i++)
         m.u.job.tokens[i] = 3 + i * 7 % 200;
+    assert_int_equal(sock_send(r->router, &r->node, &m, NULL), 0);
+}
+
+/* A stream of the same tokens. */
+static void stream(struct rig *r, uint64_t request, uint32_t cut_after)
+{
     r->request = request;
     r->n_units = kv_layout_pages(TOKENS) * r->reg.geometry.n_layer;
     memset(r->sums, 0, sizeof(r->sums));
     r->n_came = r->n_again = r->n_resumed = r->n_hello = 0;
     r->cut_after = cut_after;
     r->over = false;
-    assert_int_equal(sock_send(r->router, &r->node, &m, NULL), 0);
+    job(r, request, r->kv, TOKENS);
     while (!r->over)
         serve(r);
 }
@@ -238,10 +249,47 @@ static void a_cut_connection_costs_no_stream_and_no_unit_comes_twice(void **stat
     rig_close(&r);
 }
 
+/* A decode node that was stopped: the system takes a little for it, and it reads nothing. */
+static void who_does_not_read_holds_up_nobody_else(void **state)
+{
+    const struct sock_options o = {.kind = SOCK_ROUTER, .lane = SOCK_DATA, .hwm = 1};
+    struct msg m, cancel = {.type = MSG_CANCEL, .u.cancel.id = {1, 1}};
+    char kv[sizeof(((struct rig *)0)->kv)];
+    struct sock *deaf;
+    struct peer from;
+    struct rig r;
+
+    (void)state;
+    if (access(MODEL, R_OK) != 0)
+        skip();
+    rig_open(&r);
+    while (!r.node.n)
+        serve(&r);
+    snprintf(kv, sizeof(kv), "ipc://%.80s/deaf", r.dir);
+    assert_int_equal(sock_open(&deaf, r.ctx, &o, NULL), 0);
+    assert_int_equal(sock_bind(deaf, kv, NULL), 0);
+    job(&r, 1, kv, 900);
+    while (sock_recv(deaf, &from, &m, NULL) != 1)
+        serve(&r);
+    assert_int_equal(m.type, MSG_KV_HELLO);
+    msg_fini(&m);
+    m = (struct msg){.type = MSG_KV_WELCOME, .u.credit.bytes = DEAF_CREDIT};
+    assert_int_equal(sock_send(deaf, &from, &m, NULL), 0);
+    while (!r.shipped || r.n_idle < 5) /* until nothing more leaves */
+        serve(&r);
+    assert_true(r.shipped < DEAF_CREDIT);
+    assert_int_equal(sock_send(r.router, &r.node, &cancel, NULL), 0);
+    r.give_up = clock_now() + 15 * CLOCK_S;
+    stream(&r, 2, 0);
+    sock_close(&deaf);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cut_connection_costs_no_stream_and_no_unit_comes_twice),
+        cmocka_unit_test(who_does_not_read_holds_up_nobody_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
