@@ -10,11 +10,12 @@
 #include "base/err.h"
 #include "deploy/cluster.h"
 #include "deploy/plan.h"
+#include "host/place.h"
 #include "net/http_server.h"
 
-/* Open files that a router may need: HTTP connections; sockets of nodes and native clients, pipes,
+/* Open files that a router may need: HTTP connections; those of nodes; native clients, pipes,
  * files. */
-#define LAUNCH_ROUTER_FILES (HTTP_CONNS_MAX + 1024)
+#define LAUNCH_ROUTER_FILES (HTTP_CONNS_MAX + PLACE_NODES_MAX + 1024)
 
 struct launch_process {
     char *name;  /* owned: "router", "decode-1" */

@@ -124,7 +124,7 @@ static void expect(const char *check, enum doctor_state state, const char *value
 
 #define WANT                                                                                       \
     "{\"ports\": [8000, 5555], \"domains\": [{\"domain\": 0, \"bytes\": 4294967296},"             \
-    " {\"domain\": 1, \"bytes\": 1073741824}], \"cores\": [0, 1, 2, 3, 4, 5, 6, 7], \"files\": 17408"
+    " {\"domain\": 1, \"bytes\": 1073741824}], \"cores\": [0, 1, 2, 3, 4, 5, 6, 7], \"files\": 21504"
 
 static void a_good_host_has_nothing_to_mend(void **state)
 {
@@ -232,7 +232,7 @@ static void kernel_settings_cost_speed(void **state)
     expect("huge pages", DOCTOR_SLOW, "never", "echo madvise");
     expect("governor", DOCTOR_SLOW, "powersave on 2 of 8", "echo performance");
     expect("clocksource", DOCTOR_SLOW, "hpet", "echo tsc");
-    expect("files", DOCTOR_SLOW, "1024 open at once, a process may need 17408", "ulimit -n 17408");
+    expect("files", DOCTOR_SLOW, "1024 open at once, a process may need 21504", "ulimit -n 21504");
     assert_string_equal(report.findings[0].check, "port"); /* nothing was asked of programs or model */
     for (size_t i = 0; i < report.n; i++) /* the other finding of huge pages */
         if (strstr(report.findings[i].value, "1.0 GiB reserved and unused"))

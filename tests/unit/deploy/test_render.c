@@ -84,7 +84,7 @@ static void units_of_one_host_meet_over_sockets(void **state)
     has(unit, "PartOf=tandem-one.target\n");
     has(unit, "/tandem drain --wait_s=55 http://127.0.0.1:8000 decode-1\n");
     has_not(file(&f, "tandem-one-router.service"), "ExecStop");
-    has(file(&f, "tandem-one-router.service"), "LimitNOFILE=17408\n");
+    has(file(&f, "tandem-one-router.service"), "LimitNOFILE=21504\n");
     has(file(&f, "tandem-one.target"), " tandem-one-prefill-1.service \\\n    tandem-one-decode-1.service\n");
     drop(&f);
 }
