@@ -1,10 +1,11 @@
-/* lanes_avx2: what the AVX2 files share: masks, the summing tree, the exponential. */
+/* lanes_avx2: what the AVX2 files share: masks, the summing tree, the exponential, a load. */
 #ifndef TANDEM_KERNELS_X86_LANES_AVX2_H
 #define TANDEM_KERNELS_X86_LANES_AVX2_H
 
 #include <immintrin.h>
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kernels/exp_poly.h"
 
@@ -62,6 +63,12 @@ static inline void store_avx2(float *y, size_t n, size_t i, __m256 v)
         _mm256_storeu_ps(y + i, v);
     else
         _mm256_maskstore_ps(y + i, lanes_avx2(n, i), v);
+}
+
+/* Four values of x in each lane. */
+static inline __m256i broadcast_avx2(const int8_t *dword)
+{
+    return _mm256_set1_epi32(*(const int32_t *)(const void *)dword);
 }
 
 #endif

@@ -18,11 +18,6 @@ struct tile {
     __m256i lanes[2]; /* the panel's rows that are rows of W */
 };
 
-TILE_INLINE __m256i broadcast(const int8_t *dword)
-{
-    return _mm256_set1_epi32(*(const int32_t *)(const void *)dword);
-}
-
 TILE_INLINE __m256i load(const uint8_t *line) { return _mm256_load_si256((const __m256i *)line); }
 
 TILE_INLINE __m256 f16(const uint8_t *p)
@@ -74,8 +69,8 @@ TILE_INLINE void line_min(__m256i (*s)[2], const struct tile *t, const uint8_t *
         }
     }
     TILE_UNROLL for (int m = 0; m < rows; m++) {
-        __m256i x0 = broadcast(q + m * t->k_pad + l * 8);
-        __m256i x1 = broadcast(q + m * t->k_pad + l * 8 + 4);
+        __m256i x0 = broadcast_avx2(q + m * t->k_pad + l * 8);
+        __m256i x1 = broadcast_avx2(q + m * t->k_pad + l * 8 + 4);
 
         TILE_UNROLL for (int h = 0; h < 2; h++) {
             __m256i p = _mm256_add_epi16(_mm256_maddubs_epi16(lo[h], x0),
@@ -185,8 +180,8 @@ TILE_INLINE void half_q6(__m256 (*acc)[2], const struct tile *t, size_t b, int h
 
         TILE_UNROLL for (int l = 0; l < 2; l++)
             p[l] = _mm256_add_epi16(
-                _mm256_maddubs_epi16(w[2 * l], broadcast(x + 8 * l)),
-                _mm256_maddubs_epi16(w[2 * l + 1], broadcast(x + 8 * l + 4)));
+                _mm256_maddubs_epi16(w[2 * l], broadcast_avx2(x + 8 * l)),
+                _mm256_maddubs_epi16(w[2 * l + 1], broadcast_avx2(x + 8 * l + 4)));
         s = _mm256_add_epi32(_mm256_madd_epi16(p[0], ones), _mm256_madd_epi16(p[1], ones));
         s = _mm256_sub_epi32(
             s, _mm256_set1_epi32(32 * t->sum[2 * (m * t->blocks + b) + (size_t)half]));

@@ -18,11 +18,6 @@ struct tile {
     __m256i lanes[2]; /* the panel's rows that are rows of W */
 };
 
-TILE_INLINE __m256i broadcast(const int8_t *dword)
-{
-    return _mm256_set1_epi32(*(const int32_t *)(const void *)dword);
-}
-
 /* s[m][h] += the products of line j. maddubs takes |w| and x with w's sign: two products are at
  * most 2 * 128 * 127 = 32512, so 16 bits hold them. */
 TILE_INLINE void line_q8(__m256i (*s)[2], const struct tile *t, const uint8_t *line,
@@ -35,7 +30,7 @@ TILE_INLINE void line_q8(__m256i (*s)[2], const struct tile *t, const uint8_t *l
         w[h] = _mm256_xor_si256(
             _mm256_load_si256((const __m256i *)(line + j * PANEL_LINE + h * 32)), flip);
     TILE_UNROLL for (int m = 0; m < rows; m++) {
-        __m256i x = broadcast(q + m * t->k_pad + j * 4);
+        __m256i x = broadcast_avx2(q + m * t->k_pad + j * 4);
 
         TILE_UNROLL for (int h = 0; h < 2; h++) {
             __m256i p = _mm256_maddubs_epi16(_mm256_abs_epi8(w[h]), _mm256_sign_epi8(x, w[h]));
@@ -60,8 +55,8 @@ TILE_INLINE void line_q4(__m256i (*s)[2], const struct tile *t, const uint8_t *l
         high[h] = _mm256_and_si256(_mm256_srli_epi16(w, 4), nibble);
     }
     TILE_UNROLL for (int m = 0; m < rows; m++) {
-        __m256i x0 = broadcast(q + m * t->k_pad + j * 8);
-        __m256i x1 = broadcast(q + m * t->k_pad + j * 8 + 4);
+        __m256i x0 = broadcast_avx2(q + m * t->k_pad + j * 8);
+        __m256i x1 = broadcast_avx2(q + m * t->k_pad + j * 8 + 4);
 
         TILE_UNROLL for (int h = 0; h < 2; h++)
             s[m][h] = _mm256_add_epi16(s[m][h],

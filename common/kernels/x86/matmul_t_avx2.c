@@ -20,11 +20,6 @@ struct tile {
     __m256i lanes[2]; /* the panel's rows that are rows of W */
 };
 
-TILE_INLINE __m256i broadcast(const int8_t *dword)
-{
-    return _mm256_set1_epi32(*(const int32_t *)(const void *)dword);
-}
-
 /* s[m][h] += the products of 16 k */
 TILE_INLINE void line(__m256i (*s)[2], const struct tile *t, const uint8_t *from, const int8_t *q,
                       int rows)
@@ -39,7 +34,7 @@ TILE_INLINE void line(__m256i (*s)[2], const struct tile *t, const uint8_t *from
 
             TILE_UNROLL for (int m = 0; m < rows; m++)
                 s[m][h] = _mm256_add_epi16(
-                    s[m][h], _mm256_maddubs_epi16(u, broadcast(q + m * t->q_stride + 4 * f)));
+                    s[m][h], _mm256_maddubs_epi16(u, broadcast_avx2(q + m * t->q_stride + 4 * f)));
         }
 }
 
