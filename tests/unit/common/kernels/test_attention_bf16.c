@@ -219,19 +219,26 @@ static void check_alone(const struct fixture *f, const struct result *all)
     }
 }
 
+/* The fixture as the reference has it, rows together and alone; closes it. */
+static void check_fixture(struct fixture *f)
+{
+    struct result want, got;
+
+    reference(&want, f);
+    run(&got, f);
+    assert_same(&got, &want);
+    check_alone(f, &got);
+    result_close(&got);
+    result_close(&want);
+    fixture_close(f);
+}
+
 static void check(uint32_t head_dim, uint32_t rows, uint32_t group, uint32_t first, uint32_t n)
 {
     struct fixture f;
-    struct result want, got;
 
     fixture_open(&f, head_dim, rows, group, first, n, head_dim + rows * group);
-    reference(&want, &f);
-    run(&got, &f);
-    assert_same(&got, &want);
-    check_alone(&f, &got);
-    result_close(&got);
-    result_close(&want);
-    fixture_close(&f);
+    check_fixture(&f);
 }
 
 static const uint32_t head_dims[] = {8, 16, 24, 20, 48, 64, 33, 80, 96, 128, 203, 31, 1};
@@ -315,7 +322,6 @@ static void test_tiny_values(void **state)
     (void)state;
     for (uint32_t n = 150; n < 600 && amx; n += 41) {
         struct fixture f;
-        struct result want, got;
         size_t width;
 
         fixture_open(&f, 16, 3, 3, 0, n, n);
@@ -326,13 +332,7 @@ static void test_tiny_values(void **state)
             amx->kv_store(f.page[t / TOKENS], &f.l, 1, t, f.k + t * width, f.v + t * width);
         }
         f.a.scale = 40;
-        reference(&want, &f);
-        run(&got, &f);
-        assert_same(&got, &want);
-        check_alone(&f, &got);
-        result_close(&got);
-        result_close(&want);
-        fixture_close(&f);
+        check_fixture(&f);
     }
 }
 
