@@ -118,20 +118,26 @@ static void test_clean_ends_and_progress_are_no_strikes(void **state)
     rig_fini(&r);
 }
 
+/* Two streams run on decode-1, which crashes: both go to decode-2. */
+static void two_lose_the_first(struct rig *r)
+{
+    aggregated(r);
+    rig_register(r, D1);
+    rig_submit(r, 1, 40, 100);
+    rig_submit(r, 2, 40, 100);
+    rig_reserved(r, D1, (struct stream_id){7000, 1});
+    rig_reserved(r, D1, (struct stream_id){7001, 1});
+    rig_register(r, D2);
+    crash(r, D1);
+}
+
 static void test_many_on_both_nodes_are_tried_alone(void **state)
 {
     struct rig r;
     uint64_t on[2] = {0};
 
     (void)state;
-    aggregated(&r);
-    rig_register(&r, D1);
-    rig_submit(&r, 1, 40, 100);
-    rig_submit(&r, 2, 40, 100);
-    rig_reserved(&r, D1, (struct stream_id){7000, 1});
-    rig_reserved(&r, D1, (struct stream_id){7001, 1});
-    rig_register(&r, D2);
-    crash(&r, D1); /* both go to decode-2 */
+    two_lose_the_first(&r);
     assert_int_equal(router_core_running(r.core), 2);
     rig_reserved(&r, D2, (struct stream_id){7000, 2});
     rig_reserved(&r, D2, (struct stream_id){7001, 2});
@@ -386,14 +392,7 @@ static void test_suspects_without_room_get_the_next(void **state)
     struct rig r;
 
     (void)state;
-    aggregated(&r);
-    rig_register(&r, D1);
-    rig_submit(&r, 1, 40, 100);
-    rig_submit(&r, 2, 40, 100);
-    rig_reserved(&r, D1, (struct stream_id){7000, 1});
-    rig_reserved(&r, D1, (struct stream_id){7001, 1});
-    rig_register(&r, D2);
-    crash(&r, D1); /* both go to decode-2 */
+    two_lose_the_first(&r);
     rig_reserved(&r, D2, (struct stream_id){7000, 2});
     rig_reserved(&r, D2, (struct stream_id){7001, 2});
     rig_register(&r, D3);
