@@ -202,13 +202,10 @@ model_other() {
     up_fails "tandem up: h2: $FAKE_SSH/h2/models/m.gguf is another model than ours" &&
         ! tandem up --sync "$yaml" 2>/dev/null && nothing_left
 }
-# KNOWN: an `up` that gets SIGTERM in its first 0.1 s may leave agents and their files; not mended yet,
-# so SIGTERM is not sent that early.
 killed() { # up is killed while the hosts load: nothing goes on there
     file "$H1" "$H2"
-    local after pid i early=0.05
-    [ "$1" = KILL ] || early=0.2
-    for after in $early 0.15 0.3; do
+    local after pid i
+    for after in 0.05 0.15 0.3; do
         "$BIN/tandem" up --foreground "$yaml" >/dev/null 2>&1 &
         pid=$!
         sleep "$after"
