@@ -1,13 +1,14 @@
 /* core: the decode node as a pure machine: an event and the time go in, actions come out. It sees
  * no socket, clock or engine, so one process can simulate many nodes with this very code.
  *
- *   router ── RESERVE, CANCEL, DRAIN ──> core <── KV_HELLO, KV_PAGE, KV_END, KV_RESUME, KV_ABORT ── prefill
+ *   router ── RESERVE, CANCEL, DRAIN ──> core <── KV_HELLO, KV_PAGE or KV_PLACE, KV_END, KV_RESUME, KV_ABORT ── prefill
  *   router <── RESERVED / RESERVE_REFUSED, TOKENS, DECODE_FAILED ── core
  *   prefill <── KV_WELCOME, KV_CREDIT, KV_AGAIN, KV_MISSING, KV_DONE, KV_ABORT, REFUSED ── core
  *   compute <── RUN(rows) ── core <── STEP_DONE(tokens) ── compute
  *
  * KV pages: the shell asks decode_core_accepts_page where a page goes, verifies its checksum,
- * copies it, and then reports PAGE_IN, PAGE_BAD or PAGE_REFUSED. Each returns the page's bytes to the
+ * copies it (of a KV_PLACE: reads it there, then verifies), and then reports PAGE_IN, PAGE_BAD or
+ * PAGE_REFUSED. Each returns the page's bytes to the
  * sender's credit. What is missing when KV_END comes is asked for again, one unit at a time.
  *
  * A stream's state is its slot's, see slots.h. Network thread only. */
@@ -44,7 +45,7 @@ enum decode_event_type {
     DECODE_ROUTER,       /* msg */
     DECODE_PEER,         /* peer, life, msg: anything but KV_PAGE */
     DECODE_PAGE_IN,      /* peer, msg: accepted, verified, and its bytes are in the page */
-    DECODE_PAGE_BAD,     /* peer, msg: accepted, but the checksum differs */
+    DECODE_PAGE_BAD,     /* peer, msg: accepted, but the checksum differs, or its place has no bytes */
     DECODE_PAGE_REFUSED, /* peer, msg: not accepted */
     DECODE_STEP_DONE,    /* tokens, one a row of the last RUN; those of rows that sample count */
     DECODE_PEER_LOST,    /* peer: its connection broke */
@@ -56,6 +57,7 @@ struct decode_event {
     enum decode_event_type type;
     uint32_t peer;          /* the shell's handle, < DECODE_PEERS_MAX */
     uint64_t life;          /* of the peer's process, as in peers.h */
+    bool places;            /* KV_HELLO: its offer holds */
     const struct msg *msg;  /* borrowed */
     const uint32_t *tokens; /* borrowed */
 };
@@ -82,11 +84,12 @@ enum decode_verdict {
     DECODE_PAGE_NO_UNIT,   /* layer, page, heads or tokens are not of our cut */
     DECODE_PAGE_SIZE,      /* the bytes are not as many as the unit has */
     DECODE_PAGE_REPEATED,
+    DECODE_PAGE_NO_PLACE,  /* a KV_PLACE of who was not told that it may, or of bytes to be converted */
     DECODE_VERDICT_COUNT
 };
 const char *decode_verdict_text(enum decode_verdict v);
 
-/* Where the bytes of a KV_PAGE go: *page_id of our pool. Everything is computed from our own geometry
+/* Where the bytes of a KV_PAGE or KV_PLACE go: *page_id of our pool. Everything is computed from our own geometry
  * and only compared with what the peer says. Changes nothing. */
 enum decode_verdict decode_core_accepts_page(const struct decode_core *core, uint32_t peer,
                                              const struct msg_kv_page *p, uint32_t *page_id);
@@ -102,6 +105,7 @@ struct decode_stats {
     uint64_t hit_tokens;    /* of prompts, found in the prefix cache */
     uint64_t busy_ns, step_ns; /* in steps; a step, smoothed */
     uint64_t pages_bad, pages_refused, leases_expired;
+    uint64_t read_bytes;    /* of kv_bytes: read where they lay */
     bool draining;
 };
 void decode_core_stats(const struct decode_core *core, struct decode_stats *out);

@@ -20,6 +20,7 @@
 #include "decode-node/core.h"
 #include "decode-node/pace.h"
 #include "engine/cost.h"
+#include "host/peek.h"
 #include "kv/kv_wire.h"
 #include "net/loop.h"
 
@@ -36,6 +37,8 @@ struct decode_peer {
     bool used;
     struct peer id;
     int64_t heard;
+    bool greeted; /* it said KV_HELLO */
+    uint32_t pid; /* whose memory is read for it; 0: none */
 };
 
 struct decode {
@@ -153,6 +156,42 @@ static uint32_t decode_peer_of(struct decode *d, const struct peer *id)
     return place;
 }
 
+/* Whether the peer's memory can be read from here; the log says it when that is news. */
+static bool decode_peek(struct decode *d, uint32_t peer, const struct msg_kv_hello *h)
+{
+    struct decode_peer *p = &d->peers[peer];
+    struct err why = {0};
+    int rc = d->options->kv_path == KV_PATH_FRAMES ? err_set(&why, ERR_CONFIG, "kv_path is frames")
+                                                   : peek_try(&h->offer, &why);
+    uint32_t pid = rc ? 0 : h->offer.pid;
+
+    if (pid && (!p->greeted || p->pid != pid))
+        log_info("decode", "peer=%s pid=%" PRIu32 " KV is read from its memory", h->name, pid);
+    else if (!pid && (!p->greeted || p->pid))
+        log_info("decode", "peer=%s KV comes in frames: %s", h->name, why.text);
+    p->greeted = true;
+    p->pid = pid;
+    return pid;
+}
+
+/* Copies a page from where the peer has it to where it belongs, and then verifies it: only what nobody
+ * else writes to any more can be verified. What is there if that fails is not used. */
+static enum decode_event_type decode_place(struct decode *d, uint32_t peer,
+                                           const struct msg_kv_page *p, uint32_t page_id)
+{
+    uint8_t *to = kv_pool_page(d->node->pool, page_id) +
+                  kv_layout_k(&d->node->layout, p->layer, p->head_first);
+    struct err e = {0};
+    int rc = peek_read(to, d->peers[peer].pid, p->place, p->bulk.size, &e);
+
+    if (!rc && hash64(to, p->bulk.size, 0) != p->checksum)
+        rc = err_set(&e, ERR_FORMAT, "it has a wrong checksum");
+    if (!rc)
+        return DECODE_PAGE_IN;
+    log_warn("decode", "layer %u of KV page %u was not there: %s", p->layer, p->page, e.text);
+    return DECODE_PAGE_BAD;
+}
+
 /* Verifies a page where it lies and copies it to where it belongs. */
 static enum decode_event_type decode_page(struct decode *d, uint32_t peer,
                                           const struct msg_kv_page *p)
@@ -164,6 +203,8 @@ static enum decode_event_type decode_page(struct decode *d, uint32_t peer,
         log_debug("decode", "a KV page was refused: %s", decode_verdict_text(v));
         return DECODE_PAGE_REFUSED;
     }
+    if (p->place)
+        return decode_place(d, peer, p, page_id);
     if (hash64(p->bulk.data, p->bulk.size, 0) != p->checksum) {
         log_warn("decode", "a KV page came with a wrong checksum: layer %u, page %u", p->layer,
                  p->page);
@@ -197,7 +238,9 @@ static void decode_on_kv(void *ctx, const struct peer *from, struct msg *m)
         return;
     }
     d->peers[peer].heard = clock_now();
-    if (m->type == MSG_KV_PAGE)
+    if (m->type == MSG_KV_HELLO)
+        ev.places = decode_peek(d, peer, &m->u.hello);
+    if (m->type == MSG_KV_PAGE || m->type == MSG_KV_PLACE)
         ev.type = decode_page(d, peer, &m->u.page);
     decode_event(d, &ev);
 }
@@ -309,6 +352,8 @@ static void decode_metrics(struct decode *d, const struct decode_stats *s, struc
         {"tandem_local_tokens_total", "counter", "Prompt tokens computed here.",
          (double)s->local_tokens},
         {"tandem_step_seconds", "gauge", "Of a step, smoothed.", (double)s->step_ns * 1e-9},
+        {"tandem_kv_read_bytes_total", "counter", "KV read from the memory of prefill nodes here.",
+         (double)s->read_bytes},
         {"tandem_pages_bad_total", "counter", "KV pages that came with a wrong checksum.",
          (double)s->pages_bad},
         {"tandem_pages_refused_total", "counter", "KV pages that no stream here was to get.",

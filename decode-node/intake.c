@@ -82,7 +82,9 @@ static void intake_hello(struct decode_core *d, const struct decode_event *ev, i
     }
     intake_take_over(d, ev->peer, &source, now, out);
     peers_welcome(&d->peers, ev->peer, h, &source);
-    actions_send_peer(out, ev->peer, MSG_KV_WELCOME)->u.credit.bytes = d->config.credit_bytes;
+    d->peers.items[ev->peer].places = ev->places;
+    actions_send_peer(out, ev->peer, MSG_KV_WELCOME)->u.credit =
+        (struct msg_kv_credit){d->config.credit_bytes, ev->places};
 }
 
 /* May the peer go on with, or begin to fill, a slot? */
@@ -192,6 +194,7 @@ void intake_page(struct decode_core *d, const struct decode_event *ev, int64_t n
     slot_got(slot, unit);
     slot->kv_bytes += p->bulk.size;
     d->stats.kv_bytes += p->bulk.size;
+    d->stats.read_bytes += p->place ? p->bulk.size : 0;
 }
 
 /* KV_END with units missing: asks for the first; the peer sends it and KV_END once more. One at a time:
@@ -335,6 +338,7 @@ const char *decode_verdict_text(enum decode_verdict v)
         [DECODE_PAGE_NO_UNIT] = "layer, page, heads or tokens that do not exist",
         [DECODE_PAGE_SIZE] = "of the wrong size",
         [DECODE_PAGE_REPEATED] = "here already",
+        [DECODE_PAGE_NO_PLACE] = "at a place that is not to be read",
     };
 
     return texts[v];
@@ -362,6 +366,10 @@ enum decode_verdict decode_core_accepts_page(const struct decode_core *d, uint32
         return DECODE_PAGE_SIZE;
     if (slot_has(slot, unit))
         return DECODE_PAGE_REPEATED;
+    if (p->place && (!d->peers.items[peer].places ||
+                     !kv_wire_in_place(&d->layout, d->config.wire, slot->pages[p->page], u.layer,
+                                       u.head_first, u.n_tokens)))
+        return DECODE_PAGE_NO_PLACE;
     *page_id = slot->page_ids[p->page];
     return DECODE_PAGE_OK;
 }

@@ -33,6 +33,7 @@ void peers_welcome(struct peers *p, uint32_t peer, const struct msg_kv_hello *h,
 
     s->known = true;
     s->owed = 0;
+    s->places = false;
     s->source = *source;
     credit_in_init(&s->credit, p->credit_bytes);
     snprintf(s->name, sizeof(s->name), "%s", h->name);

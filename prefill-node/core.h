@@ -2,7 +2,7 @@
  * no socket, clock or engine, so one process can simulate many nodes with this very code.
  *
  *   router ── PREFILL_JOB, CANCEL, DRAIN ──> core ── PREFILL_TOKEN, PREFILL_FAILED ──> router
- *   core ── KV_HELLO, KV_PAGE, KV_END, KV_ABORT ──> decode
+ *   core ── KV_HELLO, KV_PAGE or KV_PLACE, KV_END, KV_ABORT ──> decode
  *   core <── KV_WELCOME, KV_CREDIT, KV_AGAIN, KV_DONE, KV_ABORT, REFUSED ── decode
  *   core ── KV_RESUME ──> decode ── KV_MISSING ──> core, after LINK_CUT
  *   core ── RUN(spans) ──> compute ── LAYER_DONE, CHUNK_DONE(tokens) ──> core
@@ -34,6 +34,7 @@ struct prefill_config {
     uint32_t queue_max;    /* jobs at once, those under way included */
     uint32_t chunk_tokens; /* rows of a forward pass, a multiple of 32 */
     enum kv_type wire;
+    struct peek_offer offer; /* to decode nodes on this machine; none if zero */
     int64_t lease_ns;      /* KV that the decode node does not take for so long is given up */
     int64_t hello_ns;      /* how long a decode node may take to answer KV_HELLO */
 };
@@ -49,12 +50,14 @@ enum prefill_event_type {
     PREFILL_TICK,        /* some time has passed */
 };
 
-/* A KV_PAGE to send: bytes of page_id, canonical, to the link. */
+/* A KV_PAGE to send: bytes of page_id, canonical, to the link. Or a KV_PLACE: then they stay as they are
+ * until KV_DONE, for the job holds its pages so long; who reads them later finds a wrong checksum. */
 struct prefill_unit {
     struct stream_id id;
     uint32_t job, link, page_id;
     struct kv_unit unit;
     size_t bytes;
+    bool place; /* the decode node can read them in the page, if they lie there as they travel */
 };
 
 struct prefill_event {

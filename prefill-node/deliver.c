@@ -40,10 +40,12 @@ static void link_hello(struct prefill_core *p, uint32_t link, int64_t now,
         k->deadline = now + p->config.hello_ns;
     k->phase = LINK_HELLO;
     k->credit = (struct credit_out){0};
+    k->places = false;
     h->protocol = MSG_PROTOCOL;
     memcpy(h->cluster, p->config.cluster, sizeof(h->cluster));
     memcpy(h->name, p->config.name, sizeof(h->name));
     h->model_hash = p->config.model_hash;
+    h->offer = p->config.offer;
     h->geometry = (struct kv_geometry){p->layout.n_layer, p->layout.n_kv_head, p->layout.head_dim,
                                        KV_PAGE_TOKENS, p->config.wire};
 }
@@ -163,6 +165,7 @@ static void on_abort(struct prefill_core *p, uint32_t link, const struct msg_fai
     work_drop(p, job);
 }
 
+/* What it could not read where it lay it gets, and so all that follows until the next KV_HELLO. */
 static void on_again(struct prefill_core *p, uint32_t link, const struct msg_kv_page *m)
 {
     struct job *job = jobs_find(&p->jobs, m->id);
@@ -170,17 +173,19 @@ static void on_again(struct prefill_core *p, uint32_t link, const struct msg_kv_
 
     if (!job || job->link != link || !ship_again(job, &p->cut, &u))
         return;
+    p->links.items[link].places = false;
     p->stats.pages_again++;
     job->state = JOB_SHIPPING;
 }
 
 /* KV_WELCOME answers a KV_HELLO; a second one would forge credit. */
-static void on_welcome(struct decode_link *k, uint64_t bytes)
+static void on_welcome(struct decode_link *k, const struct msg_kv_credit *welcome)
 {
     if (k->phase != LINK_HELLO)
         return;
     k->phase = LINK_UP;
-    credit_out_grant(&k->credit, bytes);
+    k->places = welcome->places;
+    credit_out_grant(&k->credit, welcome->bytes);
 }
 
 void deliver_message(struct prefill_core *p, uint32_t link, struct msg *m, int64_t now,
@@ -194,7 +199,7 @@ void deliver_message(struct prefill_core *p, uint32_t link, struct msg *m, int64
         return;
     switch (m->type) {
     case MSG_KV_WELCOME:
-        on_welcome(k, m->u.credit.bytes);
+        on_welcome(k, &m->u.credit);
         break;
     case MSG_KV_CREDIT: /* in HELLO: of the accounts before, void */
         if (k->phase == LINK_UP && !credit_out_grant(&k->credit, m->u.credit.bytes))
@@ -259,6 +264,7 @@ bool prefill_core_next_unit(const struct prefill_core *p, const bool *blocked,
             out->job = place;
             out->link = job->link;
             out->page_id = job->page_ids[out->unit.page];
+            out->place = k->places;
             return true;
         }
         poor[job->link] = true;

@@ -17,6 +17,7 @@
 #include "daemon/outbox.h"
 #include "daemon/probe.h"
 #include "daemon/role.h"
+#include "host/peek.h"
 #include "kv/kv_wire.h"
 #include "net/loop.h"
 #include "prefill-node/core.h"
@@ -51,6 +52,7 @@ struct prefill {
     struct prefill_link links[PREFILL_LINKS_MAX];
     struct sendbufs *sendbufs;
     uint64_t boot;
+    uint64_t peeked; /* what decode nodes try to read; never changes */
     uint32_t sockets; /* opened so far: each has an identity of its own */
     /* The chunk in flight: the compute thread's until DONE. */
     struct compute_job job;
@@ -179,43 +181,56 @@ static void prefill_step_and_act(struct prefill *p, const struct prefill_event *
     p->actions.n = 0;
 }
 
-/* The bytes of a unit, which stay as they are until the slot is released: in their page, or converted. */
-static const uint8_t *prefill_unit_data(struct prefill *p, const struct prefill_unit *u,
-                                        struct sendbuf *slot)
+/* The bytes of a unit, which stay as they are until the slot is released: in their page, if they lie there
+ * as they travel (NULL: they do not), or converted. */
+static struct msg_bulk prefill_unit_bulk(struct prefill *p, const struct prefill_unit *u,
+                                         const uint8_t *in_page, struct sendbuf *slot)
 {
-    const struct kv_layout *l = &p->node->layout;
-    const uint8_t *page = kv_pool_page(p->node->pool, u->page_id), *data;
+    uint8_t *data = sendbuf_data(slot);
 
-    data = kv_wire_in_place(l, p->node->wire, page, u->unit.layer, u->unit.head_first,
-                            u->unit.n_tokens);
-    if (data) {
+    if (in_page) {
         sendbuf_hold(slot, u->page_id);
-        return data;
+        return (struct msg_bulk){in_page, u->bytes, sendbuf_release, slot};
     }
-    kv_wire_export(sendbuf_data(slot), p->node->wire, l, page, u->unit.layer, u->unit.head_first,
-                   u->unit.head_count, u->unit.n_tokens);
-    return sendbuf_data(slot);
+    kv_wire_export(data, p->node->wire, &p->node->layout, kv_pool_page(p->node->pool, u->page_id),
+                   u->unit.layer, u->unit.head_first, u->unit.head_count, u->unit.n_tokens);
+    return (struct msg_bulk){data, u->bytes, sendbuf_release, slot};
 }
 
-/* Sends one unit. False: its socket is busy, and the link is marked so. */
-static bool prefill_ship_unit(struct prefill *p, const struct prefill_unit *u, struct sendbuf *slot,
+/* The message that brings a unit: its place, or its bytes. False: its link gets no slot now, and a
+ * release wakes us. */
+static bool prefill_unit_msg(struct prefill *p, const struct prefill_unit *u, struct msg *m)
+{
+    const uint8_t *in_page = kv_wire_in_place(&p->node->layout, p->node->wire,
+                                              kv_pool_page(p->node->pool, u->page_id),
+                                              u->unit.layer, u->unit.head_first, u->unit.n_tokens);
+    struct msg_kv_page *k = &m->u.page;
+
+    *m = (struct msg){.type = u->place && in_page ? MSG_KV_PLACE : MSG_KV_PAGE};
+    *k = (struct msg_kv_page){.id = u->id, .layer = u->unit.layer, .page = u->unit.page,
+                              .head_first = u->unit.head_first, .head_count = u->unit.head_count,
+                              .n_tokens = u->unit.n_tokens};
+    if (m->type == MSG_KV_PLACE) {
+        k->place = (uintptr_t)in_page;
+        k->bulk.size = u->bytes;
+        k->checksum = hash64(in_page, u->bytes, 0);
+    } else {
+        struct sendbuf *slot = sendbufs_take(p->sendbufs, u->link);
+
+        if (!slot)
+            return false;
+        k->bulk = prefill_unit_bulk(p, u, in_page, slot);
+        k->checksum = hash64(k->bulk.data, u->bytes, 0);
+    }
+    return true;
+}
+
+/* False: its socket is busy, and the link is marked so. */
+static bool prefill_ship_unit(struct prefill *p, const struct prefill_unit *u, struct msg *m,
                               bool *blocked)
 {
-    const uint8_t *data = prefill_unit_data(p, u, slot);
-    struct msg m = {.type = MSG_KV_PAGE};
-
-    m.u.page = (struct msg_kv_page){
-        .id = u->id,
-        .layer = u->unit.layer,
-        .page = u->unit.page,
-        .head_first = u->unit.head_first,
-        .head_count = u->unit.head_count,
-        .n_tokens = u->unit.n_tokens,
-        .checksum = hash64(data, u->bytes, 0),
-        .bulk = {data, u->bytes, sendbuf_release, slot},
-    };
-    if (sock_send(p->links[u->link].sock, NULL, &m, NULL)) {
-        msg_fini(&m); /* the slot is free again; the cursor has not moved */
+    if (sock_send(p->links[u->link].sock, NULL, m, NULL)) {
+        msg_fini(m); /* the slot is free again; the cursor has not moved */
         blocked[u->link] = true;
         return false;
     }
@@ -234,15 +249,14 @@ static void prefill_ship(struct prefill *p)
     for (uint32_t i = 0; i < PREFILL_LINKS_MAX; i++)
         blocked[i] = !p->links[i].sock || p->links[i].outbox.n;
     while (prefill_core_next_unit(p->core, blocked, &u)) {
-        struct sendbuf *slot;
+        struct msg m;
 
         if (sent == UNITS_PER_TURN) {
             sendbufs_wake(p->sendbufs);
             return;
         }
-        slot = sendbufs_take(p->sendbufs, u.link);
-        if (slot)
-            sent += prefill_ship_unit(p, &u, slot, blocked);
+        if (prefill_unit_msg(p, &u, &m))
+            sent += prefill_ship_unit(p, &u, &m, blocked);
         else
             blocked[u.link] = true; /* a release wakes us */
     }
@@ -452,6 +466,9 @@ static int prefill_core_open(struct prefill *p, struct err *e)
 
     snprintf(c.cluster, sizeof(c.cluster), "%s", o->common.cluster);
     snprintf(c.name, sizeof(c.name), "%s", o->common.name);
+    p->peeked = rng_entropy();
+    if (o->kv_path != KV_PATH_FRAMES)
+        peek_allow(&c.offer, &p->peeked);
     p->rows = mem_calloc(o->chunk_tokens, sizeof(*p->rows));
     p->samples = mem_calloc(o->chunk_tokens, sizeof(*p->samples));
     p->tokens = mem_calloc(o->queue_max, sizeof(*p->tokens));

@@ -13,6 +13,7 @@
 const char *const options_log_levels[] = {"error", "warn", "info", "debug", NULL};
 const char *const options_log_formats[] = {"text", "json", NULL};
 const char *const options_kv_types[] = {"f16", "f32", "bf16", "q8", "auto", NULL};
+const char *const options_kv_paths[] = {"auto", "frames", NULL};
 const char *const options_huge_pages[] = {"auto", "on", "off", NULL};
 const char *const options_off_on[] = {"off", "on", NULL};
 
@@ -126,6 +127,9 @@ int options_check(const struct daemon_options *o, struct err *e)
                    "router on this machine, else f16; q8 takes half the memory"),                  \
     OPTION(s, kv_wire, ENUM, .def = "auto", .names = options_kv_types,                             \
            .help = "type that KV travels as; auto: kv_type; or f32, for nodes whose types differ"), \
+    OPTION(s, kv_path, ENUM, .def = "auto", .names = options_kv_paths,                             \
+           .help = "how KV travels; auto: on one machine the decode node reads it in the prefill " \
+                   "node's memory if the system lets it; frames: through the socket"),             \
     OPTION(s, huge_pages, ENUM, .def = "auto", .names = options_huge_pages,                        \
            .help = "weights and KV in transparent huge pages; on: refuse to start without"),       \
     OPTION(s, prefix_cache, ENUM, .def = "on", .names = options_off_on,                            \

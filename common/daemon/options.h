@@ -51,6 +51,12 @@ struct router_options {
     char *api_keys; /* file of API keys (router/api_keys.h); "": everybody is let in */
 };
 
+/* How KV comes from a prefill node to a decode node. */
+enum kv_path {
+    KV_PATH_AUTO,   /* read from its memory where that can be done, or else in frames */
+    KV_PATH_FRAMES, /* through the socket */
+};
+
 /* A prefill or decode node. Both have all of it: a node may change its role while it serves. */
 struct node_options {
     struct daemon_options common;
@@ -59,6 +65,7 @@ struct node_options {
     int32_t domain;    /* NUMA domain by os number; -1: any */
     uint32_t kv_pages; /* 0: sized from the model */
     int kv_type, kv_wire;  /* enum kv_type */
+    int kv_path;           /* enum kv_path */
     int huge_pages;        /* enum mem_huge */
     int prefix_cache;      /* 0: off */
     uint32_t prefix_pages; /* it may know; 0: the whole pool */
@@ -115,6 +122,7 @@ const char *options_cpu_wrong(const char *value); /* also a tier that this machi
 extern const char *const options_log_levels[]; /* NULL-terminated, in the order of enum log_level */
 extern const char *const options_log_formats[]; /* of enum log_format */
 extern const char *const options_kv_types[];   /* of enum kv_type */
+extern const char *const options_kv_paths[];   /* of enum kv_path */
 extern const char *const options_huge_pages[]; /* of enum mem_huge */
 extern const char *const options_off_on[];
 extern const char *const options_router_modes[];

@@ -289,26 +289,35 @@ static const struct codec_field cancel[] = {STREAM(cancel.id)};
 static const struct codec_field kv_hello[] = {
     U32_ANY(protocol, hello.protocol), NAME(cluster, hello.cluster),
     NAME(name, hello.name),             U64(model_hash, hello.model_hash),
-    GEOMETRY(hello.geometry),
+    GEOMETRY(hello.geometry),           U64(peek_host, hello.offer.host),
+    U32(peek_pid, hello.offer.pid, 0, INT32_MAX),
+    U64(peek_at, hello.offer.at),       U64(peek_value, hello.offer.value),
 };
 #undef T
 #define T Tandem__KvWelcome
-static const struct codec_field kv_welcome[] = {U64(bytes, credit.bytes)};
+static const struct codec_field kv_welcome[] = {U64(bytes, credit.bytes), BOOL(places, credit.places)};
 #undef T
 #define T Tandem__KvCredit
 static const struct codec_field kv_credit[] = {U64(bytes, credit.bytes)};
 #undef T
 #define PAGE                                                                                       \
-    {STREAM(page.id), U32(layer, page.layer, 0, CODEC_LAYERS_MAX - 1),                             \
-     U32(page, page.page, 0, MSG_TOKENS_MAX - 1),                                                  \
-     U32(head_first, page.head_first, 0, CODEC_HEADS_MAX - 1),                                     \
-     U32(head_count, page.head_count, 1, CODEC_HEADS_MAX),                                         \
-     U32(n_tokens, page.n_tokens, 1, CODEC_PAGE_TOKENS_MAX), U64(checksum, page.checksum)}
+    STREAM(page.id), U32(layer, page.layer, 0, CODEC_LAYERS_MAX - 1),                              \
+        U32(page, page.page, 0, MSG_TOKENS_MAX - 1),                                               \
+        U32(head_first, page.head_first, 0, CODEC_HEADS_MAX - 1),                                  \
+        U32(head_count, page.head_count, 1, CODEC_HEADS_MAX),                                      \
+        U32(n_tokens, page.n_tokens, 1, CODEC_PAGE_TOKENS_MAX), U64(checksum, page.checksum)
 #define T Tandem__KvPage
-static const struct codec_field kv_page[] = PAGE;
+static const struct codec_field kv_page[] = {PAGE};
 #undef T
 #define T Tandem__KvAgain
-static const struct codec_field kv_again[] = PAGE;
+static const struct codec_field kv_again[] = {PAGE};
+#undef T
+#define T Tandem__KvPlace
+static const struct codec_field kv_place[] = {
+    PAGE,
+    NUM(CODEC_U64, place, page.place, 1, UINT64_MAX),
+    NUM(CODEC_U64, bytes, page.bulk.size, 1, MSG_BULK_MAX),
+};
 #undef T
 #define T Tandem__KvEnd
 static const struct codec_field kv_end[] = {
@@ -429,6 +438,7 @@ const struct codec_message codec_messages[] = {
     MESSAGE(KV_ABORT, kv_abort, kv_abort, NULL),
     MESSAGE(KV_RESUME, kv_resume, kv_resume, NULL),
     MESSAGE(KV_MISSING, kv_missing, kv_missing, check_missing),
+    MESSAGE(KV_PLACE, kv_place, kv_place, NULL),
 };
 const size_t codec_n_messages = ARRAY_LEN(codec_messages);
 /* NOLINTEND(bugprone-macro-parentheses) */

@@ -42,6 +42,7 @@ const char *msg_type_name(enum msg_type type)
         NAME(KV_ABORT);
         NAME(KV_RESUME);
         NAME(KV_MISSING);
+        NAME(KV_PLACE);
 #undef NAME
     }
     return "?";

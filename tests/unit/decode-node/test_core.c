@@ -477,6 +477,71 @@ static void a_bad_page_is_asked_for_again(void **state)
     teardown(&f);
 }
 
+/* KV_HELLO whose offer holds, or does not. */
+static void hello_with_places(struct fixture *f, uint32_t peer, bool places)
+{
+    struct msg m = hello("p");
+
+    step(f, (struct decode_event){.type = DECODE_PEER, .peer = peer, .places = places, .msg = &m});
+    assert_int_equal(sent(f, 0, DECODE_SEND_PEER, MSG_KV_WELCOME)->u.credit.places, places);
+}
+
+static void a_place_is_welcome_where_the_offer_holds(void **state)
+{
+    struct fixture f;
+    struct decode_stats stats;
+    struct msg_kv_page at = page_of(1, 0, 0, 32), short_at = page_of(1, 1, 0, 8);
+
+    (void)state;
+    setup(&f, 1);
+    at.place = short_at.place = 4096;
+    from_router(&f, reserve(1, 1, 40, 2));
+    hello_with_places(&f, 0, false);
+    assert_int_equal(verdict(&f, 0, at), DECODE_PAGE_NO_PLACE);
+    hello_with_places(&f, 0, true);
+    assert_int_equal(verdict(&f, 0, short_at), DECODE_PAGE_NO_PLACE); /* rows, to be converted */
+    at.bulk.size--;
+    assert_int_equal(verdict(&f, 0, at), DECODE_PAGE_SIZE);
+    at.bulk.size++;
+    page_in(&f, 0, at);
+    page_in(&f, 0, page_of(1, 1, 0, 8));
+    decode_core_stats(f.core, &stats);
+    assert_int_equal(stats.read_bytes, at.bulk.size);
+    assert_int_equal(stats.kv_bytes, at.bulk.size + short_at.bulk.size);
+    hello_with_places(&f, 0, false); /* not of this offer any more */
+    at.layer = 1;
+    assert_int_equal(verdict(&f, 0, at), DECODE_PAGE_NO_PLACE);
+    from_router(&f, cancel(1, 1));
+    teardown(&f);
+}
+
+/* As one with a wrong checksum: asked for again, and what is read costs credit too. */
+static void what_cannot_be_read_is_asked_for_again(void **state)
+{
+    struct fixture f;
+    struct msg_kv_page at = page_of(1, 0, 0, 32);
+
+    (void)state;
+    setup(&f, 1);
+    at.place = 4096;
+    from_router(&f, reserve(1, 1, 32, 2));
+    hello_with_places(&f, 0, true);
+    for (uint32_t i = 0; i < WINDOW / 4 / PAGE_BYTES; i++) {
+        assert_int_equal(verdict(&f, 0, at), DECODE_PAGE_OK);
+        page_event(&f, DECODE_PAGE_BAD, 0, at);
+    }
+    assert_int_equal(sent(&f, 0, DECODE_SEND_PEER, MSG_KV_CREDIT)->u.credit.bytes, WINDOW / 4);
+    at.layer = 1;
+    page_in(&f, 0, at);
+    from_peer(&f, 0, end_of(1, 32, 5));
+    assert_int_equal(sent(&f, 0, DECODE_SEND_PEER, MSG_KV_AGAIN)->u.page.layer, 0);
+    page_in(&f, 0, page_of(1, 0, 0, 32));
+    from_peer(&f, 0, end_of(1, 32, 5));
+    sent(&f, 0, DECODE_SEND_PEER, MSG_KV_DONE);
+    step_done(&f, (uint32_t[]){9});
+    teardown(&f);
+}
+
 static void a_page_that_never_comes_right_fails_the_stream(void **state)
 {
     struct fixture f;
@@ -594,7 +659,7 @@ static void hello_refuses_whoever_is_not_one_of_us(void **state)
     from_peer(&f, 0, m);                                                                           \
     assert_non_null(strstr(sent(&f, 0, DECODE_SEND_PEER, MSG_REFUSED)->u.text.text, word));        \
     assert_int_equal(f.out.items[1].type, DECODE_DROP_PEER)
-    HELLO_REFUSED(protocol, MSG_PROTOCOL + 1, "protocol 5");
+    HELLO_REFUSED(protocol, MSG_PROTOCOL + 1, "protocol 6");
     HELLO_REFUSED(model_hash, 8, "model");
     HELLO_REFUSED(cluster[0], 'x', "cluster");
     HELLO_REFUSED(geometry.n_layer, 3, "3 layers");
@@ -1184,6 +1249,8 @@ int main(void)
         cmocka_unit_test(pages_that_are_not_of_our_cut_are_refused),
         cmocka_unit_test(a_page_after_the_end_is_refused),
         cmocka_unit_test(a_bad_page_is_asked_for_again),
+        cmocka_unit_test(a_place_is_welcome_where_the_offer_holds),
+        cmocka_unit_test(what_cannot_be_read_is_asked_for_again),
         cmocka_unit_test(a_page_that_never_comes_right_fails_the_stream),
         cmocka_unit_test(an_end_that_disagrees_fails_the_stream),
         cmocka_unit_test(credit_returns_as_bytes_are_consumed),

@@ -28,7 +28,8 @@ static inline void setup_cache(struct fixture *f, uint32_t queue_max, uint32_t p
 {
     struct prefill_config c = {.cluster = "c", .name = "p", .model_hash = 7, .n_vocab = 1000,
                                .ctx_max = CTX, .queue_max = queue_max, .chunk_tokens = 64,
-                               .wire = KV_F16, .lease_ns = LEASE, .hello_ns = HELLO};
+                               .wire = KV_F16, .offer = {1, 2, 3, 4}, .lease_ns = LEASE,
+                               .hello_ns = HELLO};
 
     log_level_max = LOG_ERROR;
     *f = (struct fixture){0};

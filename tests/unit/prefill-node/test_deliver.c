@@ -168,6 +168,50 @@ static void a_cut_link_without_streams_is_closed(void **state)
     teardown(&f);
 }
 
+/* Whether the next unit, which is (page, layer), may be read where it lies; sends it. */
+static bool ships_place(struct fixture *f, uint32_t page, uint32_t layer)
+{
+    struct prefill_unit u;
+
+    assert_true(prefill_core_next_unit(f->core, NULL, &u));
+    ships(f, 1, page, layer);
+    return u.place;
+}
+
+static void places_are_named_to_whom_can_read_them(void **state)
+{
+    struct msg welcome = {.type = MSG_KV_WELCOME, .u.credit = {1 << 20, true}};
+    struct msg again = {.type = MSG_KV_AGAIN,
+                        .u.page = {.id = {1, 1}, .head_count = 2, .n_tokens = 32}};
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 4);
+    from_router(&f, job_of(1, 64, 5)); /* 2 pages of 2 units */
+    assert_int_equal(sent(&f, 1, PREFILL_SEND_LINK, MSG_KV_HELLO)->u.hello.offer.value, 4);
+    layer_done(&f, 0);
+    from_link(&f, 0, credit(MSG_KV_WELCOME, 1 << 20));
+    assert_false(ships_place(&f, 0, 0));
+    cut(&f, 0);
+    from_link(&f, 0, welcome);
+    missing(&f, 1, (uint32_t[]){0, 4}, 2);
+    assert_true(ships_place(&f, 0, 0));
+    welcome.u.credit.places = false;
+    from_link(&f, 0, welcome); /* nobody asked */
+    assert_true(ships_place(&f, 1, 0));
+    layer_done(&f, 1);
+    chunk_done(&f, (uint32_t[]){50});
+    assert_true(ships_place(&f, 0, 1));
+    assert_true(ships_place(&f, 1, 1));
+    sent(&f, 0, PREFILL_SEND_LINK, MSG_KV_END);
+    from_link(&f, 0, again); /* one of them it could not read: it gets the bytes */
+    assert_false(ships_place(&f, 0, 0));
+    sent(&f, 0, PREFILL_SEND_LINK, MSG_KV_END);
+    assert_true(kv_pool_free_count(f.pool) < PAGES); /* until it has all of them */
+    from_link(&f, 0, about(MSG_KV_DONE, 1, 1));
+    teardown(&f);
+}
+
 static void runs_that_are_none_fail_the_stream(void **state)
 {
     static const uint32_t bad[][4] = {
@@ -322,6 +366,7 @@ int main(void)
         cmocka_unit_test(a_stream_that_the_decode_node_does_not_know_fails_unless_it_was_all_sent),
         cmocka_unit_test(a_decode_node_that_is_gone_fails_its_streams_in_time),
         cmocka_unit_test(a_cut_link_without_streams_is_closed),
+        cmocka_unit_test(places_are_named_to_whom_can_read_them),
         cmocka_unit_test(runs_that_are_none_fail_the_stream),
         cmocka_unit_test(behind_a_full_list_all_is_missing),
         cmocka_unit_test(any_cuts_lose_nothing),

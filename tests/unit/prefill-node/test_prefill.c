@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/options.h"
+#include "host/peek.h"
 #include "kv/kv_layout.h"
 #include "net/sock.h"
 #include "tests/lib/test.h"
@@ -36,6 +37,8 @@ struct rig {
     uint64_t request;
     uint64_t sums[UNITS_MAX];   /* checksums of the units that came; 0: did not */
     uint32_t n_units, n_came, n_again, n_resumed, n_hello;
+    bool places;                /* we read its memory */
+    uint32_t n_places;          /* units that came so */
     uint32_t cut_after;         /* lose the connection at this unit; 0: never */
     bool over;                  /* KV_END came when all was there */
     int64_t give_up;
@@ -113,6 +116,32 @@ static void on_page(struct rig *r, const struct msg_kv_page *p)
     }
 }
 
+/* The unit is read where it lies. */
+static void on_place(struct rig *r, const struct msg_kv_page *p)
+{
+    struct msg_kv_page got = *p;
+    uint8_t *bytes = mem_alloc(p->bulk.size);
+
+    assert_true(r->places);
+    assert_int_equal(peek_read(bytes, (uint32_t)r->pid, p->place, p->bulk.size, NULL), 0);
+    got.bulk.data = bytes;
+    r->n_places++;
+    on_page(r, &got);
+    mem_free(bytes);
+}
+
+static void on_hello(struct rig *r, const struct peer *from, const struct peek_offer *offer)
+{
+    struct msg m = {.type = MSG_KV_WELCOME, .u.credit = {1 << 30, r->places}};
+
+    r->n_hello++;
+    if (r->places) {
+        assert_int_equal(offer->pid, r->pid);
+        assert_int_equal(peek_try(offer, NULL), 0);
+    }
+    to_decode_peer(r, from, m);
+}
+
 static void on_resume(struct rig *r, const struct peer *from)
 {
     struct msg m = {.type = MSG_KV_MISSING, .u.missing = {.id = {r->request, 1}}};
@@ -134,14 +163,16 @@ static void on_decode(struct rig *r, const struct peer *from, const struct msg *
 {
     switch (m->type) {
     case MSG_KV_HELLO:
-        r->n_hello++;
-        to_decode_peer(r, from, (struct msg){.type = MSG_KV_WELCOME, .u.credit.bytes = 1 << 30});
+        on_hello(r, from, &m->u.hello.offer);
         break;
     case MSG_KV_RESUME:
         on_resume(r, from);
         break;
     case MSG_KV_PAGE:
         on_page(r, &m->u.page);
+        break;
+    case MSG_KV_PLACE:
+        on_place(r, &m->u.page);
         break;
     case MSG_KV_END:
         assert_int_equal(r->n_came, r->n_units);
@@ -212,7 +243,7 @@ static void stream(struct rig *r, uint64_t request, uint32_t cut_after)
     r->request = request;
     r->n_units = kv_layout_pages(TOKENS) * r->reg.geometry.n_layer;
     memset(r->sums, 0, sizeof(r->sums));
-    r->n_came = r->n_again = r->n_resumed = r->n_hello = 0;
+    r->n_places = r->n_came = r->n_again = r->n_resumed = r->n_hello = 0;
     r->cut_after = cut_after;
     r->over = false;
     job(r, request, r->kv, TOKENS);
@@ -285,11 +316,40 @@ static void who_does_not_read_holds_up_nobody_else(void **state)
     rig_close(&r);
 }
 
+static void what_a_decode_node_reads_is_what_would_have_come(void **state)
+{
+    uint64_t want[UNITS_MAX];
+    struct rig r;
+
+    (void)state;
+    if (access(MODEL, R_OK) != 0)
+        skip();
+    rig_open(&r);
+    while (!r.node.n)
+        serve(&r);
+    if (peek_read(want, (uint32_t)r.pid, (uintptr_t)want, 1, NULL)) { /* the system lets nobody read anybody */
+        rig_close(&r);
+        skip();
+    }
+    stream(&r, 1, 0);
+    memcpy(want, r.sums, sizeof(want));
+    assert_int_equal(r.n_places, 0);
+    r.places = true;
+    for (uint32_t i = 0; i < 2; i++) {
+        stream(&r, 2 + i, i * r.n_units / 2); /* the second loses its connection on the way */
+        assert_int_equal(r.n_resumed, i);
+        assert_int_equal(r.n_places, TOKENS / KV_PAGE_TOKENS * r.reg.geometry.n_layer);
+        assert_memory_equal(r.sums, want, sizeof(want));
+    }
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cut_connection_costs_no_stream_and_no_unit_comes_twice),
         cmocka_unit_test(who_does_not_read_holds_up_nobody_else),
+        cmocka_unit_test(what_a_decode_node_reads_is_what_would_have_come),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

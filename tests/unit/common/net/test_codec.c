@@ -237,6 +237,8 @@ static void test_members_are_the_right_ones(void **state)
     struct str w = {0};
     Tandem__PrefillJob *j;
     Tandem__KvPage *p;
+    Tandem__KvPlace *a;
+    Tandem__KvHello *h;
     Tandem__Tokens *t;
     Tandem__Register *r;
 
@@ -260,6 +262,25 @@ static void test_members_are_the_right_ones(void **state)
     assert_true(p->request == 1 && p->epoch == 2 && p->layer == 3 && p->page == 4);
     assert_true(p->head_first == 5 && p->head_count == 6 && p->n_tokens == 7 && p->checksum == 8);
     tandem__kv_page__free_unpacked(p, NULL);
+    str_clear(&w);
+
+    m = (struct msg){.type = MSG_KV_PLACE, .u.page = {.id = {1, 2}, .layer = 3, .page = 4,
+                     .head_first = 5, .head_count = 6, .n_tokens = 7, .checksum = 8, .place = 9,
+                     .bulk.size = 10}};
+    assert_int_equal(codec_encode(&w, &m, NULL), 0);
+    a = tandem__kv_place__unpack(NULL, w.len, (uint8_t *)w.data);
+    assert_true(a->request == 1 && a->epoch == 2 && a->layer == 3 && a->page == 4);
+    assert_true(a->head_first == 5 && a->head_count == 6 && a->n_tokens == 7 && a->checksum == 8);
+    assert_true(a->place == 9 && a->bytes == 10);
+    tandem__kv_place__free_unpacked(a, NULL);
+    str_clear(&w);
+
+    m = (struct msg){.type = MSG_KV_HELLO, .u.hello = {.cluster = "c", .name = "n",
+                     .geometry = {4, 5, 6, 7, 1}, .offer = {11, 12, 13, 14}}};
+    assert_int_equal(codec_encode(&w, &m, NULL), 0);
+    h = tandem__kv_hello__unpack(NULL, w.len, (uint8_t *)w.data);
+    assert_true(h->peek_host == 11 && h->peek_pid == 12 && h->peek_at == 13 && h->peek_value == 14);
+    tandem__kv_hello__free_unpacked(h, NULL);
     str_clear(&w);
 
     m = (struct msg){.type = MSG_TOKENS, .u.tokens = {.id = {1, 2}, .index = 3, .n_tokens = 2,
@@ -564,6 +585,7 @@ static void test_framing(void **state)
 {
     static const char cancel[] = {'T', 'D', MSG_PROTOCOL, 0, MSG_CANCEL, 0, 0, 0, 0};
     static const char page[] = {'T', 'D', MSG_PROTOCOL, 0, MSG_KV_PAGE, 0, 0, 0};
+    static const char place[] = {'T', 'D', MSG_PROTOCOL, 0, MSG_KV_PLACE, 0, 0, 0};
     static const char newer[] = {'T', 'D', MSG_PROTOCOL + 1, 0, MSG_CANCEL, 0, 0, 0};
     static const char newer_refused[] = {'T', 'D', MSG_PROTOCOL + 1, 0, MSG_REFUSED, 0, 0, 0};
     static const char unknown[] = {'T', 'D', MSG_PROTOCOL, 0, 5, 0, 0, 0};
@@ -590,7 +612,8 @@ static void test_framing(void **state)
     assert_frames(page, 8, 3, 0, ERR_LIMIT, "KV_PAGE has 0 bytes of KV, not 1 .. 262144");
     assert_frames(page, 8, 2, 0, ERR_FORMAT, NULL);
     assert_frames(page, 8, 4, 1, ERR_FORMAT, NULL);
-    assert_frames(newer, 8, 2, 0, ERR_PEER, "peer speaks protocol 5, we speak 4");
+    assert_frames(place, 8, 3, 1, ERR_FORMAT, "KV_PLACE has 3 frames, not 2"); /* it brings no KV */
+    assert_frames(newer, 8, 2, 0, ERR_PEER, "peer speaks protocol 6, we speak 5");
     assert_frames(newer_refused, 8, 2, 0, 0, NULL);
     assert_frames(unknown, 8, 2, 0, ERR_UNSUPPORTED, "message type 5 is unknown");
     assert_frames(high, 8, 2, 0, ERR_UNSUPPORTED, NULL);
