@@ -32,6 +32,8 @@ static void tally_add(struct tally *to, const struct tally *t)
     for (int i = 0; i < FAULT_KINDS; i++)
         to->faults[i] += t->faults[i];
     to->spoiled += t->spoiled;
+    to->placed += t->placed;
+    to->unread += t->unread;
     to->finished += t->finished;
     to->failed += t->failed;
     to->gone += t->gone;
@@ -98,10 +100,11 @@ static void report(const struct result *r, double s)
            t->seconds, s, (double)r->played / s, t->events, t->packets, t->lost, t->stale);
     printf("faults: %" PRIu64 " kills, %" PRIu64 " stops, %" PRIu64 " cuts, %" PRIu64
            " terminations, %" PRIu64 " slow nodes, %" PRIu64 " routers killed, %" PRIu64
-           " nodes drained, %" PRIu64 " pages spoiled, %" PRIu64 " nodes crashed by poison\n",
+           " nodes drained, %" PRIu64 " pages spoiled, %" PRIu64 " of %" PRIu64
+           " read too late, %" PRIu64 " nodes crashed by poison\n",
            t->faults[FAULT_KILL], t->faults[FAULT_STOP], t->faults[FAULT_CUT],
            t->faults[FAULT_TERM], t->faults[FAULT_SLOW], t->faults[FAULT_ROUTER], t->faults[FAULT_DRAIN],
-           t->spoiled, t->crashes);
+           t->spoiled, t->unread, t->placed, t->crashes);
     printf("requests: %" PRIu64 " finished, %" PRIu64 " answered 503, %" PRIu64
            " left or lost their router, %" PRIu64 " quarantined, %" PRIu64 " restarts; %" PRIu64 " tokens\n",
            t->finished, t->failed, t->gone, t->quarantined, t->restarts, t->tokens);

@@ -125,6 +125,7 @@ static void setup_init(struct world *w, struct setup *s)
     s->codec = draw(w, 16) == 0;
     s->words = draw(w, 4) ? WORDS_PROMPT : draw(w, 2) ? WORDS_LATE : WORDS_NONE;
     s->poison = draw(w, 6) == 0;
+    s->places = draw(w, 3) > 0;
     if (draw(w, 3) == 0)
         setup_crowd(w, s);
 }

@@ -176,6 +176,7 @@ struct setup {
     enum { WORDS_NONE, WORDS_PROMPT, WORDS_LATE } words; /* of supervisors */
     bool poison;           /* a client is poisoned */
     bool targets;          /* the router has them, for TTFT and TPOT */
+    bool places;           /* decode nodes can read the memory of prefill nodes */
     bool fixed_endpoints;  /* a decode node comes back where it was */
     bool codec;
 };
@@ -207,7 +208,8 @@ struct world {
     bool trace;
     char broken[512];      /* the invariant that broke; "": none */
     struct tally {
-        uint64_t events, packets, lost, faults[FAULT_KINDS], spoiled, finished, failed, gone;
+        uint64_t events, packets, lost, faults[FAULT_KINDS], spoiled, placed, unread;
+        uint64_t finished, failed, gone;
         uint64_t restarts, stale, tokens, refused, preempted, returned, crashes, quarantined, seconds;
         int64_t gap_max;
     } tally;
