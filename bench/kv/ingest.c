@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "bench/kv/times.h"
+#include "host/peek.h"
 #include "kv/kv_unit.h"
 #include "kv/kv_wire.h"
 #include "net/credit.h"
@@ -27,6 +28,7 @@
 struct ingest {
     char dir[64], nodes[96], kv[96];
     pid_t pid;
+    cpu_set_t cpus; /* ours, before the node got one of them */
     struct sock_ctx *ctx;
     struct sock *router, *prefill;
     struct peer node;
@@ -38,6 +40,8 @@ struct ingest {
     uint32_t n;     /* tokens whose KV comes in */
     uint64_t request;
     bool reserved, welcome;
+    bool places;     /* the node reads `bytes` where they are */
+    uint64_t probe;
     int64_t stepped; /* when the last step ended; 0: none yet */
     uint32_t steps;
     struct err err;
@@ -45,22 +49,20 @@ struct ingest {
 };
 
 /* The node gets the first of our processors, we keep the rest. */
-static void ingest_fork(struct ingest *g, const char *program, const char *model)
+static void ingest_fork(struct ingest *g, const char *program, const char *model, const char *path)
 {
     char *argv[] = {(char *)program, (char *)"--model", (char *)model, (char *)"--router", g->nodes,
-                    (char *)"--kv", g->kv, (char *)"--prefix_cache=off", (char *)"--log_level=error",
+                    (char *)"--kv", g->kv, (char *)path, (char *)"--prefix_cache=off", (char *)"--log_level=error",
                     NULL};
-    cpu_set_t all, one, rest;
+    cpu_set_t one, rest;
     int first = 0;
 
-    CPU_ZERO(&all);
-    sched_getaffinity(0, sizeof(all), &all);
-    while (first < CPU_SETSIZE - 1 && !CPU_ISSET(first, &all))
+    while (first < CPU_SETSIZE - 1 && !CPU_ISSET(first, &g->cpus))
         first++;
     CPU_ZERO(&one);
     CPU_SET(first, &one);
-    rest = all;
-    if (CPU_COUNT(&all) > 1)
+    rest = g->cpus;
+    if (CPU_COUNT(&g->cpus) > 1)
         CPU_CLR(first, &rest);
     sched_setaffinity(0, sizeof(rest), &rest);
     g->pid = fork();
@@ -71,12 +73,14 @@ static void ingest_fork(struct ingest *g, const char *program, const char *model
     }
 }
 
-static int ingest_open(struct ingest *g, const char *program, const char *model, struct err *e)
+static int ingest_open(struct ingest *g, const char *program, const char *model, const char *path,
+                       struct err *e)
 {
     const struct sock_options control = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL};
     int rc;
 
-    *g = (struct ingest){.dir = "/tmp/tandem-bench-XXXXXX"};
+    *g = (struct ingest){.dir = "/tmp/tandem-bench-XXXXXX", .probe = rng_entropy()};
+    sched_getaffinity(0, sizeof(g->cpus), &g->cpus);
     if (!mkdtemp(g->dir))
         return err_set(e, ERR_IO, "cannot make a directory in /tmp");
     snprintf(g->nodes, sizeof(g->nodes), "ipc://%s/nodes", g->dir);
@@ -84,7 +88,7 @@ static int ingest_open(struct ingest *g, const char *program, const char *model,
     g->bytes = mem_aligned(MSG_BULK_MAX, 64);
     for (size_t i = 0; i + 8 <= MSG_BULK_MAX; i += 8)
         ((uint64_t *)g->bytes)[i / 8] = rng_u64(1, i);
-    ingest_fork(g, program, model);
+    ingest_fork(g, program, model, path);
     g->ctx = sock_ctx_new();
     rc = sock_open(&g->router, g->ctx, &control, e);
     return rc ? rc : sock_bind(g->router, g->nodes, e);
@@ -101,6 +105,7 @@ static void ingest_close(struct ingest *g)
     if (g->ctx)
         sock_ctx_free(&g->ctx);
     mem_free(g->bytes);
+    sched_setaffinity(0, sizeof(g->cpus), &g->cpus);
     unlink(g->kv + 6);
     rmdir(g->dir);
 }
@@ -138,6 +143,7 @@ static void on_decode(struct ingest *g, const struct msg *m)
 {
     if (m->type == MSG_KV_WELCOME || m->type == MSG_KV_CREDIT) {
         g->welcome = true;
+        g->places |= m->u.credit.places;
         credit_out_grant(&g->credit, m->u.credit.bytes);
     } else if (m->type == MSG_KV_ABORT) {
         refused(g, "gave up a stream", m->u.failed.text);
@@ -205,6 +211,7 @@ static int hello(struct ingest *g, struct err *e)
     int rc = sock_open(&g->prefill, g->ctx, &o, e);
 
     snprintf(m.u.hello.cluster, sizeof(m.u.hello.cluster), "%s", g->reg.cluster);
+    peek_allow(&m.u.hello.offer, &g->probe);
     if (!rc)
         rc = sock_connect(g->prefill, g->reg.kv_endpoint, e);
     while (!rc && sock_send(g->prefill, NULL, &m, NULL))
@@ -224,10 +231,12 @@ static int send_kv(struct ingest *g, struct err *e)
     for (size_t i = 0; !rc && i < kv_cut_count(&g->cut, g->n);) {
         struct kv_unit u = kv_cut_unit(&g->cut, i, g->n);
         size_t bytes = kv_wire_bytes(&g->layout, g->layout.type, u.head_count, u.n_tokens);
-        struct msg page = {.type = MSG_KV_PAGE, .u.page = {
+        bool place = g->places && u.n_tokens == KV_PAGE_TOKENS;
+        struct msg page = {.type = place ? MSG_KV_PLACE : MSG_KV_PAGE, .u.page = {
             .id = {g->request, 1}, .layer = u.layer, .page = u.page, .head_first = u.head_first,
             .head_count = u.head_count, .n_tokens = u.n_tokens,
-            .checksum = hash64(g->bytes, bytes, 0), .bulk = {g->bytes, bytes, NULL, NULL}}};
+            .checksum = hash64(g->bytes, bytes, 0), .place = place ? (uintptr_t)g->bytes : 0,
+            .bulk = {place ? NULL : g->bytes, bytes, NULL, NULL}}};
 
         if (credit_out_can_send(&g->credit, bytes) && sock_send(g->prefill, NULL, &page, NULL) == 0) {
             credit_out_sent(&g->credit, bytes);
@@ -262,7 +271,7 @@ static int round_run(struct ingest *g, struct times *quiet, struct times *busy, 
     int rc = steps_await(g, QUIET_STEPS, e);
 
     if (!rc)
-        times_add(quiet, (g->stepped - start) / (g->steps - first));
+        times_add(quiet, (g->stepped - start) / u32_max(1, g->steps - first));
     if (!rc)
         rc = reserve(g, g->n, false, e);
     if (!rc)
@@ -274,17 +283,21 @@ static int round_run(struct ingest *g, struct times *quiet, struct times *busy, 
     if (!rc)
         rc = steps_await(g, 1, e); /* in which the last window is taken in */
     if (!rc)
-        times_add(busy, (g->stepped - start) / (g->steps - first));
+        times_add(busy, (g->stepped - start) / u32_max(1, g->steps - first));
     *ns += g->stepped - start;
     return rc ? rc : steps_await(g, 1, e);
 }
 
-int ingest_run(const char *program, const char *model, uint32_t n, uint32_t rounds, struct err *e)
+/* path: an option of the node. */
+static int ingest_run_path(const char *program, const char *model, const char *path, uint32_t n,
+                           uint32_t rounds, struct err *e)
 {
     static struct times quiet, busy;
     struct ingest g;
     int64_t ns = 0;
-    int rc = ingest_open(&g, program, model, e);
+    int rc = ingest_open(&g, program, model, path, e);
+
+    quiet.n = busy.n = 0;
 
     for (int64_t start = clock_now(); !rc && !g.node.n;)
         rc = serve(&g, start + PATIENCE, e);
@@ -298,17 +311,26 @@ int ingest_run(const char *program, const char *model, uint32_t n, uint32_t roun
     for (uint32_t r = 0; !rc && r < rounds; r++)
         rc = round_run(&g, &quiet, &busy, &ns, e);
     if (!rc) {
+        double more = 100 * (times_ratio(&busy, &quiet) - 1); /* before they are sorted */
         double bytes = (double)kv_layout_token_bytes(&g.layout) * g.layout.n_layer * g.n;
 
-        printf("%d streams; KV of %u tokens, %.1f MiB, %u times       best ms  median ms\n", STREAMS, g.n,
-               bytes / 0x1p20, rounds);
+        printf("%d streams; KV of %u tokens, %.1f MiB, %u times, %-10s best ms  median ms\n", STREAMS, g.n,
+               bytes / 0x1p20, rounds, g.places ? "read there" : "in frames");
         printf("%-50s %10.2f %10.2f\n", "a step, mean of a round, no KV comes in", times_best(&quiet),
                times_median(&quiet));
         printf("%-50s %10.2f %10.2f\n", "a step, mean of a round, KV comes in", times_best(&busy),
                times_median(&busy));
-        printf("a step of running streams: %+.1f %% of the median while KV came in at %.0f MB/s\n",
-               100 * (times_median(&busy) / times_median(&quiet) - 1), bytes * rounds / (double)ns * 1e3);
+        printf("a step of running streams: %+.1f %% of the median, %+.1f %% median of pairs, while KV came in at "
+               "%.0f MB/s\n", 100 * (times_median(&busy) / times_median(&quiet) - 1), more,
+               bytes * rounds / (double)ns * 1e3);
     }
     ingest_close(&g);
     return rc;
+}
+
+int ingest_run(const char *program, const char *model, uint32_t n, uint32_t rounds, struct err *e)
+{
+    int rc = ingest_run_path(program, model, "--kv_path=frames", n, rounds, e);
+
+    return rc ? rc : ingest_run_path(program, model, "--kv_path=auto", n, rounds, e);
 }

@@ -8,8 +8,8 @@
 
 #include "base/err.h"
 
-/* program: tandem-decode. Four streams run while the KV of a prompt of n tokens comes in, `rounds` times;
- * prints a table. ERR_PEER if the node refused anything, ERR_TIMEOUT, ERR_IO. */
+/* program: tandem-decode. Four streams run while the KV of a prompt of n tokens comes in, `rounds` times
+ * in frames and then as often read where it lies; prints a table of each. ERR_PEER if the node refused anything, ERR_TIMEOUT, ERR_IO. */
 int ingest_run(const char *program, const char *model, uint32_t n, uint32_t rounds, struct err *e);
 
 #endif

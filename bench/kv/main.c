@@ -23,16 +23,17 @@
 #include "base/mem.h"
 #include "bench/kv/ingest.h"
 #include "bench/kv/path.h"
+#include "bench/kv/times.h"
 #include "bench/kv/ttft.h"
 #include "kv/kv_wire.h"
 #include "net/msg.h"
 
-#define CASES_MAX 32
+#define CASES_MAX 40
 
 struct result {
     char name[64];
     size_t bytes;
-    int64_t best_ns;
+    struct times times; /* one a round */
 };
 
 struct table {
@@ -51,15 +52,14 @@ static void table_add(struct table *t, const char *name, size_t bytes, int64_t n
         t->n = t->next;
         snprintf(r->name, sizeof(r->name), "%s", name);
         r->bytes = bytes;
-        r->best_ns = ns;
     }
-    if (ns < r->best_ns)
-        r->best_ns = ns;
+    times_add(&r->times, ns);
 }
 
-static double result_gb_s(const struct result *r) { return (double)r->bytes / (double)r->best_ns; }
+/* Of the best round. */
+static double result_gb_s(struct result *r) { return (double)r->bytes / times_best(&r->times) / 1e6; }
 
-static const struct result *table_find(const struct table *t, const char *name)
+static struct result *table_find(struct table *t, const char *name)
 {
     for (size_t i = 0; i < t->n; i++)
         if (strcmp(t->rows[i].name, name) == 0)
@@ -177,7 +177,7 @@ static void bench_ways(struct table *t, struct path *p, bool convert)
         int64_t ns;
         char name[64];
 
-        if (way == PATH_SHARED && p->layout.head_dim != p->layout.v_stride)
+        if ((way == PATH_SHARED || way == PATH_READ) && p->layout.head_dim != p->layout.v_stride)
             continue; /* what must be converted has no place of its own */
         memset(p->to, 0, p->layout.page_bytes * p->n_pages);
         if (path_run(p, (enum path_way)way, &ns, &e)) {
@@ -216,15 +216,37 @@ static void bench_round(struct table *t, struct path *paths, size_t n)
     }
 }
 
-static void table_print(const struct table *t)
+static const struct result *table_way(struct table *t, enum path_way way, enum kv_type type)
 {
-    const struct result *copy = table_find(t, "memcpy, 256 KiB at a time");
-    const struct result *value = table_find(t, "ipc, all steps, f16");
+    char name[64];
+
+    snprintf(name, sizeof(name), "%s, all steps, %s", path_way_names[way], kv_type_name(type));
+    return table_find(t, name);
+}
+
+/* Before the times are sorted. */
+static void table_print_ratios(struct table *t)
+{
+    printf("all steps, read there beside ipc, median of the rounds:");
+    for (int type = 0; type < KV_TYPE_COUNT; type++) {
+        const struct result *ipc = table_way(t, PATH_IPC, (enum kv_type)type);
+        const struct result *there = table_way(t, PATH_READ, (enum kv_type)type);
+
+        if (ipc && there)
+            printf(" %s %.2f", kv_type_name((enum kv_type)type), times_ratio(&ipc->times, &there->times));
+    }
+    printf("\n");
+}
+
+static void table_print(struct table *t)
+{
+    struct result *copy = table_find(t, "memcpy, 256 KiB at a time");
+    struct result *value = table_find(t, "ipc, all steps, f16");
 
     printf("%-34s %8s %10s %10s\n", "case", "GB/s", "of memcpy", "ms");
     for (size_t i = 0; i < t->n; i++)
         printf("%-34s %8.2f %9.0f%% %10.2f\n", t->rows[i].name, result_gb_s(&t->rows[i]),
-               100 * result_gb_s(&t->rows[i]) / result_gb_s(copy), (double)t->rows[i].best_ns / 1e6);
+               100 * result_gb_s(&t->rows[i]) / result_gb_s(copy), times_best(&t->rows[i].times));
     printf("bench-kv: value %.2f GB/s, %zu failed\n", result_gb_s(value), t->failed);
 }
 
@@ -273,6 +295,7 @@ int main(int argc, char **argv)
            kv_wire_bytes(&paths[0].layout, KV_F16, paths[0].cut.heads, KV_PAGE_TOKENS) >> 10);
     for (uint32_t r = 0; r < arg[1]; r++)
         bench_round(&t, paths, ARRAY_LEN(types));
+    table_print_ratios(&t);
     table_print(&t);
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         path_close(&paths[i]);

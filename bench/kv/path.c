@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "host/peek.h"
 #include "kv/kv_wire.h"
 #include "net/credit.h"
 #include "net/sock.h"
@@ -20,14 +21,13 @@
 #define WINDOW (8u << 20) /* a decode node's default credit_bytes */
 #define BUFFERS 64        /* a prefill node's send buffers */
 
-const char *const path_way_names[] = {"ipc", "tcp", "tcp CURVE", "shared memory", NULL};
+const char *const path_way_names[] = {"ipc", "tcp", "tcp CURVE", "read there", "shared memory", NULL};
 
 /* One buffer on its way. */
 struct parcel {
     _Atomic(bool) full; /* release by who fills or empties it, acquire by the other */
     size_t unit, bytes;
     uint64_t checksum;
-    const uint8_t *place;
     uint8_t data[MSG_BULK_MAX];
 };
 
@@ -144,14 +144,8 @@ static void parcel_await(struct parcel *k)
         sched_yield();
 }
 
-/* Of shared memory only the place travels: the receiver reads the page itself. */
-static struct msg_bulk parcel_bulk(const struct run *r, struct parcel *k, const uint8_t *data)
-{
-    if (r->way != PATH_SHARED)
-        return (struct msg_bulk){data, k->bytes, parcel_release, k};
-    k->place = data;
-    return (struct msg_bulk){&k->place, sizeof(k->place), parcel_release, k};
-}
+/* Only the place travels: the receiver copies the page itself. */
+static bool by_place(const struct run *r) { return r->way == PATH_SHARED || r->way == PATH_READ; }
 
 /* Waits for credit as a prefill node does, and gives pages, not copies. */
 static void *sender(void *arg)
@@ -187,11 +181,12 @@ static void *sender(void *arg)
         if (!i)
             r->start = clock_now();
         data = unit_take(r->path, k, i);
-        atomic_store_explicit(&k->full, true, memory_order_relaxed);
-        m = (struct msg){.type = MSG_KV_PAGE, .u.page = {
+        atomic_store_explicit(&k->full, !by_place(r), memory_order_relaxed);
+        m = (struct msg){.type = by_place(r) ? MSG_KV_PLACE : MSG_KV_PAGE, .u.page = {
             .id = {1, 1}, .layer = u.layer, .page = u.page, .head_first = u.head_first,
             .head_count = u.head_count, .n_tokens = u.n_tokens, .checksum = k->checksum,
-            .bulk = parcel_bulk(r, k, data)}};
+            .place = by_place(r) ? (uintptr_t)data : 0,
+            .bulk = {by_place(r) ? NULL : data, k->bytes, by_place(r) ? NULL : parcel_release, k}}};
         while (sock_send(s, NULL, &m, NULL) == ERR_BUSY)
             sched_yield();
         credit_out_sent(&credit, k->bytes);
@@ -204,22 +199,31 @@ static void *sender(void *arg)
     return NULL;
 }
 
+/* As unit_put, in the order of a decode node: only what nobody else writes to can be checked. */
+static bool unit_read(const struct path *p, const struct kv_unit *u, const struct msg_kv_page *m)
+{
+    uint8_t *to = p->to + u->page * p->layout.page_bytes + kv_layout_k(&p->layout, u->layer, u->head_first);
+
+    return m->bulk.size == unit_bytes(p, u) &&
+           !peek_read(to, (uint32_t)getpid(), m->place, m->bulk.size, NULL) &&
+           (!p->convert || hash64(to, m->bulk.size, 0) == m->checksum);
+}
+
 static bool receive_page(struct run *r, struct sock *s, const struct peer *from,
                          struct credit_in *credit, const struct msg_kv_page *p)
 {
     struct kv_unit u = {p->layer, p->page, p->head_first, p->head_count, p->n_tokens};
     struct msg grant = {.type = MSG_KV_CREDIT};
-    const uint8_t *data = p->bulk.data;
-    size_t unit, bytes = p->bulk.size;
+    const void *data = r->way == PATH_SHARED ? (const void *)(uintptr_t)p->place : p->bulk.data;
+    size_t unit;
 
-    if (r->way == PATH_SHARED) {
-        memcpy(&data, p->bulk.data, sizeof(data));
-        bytes = unit_bytes(r->path, &u);
-    }
     if (!kv_cut_index(&r->path->cut, &unit, &u, r->path->n_pages * KV_PAGE_TOKENS) ||
-        !credit_in_received(credit, bytes) || !unit_put(r->path, unit, data, bytes, p->checksum))
+        !credit_in_received(credit, p->bulk.size))
         return false;
-    grant.u.credit.bytes = credit_in_consumed(credit, bytes);
+    if (r->way == PATH_READ ? !unit_read(r->path, &u, p)
+                            : !unit_put(r->path, unit, data, p->bulk.size, p->checksum))
+        return false;
+    grant.u.credit.bytes = credit_in_consumed(credit, p->bulk.size);
     if (grant.u.credit.bytes)
         sock_send(s, from, &grant, NULL); /* a sender that has sent all may be gone */
     return true;
@@ -246,7 +250,7 @@ static int receive_all(struct run *r, struct sock *s, struct err *e)
         if (m.type == MSG_KV_HELLO) {
             sock_send(s, &from, &welcome, NULL);
         } else {
-            good = m.type == MSG_KV_PAGE && receive_page(r, s, &from, &credit, &m.u.page);
+            good = (m.type == MSG_KV_PAGE || m.type == MSG_KV_PLACE) && receive_page(r, s, &from, &credit, &m.u.page);
             n++;
         }
         msg_fini(&m);
@@ -286,7 +290,7 @@ static int receiver_open(struct run *r, struct sock **s, const char *dir, struct
     snprintf(key_file, sizeof(key_file), "%s/keys", dir);
     if (r->way == PATH_CURVE)
         rc = secure(r, key_file, e);
-    if (r->way == PATH_IPC || r->way == PATH_SHARED)
+    if (r->way == PATH_IPC || by_place(r))
         snprintf(name, sizeof(name), "ipc://%s/s", dir);
     if (!rc)
         rc = sock_open(s, r->ctx, &o, e);

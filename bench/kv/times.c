@@ -26,3 +26,12 @@ double times_median(struct times *t)
     qsort(t->ms, t->n, sizeof(*t->ms), by_value);
     return t->n ? t->ms[t->n / 2] : 0;
 }
+
+double times_ratio(const struct times *a, const struct times *b)
+{
+    static struct times t;
+
+    for (t.n = 0; t.n < a->n && t.n < b->n; t.n++)
+        t.ms[t.n] = a->ms[t.n] / b->ms[t.n];
+    return times_median(&t);
+}

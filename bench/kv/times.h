@@ -18,4 +18,8 @@ void times_add(struct times *t, int64_t ns);
 double times_best(struct times *t);
 double times_median(struct times *t);
 
+/* The middle one of the ratios a / b of times that were taken together, 0 of none: what disturbs the
+ * machine longer than such a pair takes is in both. Before either is sorted. */
+double times_ratio(const struct times *a, const struct times *b);
+
 #endif

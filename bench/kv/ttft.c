@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "bench/kv/times.h"
+#include "host/peek.h"
 #include "kv/kv_wire.h"
 #include "net/credit.h"
 #include "net/sock.h"
@@ -93,21 +94,34 @@ static void bench_close(struct bench *b)
     rmdir(b->dir);
 }
 
+/* Of a place, that of the page which it is then in. */
+static const uint8_t *page_bytes(const struct bench *b, const struct msg_kv_page *p)
+{
+    uint8_t *to = b->page + kv_layout_k(&b->layout, p->layer, p->head_first);
+
+    if (!p->place)
+        return p->bulk.data;
+    return peek_read(to, (uint32_t)b->pid, p->place, p->bulk.size, NULL) ? NULL : to;
+}
+
 static void on_page(struct bench *b, const struct peer *from, const struct msg_kv_page *p)
 {
     struct msg m = {.type = MSG_KV_CREDIT};
+    const uint8_t *data = NULL;
 
-    if (p->layer >= b->layout.n_layer || p->head_first + p->head_count > b->layout.n_kv_head ||
-        p->n_tokens > KV_PAGE_TOKENS ||
-        p->bulk.size != kv_wire_bytes(&b->layout, b->layout.type, p->head_count, p->n_tokens) ||
-        hash64(p->bulk.data, p->bulk.size, 0) != p->checksum ||
+    if (p->layer < b->layout.n_layer && p->head_first + p->head_count <= b->layout.n_kv_head &&
+        p->n_tokens <= KV_PAGE_TOKENS &&
+        p->bulk.size == kv_wire_bytes(&b->layout, b->layout.type, p->head_count, p->n_tokens))
+        data = page_bytes(b, p);
+    if (!data || hash64(data, p->bulk.size, 0) != p->checksum ||
         !credit_in_received(&b->credit, p->bulk.size)) {
         b->bad = true;
         err_set(&b->err, ERR_FORMAT, "page %u of layer %u came spoiled", p->page, p->layer);
         return;
     }
-    kv_wire_import(b->page, &b->layout, p->bulk.data, b->layout.type, p->layer, p->head_first,
-                   p->head_count, p->n_tokens);
+    if (!p->place)
+        kv_wire_import(b->page, &b->layout, data, b->layout.type, p->layer, p->head_first,
+                       p->head_count, p->n_tokens);
     b->bytes += p->bulk.size;
     m.u.credit.bytes = credit_in_consumed(&b->credit, p->bulk.size);
     if (m.u.credit.bytes)
@@ -120,9 +134,10 @@ static void on_decode(struct bench *b, const struct peer *from, const struct msg
     struct msg done = {.type = MSG_KV_DONE, .u.cancel.id = {b->request, 1}};
 
     if (m->type == MSG_KV_HELLO) {
+        welcome.u.credit.places = !peek_try(&m->u.hello.offer, NULL);
         credit_in_init(&b->credit, WINDOW);
         sock_send(b->decode, from, &welcome, NULL);
-    } else if (m->type == MSG_KV_PAGE) {
+    } else if (m->type == MSG_KV_PAGE || m->type == MSG_KV_PLACE) {
         on_page(b, from, &m->u.page);
     } else if (m->type == MSG_KV_END) {
         b->end = clock_now();
@@ -276,17 +291,6 @@ static int prompt_of(struct bench *b, uint32_t n, bool ship, struct figures *f, 
     return rc;
 }
 
-/* The middle one of the rounds' own percentages: what disturbs the machine longer than a round is in both. */
-static double percent_paired(const struct times *a, const struct times *b)
-{
-    static struct times t;
-
-    t.n = 0;
-    for (uint32_t i = 0; i < a->n; i++)
-        t.ms[t.n++] = percent(a->ms[i], b->ms[i]);
-    return times_median(&t);
-}
-
 int ttft_run(const char *program, const char *model, uint32_t n, uint32_t rounds, struct err *e)
 {
     static struct figures none, all;
@@ -311,8 +315,8 @@ int ttft_run(const char *program, const char *model, uint32_t n, uint32_t rounds
     bench_close(&b);
     if (rc)
         return rc;
-    ttft = percent_paired(&all.ttft, &none.ttft); /* before they are sorted */
-    cpu = percent_paired(&all.cpu, &none.cpu);
+    ttft = percent(times_ratio(&all.ttft, &none.ttft), 1); /* before they are sorted */
+    cpu = percent(times_ratio(&all.cpu, &none.cpu), 1);
     printf("%u tokens, %.1f MiB of KV            best ms  median ms\n", n, (double)bytes / 0x1p20);
     report("TTFT, KV not shipped", &none.ttft);
     report("TTFT, KV shipped meanwhile", &all.ttft);
