@@ -78,11 +78,12 @@ void sendbufs_close(struct sendbufs **sendbufs)
 
 static struct sendbuf *sendbufs_search(struct sendbufs *s, uint32_t link)
 {
-    struct sendbuf *found = NULL;
-    uint32_t n_free = 0, n_own = 0;
+    struct sendbuf *found;
+    uint32_t first = 0, n_free = 0, n_own = 0;
 
     for (uint32_t i = 0; i < s->n; i++) {
-        struct sendbuf *b = &s->slots[(s->next + i) % s->n];
+        uint32_t at = (s->next + i) % s->n;
+        struct sendbuf *b = &s->slots[at];
 
         /* seq_cst, as the three below: "busy cleared, then starved read" in a release and "starved
          * set, then busy read" here must not both miss the other. */
@@ -90,15 +91,16 @@ static struct sendbuf *sendbufs_search(struct sendbufs *s, uint32_t link)
             n_own += b->link == link;
             continue;
         }
-        n_free++;
-        found = found ? found : b;
+        if (n_free++ == 0)
+            first = at;
     }
-    if (!found || n_own >= n_free)
+    if (!n_free || n_own >= n_free)
         return NULL;
+    found = &s->slots[first];
     sendbuf_let_go(found);
     found->link = link;
     atomic_store(&found->busy, true);
-    s->next = (uint32_t)(found - s->slots + 1) % s->n;
+    s->next = (first + 1) % s->n;
     return found;
 }
 

@@ -118,16 +118,16 @@ static void pack_q8(uint8_t *panel, const struct panel_rows *rows, size_t n_in)
 /* The rows are of another scaled type. */
 static void pack_as_q8(uint8_t *panel, enum dtype from, const struct panel_rows *rows, size_t n_in)
 {
-    size_t per = dtype_info(from)->block_elems / QK;
+    size_t elems = dtype_info(from)->block_elems, per = elems / QK;
 
-    for (size_t b = 0; b < n_in / QK; b += per)
+    for (size_t b = 0; b < n_in / elems; b++)
         for (size_t n = 0; n < PANEL_ROWS; n++) {
             struct block_q8_0 blocks[QK_K / QK] = {0};
 
             if (rows->step[n]) /* else there is no such row: zeros */
-                block_to_q8_0(blocks, panel_rows_block(rows, n, b / per), from);
+                block_to_q8_0(blocks, panel_rows_block(rows, n, b), from);
             for (size_t i = 0; i < per; i++)
-                pack_q8_block(panel, (const uint8_t *)&blocks[i], n, b + i);
+                pack_q8_block(panel, (const uint8_t *)&blocks[i], n, b * per + i);
         }
     pack_no_scales(panel, DTYPE_Q8_0, n_in / QK);
 }

@@ -175,23 +175,25 @@ static void kv_wire_walk(bool import, const uint8_t *row, enum kv_type wire,
             }
 }
 
+/* Whole pages travel as they lie. */
+static bool kv_wire_whole(const struct kv_layout *l, enum kv_type wire, uint32_t n_tokens)
+{
+    return n_tokens == KV_PAGE_TOKENS && l->type == wire && wire != KV_F32 &&
+           l->head_dim == l->v_stride;
+}
+
 const uint8_t *kv_wire_in_place(const struct kv_layout *l, enum kv_type wire, const uint8_t *page,
                                 uint32_t layer, uint32_t head_first, uint32_t n_tokens)
 {
-    bool whole = n_tokens == KV_PAGE_TOKENS && l->type == wire && wire != KV_F32 &&
-                 l->head_dim == l->v_stride;
-
-    return whole ? page + kv_layout_k(l, layer, head_first) : NULL;
+    return kv_wire_whole(l, wire, n_tokens) ? page + kv_layout_k(l, layer, head_first) : NULL;
 }
 
 void kv_wire_export(void *out, enum kv_type wire, const struct kv_layout *l, const uint8_t *page,
                     uint32_t layer, uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
-    const uint8_t *whole = kv_wire_in_place(l, wire, page, layer, head_first, n_tokens);
-
     ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
-    if (whole)
-        memcpy(out, whole, head_count * l->head_bytes);
+    if (kv_wire_whole(l, wire, n_tokens))
+        memcpy(out, page + kv_layout_k(l, layer, head_first), head_count * l->head_bytes);
     else
         kv_wire_walk(false, out, wire, l, page, layer, head_first, head_count, n_tokens);
 }
@@ -200,7 +202,7 @@ void kv_wire_import(uint8_t *page, const struct kv_layout *l, const void *in, en
                     uint32_t layer, uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
     ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
-    if (kv_wire_in_place(l, wire, page, layer, head_first, n_tokens))
+    if (kv_wire_whole(l, wire, n_tokens))
         memcpy(page + kv_layout_k(l, layer, head_first), in, head_count * l->head_bytes);
     else
         kv_wire_walk(true, in, wire, l, page, layer, head_first, head_count, n_tokens);

@@ -174,28 +174,28 @@ static void tile_rows(const struct tile *t, uint32_t panels, uint32_t rows)
 #undef TILE
 
 /* Rows m0 <= row < m1, at most ROWS: their sums stay in L1 beside the block. */
-static void many_rows(struct tile *t, const struct act_q8k *x, float *y, uint32_t m0, uint32_t m1,
+static void many_rows(struct tile t, const struct act_q8k *x, float *y, uint32_t m0, uint32_t m1,
                       uint32_t panels)
 {
     uint8_t unpacked[TILE_PANELS * QK_K / 4 * PANEL_LINE] __attribute__((aligned(64)));
     float sums[ROWS][TILE_PANELS * PANEL_ROWS] __attribute__((aligned(64)));
 
-    t->w = unpacked;
-    t->from_stride = TILE_PANELS * PANEL_ROWS;
-    for (t->b = 0; t->b < t->blocks; t->b++) {
-        bool last = t->b + 1 == t->blocks;
+    t.w = unpacked;
+    t.from_stride = TILE_PANELS * PANEL_ROWS;
+    for (t.b = 0; t.b < t.blocks; t.b++) {
+        bool last = t.b + 1 == t.blocks;
 
         for (uint32_t i = 0; i < panels; i++)
             unpack(unpacked + i * QK_K / 4 * PANEL_LINE,
-                   t->panel + i * t->panel_bytes + t->b * PANEL_T_BYTES);
-        t->to_stride = last ? t->y_stride : t->from_stride;
+                   t.panel + i * t.panel_bytes + t.b * PANEL_T_BYTES);
+        t.to_stride = last ? t.y_stride : t.from_stride;
         for (size_t i = m0; i < m1; i += TILE_ROWS) {
-            t->from = sums[i - m0];
-            t->to = last ? y + i * t->y_stride : t->from;
-            t->q = x->q + i * t->q_stride;
-            t->d = x->d + i * t->blocks;
-            t->sum = x->sum + i * t->blocks;
-            tile_rows(t, panels, m1 - i < TILE_ROWS ? (uint32_t)(m1 - i) : TILE_ROWS);
+            t.from = sums[i - m0];
+            t.to = last ? y + i * t.y_stride : t.from;
+            t.q = x->q + i * t.q_stride;
+            t.d = x->d + i * t.blocks;
+            t.sum = x->sum + i * t.blocks;
+            tile_rows(&t, panels, m1 - i < TILE_ROWS ? (uint32_t)(m1 - i) : TILE_ROWS);
         }
     }
 }
@@ -216,6 +216,6 @@ void matmul_t_avx512vnni(float *y, size_t y_stride, const struct panels *w, cons
         if (m <= FEW)
             few_rows(&t, n, m);
         for (uint32_t i = 0; m > FEW && i < m; i += ROWS)
-            many_rows(&t, x, t.y, i, m - i < ROWS ? m : i + ROWS, n);
+            many_rows(t, x, t.y, i, m - i < ROWS ? m : i + ROWS, n);
     }
 }
