@@ -37,7 +37,7 @@ static uint32_t lane_draw(struct lane *t)
 
 static const struct batch_row *lane_batch_row(const struct lane *t, uint32_t r)
 {
-    return &t->p->b->rows[t->s->active[r]];
+    return &t->p->b->rows[t->last ? t->s->wanted[r] : r];
 }
 
 /* The block that ends before row r1. Where blocks begin changes no bit. */
@@ -61,10 +61,10 @@ static bool walk_next(struct walk *w, const struct lane *t)
 /* Blocks of at most so many rows that every thread gets some jobs. */
 static void walk_start(struct walk *w, const struct lane *t, uint32_t most)
 {
-    uint32_t share = (uint32_t)((uint64_t)t->p->n * t->hp->n_head_kv / (4 * t->nt));
+    uint32_t share = (uint32_t)((uint64_t)t->n * t->hp->n_head_kv / (4 * t->nt));
 
     w->most = u32_max(1, u32_min(share, most));
-    walk_block(w, t, t->p->n);
+    walk_block(w, t, t->n);
 }
 
 static uint32_t job_segments(const struct lane *t, const struct job *j)
@@ -167,6 +167,7 @@ static void attend_whole(struct lane *t, uint32_t layer, unsigned kind, struct w
         part = lane_part(t, &w->job, 1, buffer, heads);
         part.mx = all.sum + heads;
         part.sum = part.mx + heads;
+        lane_await_head(t, layer, w->job.h);
         job_segment(t, layer, &w->job, 0, &all);
         for (uint32_t s = 1; s < job_segments(t, &w->job); s++) {
             job_segment(t, layer, &w->job, s, &part);
@@ -186,6 +187,7 @@ static void attend_part(struct lane *t, uint32_t layer, unsigned kind, const str
     struct part all = lane_part(t, j, 0, at, heads);
     struct part part = lane_part(t, j, s, at + (size_t)s * t->s->part_width, heads);
 
+    lane_await_head(t, layer, j->h);
     job_segment(t, layer, j, s, &part);
     /* acq_rel: who counts the last one sees what the others wrote before they counted */
     if (atomic_fetch_add_explicit(done, 1, memory_order_acq_rel) + 1 < segments)

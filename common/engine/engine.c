@@ -81,7 +81,9 @@ static void scratch_init(struct scratch *s, const struct engine *en, uint32_t ro
     s->block_rows = u32_max(1, ATTENTION_HEADS / group);
     s->seg_width = (uint32_t)size_round_up((size_t)s->block_rows * group * (hp->head_dim + 4), 16);
     s->seg = scratch_rows(threads, s->seg_width);
-    s->active = mem_calloc(rows, sizeof(*s->active));
+    s->wanted = mem_calloc(rows, sizeof(*s->wanted));
+    s->heads = mem_aligned(hp->n_head_kv * sizeof(*s->heads), _Alignof(struct team_gate));
+    s->kv_done = mem_calloc(hp->n_head_kv, sizeof(*s->kv_done));
     scratch_act(&s->act, en->kern, rows, (uint32_t)size_round_up(hp->n_embd, QK));
     scratch_act(&s->later, en->kern, rows, (uint32_t)size_round_up(widest, QK));
     scratch_parts(s, hp, en->ctx_max, threads);
@@ -114,7 +116,9 @@ static void scratch_fini(struct scratch *s, uint32_t threads)
         scratch_act_fini(&s->own[i].act);
     }
     mem_free(s->own);
-    mem_free(s->active);
+    mem_free(s->wanted);
+    mem_free(s->heads);
+    mem_free(s->kv_done);
     mem_free(s->parts_done);
     scratch_act_fini(&s->act);
     scratch_act_fini(&s->later);

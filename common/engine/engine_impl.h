@@ -57,7 +57,10 @@ struct scratch {
     float *parts;
     uint32_t part_slots, part_width, part_rows;
     _Atomic uint32_t *parts_done; /* [part_slots] */
-    uint32_t *active; /* [rows] batch rows that are still computed */
+    uint32_t *wanted; /* [rows] batch rows that want logits */
+    /* Of a pass, by kv head, what of q and KV is there; and panels of k and v of each piece. */
+    struct team_gate *heads;
+    _Atomic uint32_t *kv_done;
     /* Forms of a matmul's input that the tier asks for: of what is normalised, and of what comes
      * between two matrices, attention's output and silu's. k_pad: of the widest. */
     struct act act, later;

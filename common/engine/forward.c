@@ -1,16 +1,23 @@
 /* DESIGN: one team_run a pass; every thread walks all layers and meets the others at barriers.
  *
- *   many rows   += norm | q k v, rope, write KV | attention | wo | += norm | gate up silu | down | ...
- *   few rows      norm    q k v, rope, write KV | attention | wo, +=   norm   gate up silu | down, += |
+ *   many rows   += norm | q k v, rope, write KV . attention | wo | += norm | gate up silu | down | ...
+ *   few rows      norm    q k v, rope, write KV . attention | wo, +=   norm   gate up silu | down, += |
  *
- * Each "|" is a barrier: 7 a layer; 5 where rows are so few that every thread normalises all of them
- * for itself. += adds a matrix's output to the residual stream: by rows, with the norm, or by columns,
- * with the matrix. After norm, attention and silu the result is put in the form that the next matmul
- * takes, once for all matrices that read it; silu's and attention's by the columns that a thread has.
+ * Each "|" is a barrier: 6 a layer; 4 where rows are so few that every thread normalises all of them
+ * for itself. At "." nobody meets: attention of a kv head waits for that head alone, whose columns of
+ * q, k and v the threads that computed them count at its gate (lane_qkv). The others may still multiply
+ * then: they write other columns of q, and read the normed rows, which attention leaves alone; and k
+ * and v only who stores that head reads. It is the one step that needs a few columns of all the
+ * others' work and not all of it, so no other barrier can go that way.
+ *
+ * += adds a matrix's output to the residual stream: by rows, with the norm, or by columns, with the
+ * matrix. After norm, attention and silu the result is put in the form that the next matmul takes,
+ * once for all matrices that read it; silu's and attention's by the columns that a thread has.
  * Matrices are split by panels, the same ranges in every pass, so a thread reads the weights it
  * packed; rows are split where a step works on whole rows. No step reduces across threads but
  * attention, whose segments are fixed, so their number changes no bit. In the last layer, once the KV
- * is written, only the rows that want logits go on. */
+ * is written, only the rows that want logits go on, moved to the front: of q by the columns that a
+ * thread has computed, of the residual stream by those of wo that it adds, which it alone writes. */
 #include <math.h>
 #include <string.h>
 
@@ -28,20 +35,29 @@ void lane_matmul(struct lane *t, float *y, size_t y_stride, const struct panels 
         kernels_matmul(t->k, y, y_stride, w, x, m, p0, p1);
 }
 
+/* Whether every thread normalises all of n rows for itself. */
+static bool pass_few(const struct pass *p, uint32_t n)
+{
+    return n <= FEW_ROWS && team_size(p->e->team) > 1 && !p->e->model.hp.n_expert;
+}
+
+/* Whether lane_residual adds, and not the norm after it. */
+static bool lane_adds_columns(const struct lane *t) { return t->few || t->last; }
+
 struct act lane_norm(struct lane *t, const float *weight, unsigned kinds, bool add)
 {
-    uint32_t lo = 0, hi = t->p->n, n = t->hp->n_embd;
+    uint32_t lo = 0, hi = t->n, n = t->hp->n_embd;
     struct own *own = &t->s->own[t->tid];
-    bool few = t->p->few, f32 = kinds & 1u << ACT_F32;
+    bool few = t->few, f32 = kinds & 1u << ACT_F32;
     struct act to = few ? lane_act(&own->act, own->xn, n) : lane_act(&t->s->act, t->s->xn, n);
 
     if (!few)
-        team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+        team_range(t->n, t->tid, t->nt, &lo, &hi);
     for (uint32_t r = lo; r < hi; r++) {
         float *x = t->s->x + (size_t)r * n;
         float *y = few ? own->xn + (size_t)r * n : f32 ? t->s->xn + (size_t)r * n : own->row;
 
-        if (add && !few)
+        if (add && !lane_adds_columns(t))
             t->k->add(x, t->s->tmp + r * t->s->tmp_stride, n);
         t->k->rms_norm(y, x, weight, n, t->hp->rms_eps);
         kernels_prepare(t->k, &to, kinds, r, y, n);
@@ -51,26 +67,32 @@ struct act lane_norm(struct lane *t, const float *weight, unsigned kinds, bool a
     return to;
 }
 
-/* tmp = x W^T, my panels; of few rows it is added to the residual stream at once, of many by lane_norm. */
-static void lane_residual(struct lane *t, const struct panels *w, const struct act *x)
+/* tmp = x W^T, my panels. Of few rows, and where `from` says which rows x and tmp's are of, my columns
+ * are added to the residual stream at once; else lane_norm does it. */
+static void lane_residual(struct lane *t, const struct panels *w, const struct act *x, const uint32_t *from)
 {
     uint32_t p0, p1, n = t->hp->n_embd, c0, c1;
 
-    lane_matmul(t, t->s->tmp, t->s->tmp_stride, w, x, t->p->n);
-    if (!t->p->few)
+    lane_matmul(t, t->s->tmp, t->s->tmp_stride, w, x, t->n);
+    if (!lane_adds_columns(t))
         return;
     team_range(w->n_panels, t->tid, t->nt, &p0, &p1);
     c0 = u32_min(p0 * PANEL_ROWS, n);
     c1 = u32_min(p1 * PANEL_ROWS, n);
-    for (uint32_t r = 0; r < t->p->n; r++)
-        t->k->add(t->s->x + (size_t)r * n + c0, t->s->tmp + r * t->s->tmp_stride + c0, c1 - c0);
+    for (uint32_t r = 0; r < t->n; r++) {
+        float *to = t->s->x + (size_t)r * n;
+
+        if (from && from[r] != r)
+            memcpy(to + c0, t->s->x + (size_t)from[r] * n + c0, (c1 - c0) * sizeof(float));
+        t->k->add(to + c0, t->s->tmp + r * t->s->tmp_stride + c0, c1 - c0);
+    }
 }
 
 static void lane_embed(struct lane *t)
 {
     uint32_t lo, hi;
 
-    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+    team_range(t->n, t->tid, t->nt, &lo, &hi);
     for (uint32_t r = lo; r < hi; r++) {
         const struct batch_row *row = &t->p->b->rows[r];
 
@@ -95,15 +117,15 @@ static void lane_rope(const struct lane *t, float *row, const float *cs, uint32_
     }
 }
 
-/* Rotates k of kv heads h0 <= h < h1 of rows lo <= r < hi and writes their KV. */
-static void lane_store(struct lane *t, uint32_t layer, uint32_t lo, uint32_t hi, uint32_t h0, uint32_t h1)
+/* Rotates k of kv heads h0 <= h < h1 of all rows and writes their KV. */
+static void lane_store(struct lane *t, uint32_t layer, uint32_t h0, uint32_t h1)
 {
     const struct hparams *hp = t->hp;
     uint32_t at = h0 * hp->head_dim;
     struct kv_layout some = t->e->layout; /* a layout that begins with head h0 */
 
     some.n_kv_head = h1 - h0;
-    for (uint32_t r = lo; r < hi && h0 < h1; r++) {
+    for (uint32_t r = 0; r < t->n; r++) {
         const struct batch_row *row = &t->p->b->rows[r];
         float *k = t->s->k + r * t->s->kv_stride;
 
@@ -113,81 +135,95 @@ static void lane_store(struct lane *t, uint32_t layer, uint32_t lo, uint32_t hi,
     }
 }
 
-static void lane_rope_q(struct lane *t, uint32_t lo, uint32_t hi, uint32_t c0, uint32_t c1)
+/* What a head's gate counts in a layer: columns of q, and one for its KV. */
+static uint32_t head_full(const struct lane *t) { return t->hp->n_head / t->hp->n_head_kv * t->hp->head_dim + 1; }
+
+void lane_await_head(struct lane *t, uint32_t layer, uint32_t h)
 {
-    for (uint32_t r = lo; r < hi; r++)
-        lane_rope(t, t->s->q + r * t->s->q_stride, t->s->cs + (size_t)r * t->hp->n_rot, c0, c1);
+    team_gate_wait(t->e->team, &t->s->heads[h], (layer + 1) * head_full(t));
 }
 
-/* My panels of q, k and v. One range over all three, in which a kv head's k and v are one piece, so that
- * who has computed a head writes it. Ends with a barrier. */
-static void lane_qkv_by_heads(struct lane *t, uint32_t layer, const struct act *x)
+/* How much of a <= i < b is in c <= i < d. */
+static uint32_t overlap(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
-    const struct model_layer *l = &t->e->model.layers[layer];
-    uint32_t n = t->p->n, q = l->wq.n_panels, head = t->hp->head_dim / PANEL_ROWS, piece = 2 * head;
-    uint32_t lo, hi, h0, h1;
+    uint32_t lo = u32_max(a, c), hi = u32_min(b, d);
 
-    team_range(q + t->hp->n_head_kv * piece, t->tid, t->nt, &lo, &hi);
-    h0 = lo > q ? (uint32_t)size_div_up(lo - q, piece) : 0;
-    h1 = hi > q ? (uint32_t)size_div_up(hi - q, piece) : 0;
-    if (h0 < h1) {
-        kernels_matmul(t->k, t->s->k, t->s->kv_stride, &l->wk, x, n, h0 * head, h1 * head);
-        kernels_matmul(t->k, t->s->v, t->s->kv_stride, &l->wv, x, n, h0 * head, h1 * head);
-        lane_store(t, layer, 0, n, h0, h1);
-    }
-    lo = u32_min(lo, q);
-    hi = u32_min(hi, q);
-    if (lo < hi) {
-        kernels_matmul(t->k, t->s->q, t->s->q_stride, &l->wq, x, n, lo, hi);
-        lane_rope_q(t, 0, n, lo * PANEL_ROWS, hi * PANEL_ROWS);
-    }
-    lane_barrier(t);
+    return hi > lo ? hi - lo : 0;
 }
 
-/* The same where a head is not whole panels, or there are more threads than such pieces. */
-static void lane_qkv_by_rows(struct lane *t, uint32_t layer, const struct act *x)
+/* Panels lo <= i < hi of k and v, which lie in pieces: those of k of a head, then those of v. Who ends
+ * a piece writes its head's KV. A head that is not whole panels makes one piece of all. */
+static void lane_kv(struct lane *t, uint32_t layer, const struct act *x, uint32_t lo, uint32_t hi)
 {
     const struct model_layer *l = &t->e->model.layers[layer];
-    uint32_t lo, hi, n = t->p->n;
+    uint32_t d = t->hp->head_dim, heads = d % PANEL_ROWS ? t->hp->n_head_kv : 1;
+    uint32_t half = d % PANEL_ROWS ? l->wk.n_panels : d / PANEL_ROWS, piece = 2 * half;
+    uint32_t k0 = lo / piece * half + u32_min(lo % piece, half), v0 = lo - k0;
+    uint32_t k1 = hi / piece * half + u32_min(hi % piece, half), v1 = hi - k1;
 
-    lane_matmul(t, t->s->q, t->s->q_stride, &l->wq, x, n);
-    lane_matmul(t, t->s->k, t->s->kv_stride, &l->wk, x, n);
-    lane_matmul(t, t->s->v, t->s->kv_stride, &l->wv, x, n);
-    lane_barrier(t);
-    team_range(n, t->tid, t->nt, &lo, &hi);
-    lane_rope_q(t, lo, hi, 0, t->hp->n_head * t->hp->head_dim);
-    lane_store(t, layer, lo, hi, 0, t->hp->n_head_kv);
-    lane_barrier(t);
+    if (k0 < k1)
+        kernels_matmul(t->k, t->s->k, t->s->kv_stride, &l->wk, x, t->n, k0, k1);
+    if (v0 < v1)
+        kernels_matmul(t->k, t->s->v, t->s->kv_stride, &l->wv, x, t->n, v0, v1);
+    for (uint32_t i = lo / piece; i * piece < hi; i++) {
+        uint32_t mine = overlap(lo, hi, i * piece, (i + 1) * piece), h = i * heads;
+
+        /* acq_rel: who counts the last panel sees what the others wrote before they counted */
+        if (atomic_fetch_add_explicit(&t->s->kv_done[i], mine, memory_order_acq_rel) + mine <
+            (layer + 1) * piece)
+            continue;
+        lane_store(t, layer, h, h + heads);
+        for (uint32_t end = h + heads; h < end; h++)
+            team_gate_add(&t->s->heads[h], 1);
+    }
 }
 
+/* Panels lo <= i < hi of q, rotated; in the last layer rows that want logits move to the front. */
+static void lane_q(struct lane *t, uint32_t layer, const struct act *x, uint32_t lo, uint32_t hi)
+{
+    uint32_t width = head_full(t) - 1, c0 = lo * PANEL_ROWS;
+    uint32_t c1 = u32_min(hi * PANEL_ROWS, t->hp->n_head * t->hp->head_dim);
+    bool last = layer + 1 == t->hp->n_layer;
+
+    kernels_matmul(t->k, t->s->q, t->s->q_stride, &t->e->model.layers[layer].wq, x, t->n, lo, hi);
+    for (uint32_t i = 0; i < (last ? t->p->n_want : t->n); i++) {
+        uint32_t r = last ? t->s->wanted[i] : i;
+        float *q = t->s->q + i * t->s->q_stride;
+
+        if (r != i)
+            memcpy(q + c0, t->s->q + r * t->s->q_stride + c0, (c1 - c0) * sizeof(float));
+        lane_rope(t, q, t->s->cs + (size_t)r * t->hp->n_rot, c0, c1);
+    }
+    for (uint32_t h = c0 / width; h * width < c1; h++)
+        team_gate_add(&t->s->heads[h], overlap(c0, c1, h * width, (h + 1) * width));
+}
+
+/* My panels of q, k and v: one range over all three. k and v first, for which more threads wait. */
 static void lane_qkv(struct lane *t, uint32_t layer, const struct act *x)
 {
-    uint32_t d = t->hp->head_dim, panels = (t->hp->n_head + 2 * t->hp->n_head_kv) * d / PANEL_ROWS;
+    const struct model_layer *l = &t->e->model.layers[layer];
+    uint32_t q = l->wq.n_panels, lo, hi;
 
-    if (d % PANEL_ROWS == 0 && 2 * d / PANEL_ROWS * t->nt <= panels)
-        lane_qkv_by_heads(t, layer, x);
-    else
-        lane_qkv_by_rows(t, layer, x);
+    team_range(q + l->wk.n_panels + l->wv.n_panels, t->tid, t->nt, &lo, &hi);
+    if (hi > u32_max(lo, q))
+        lane_kv(t, layer, x, u32_max(lo, q) - q, hi - q);
+    if (lo < u32_min(hi, q))
+        lane_q(t, layer, x, lo, u32_min(hi, q));
 }
 
-/* In the last layer only rows that want logits go on: moves them to the front. */
-static void pass_compact(struct pass *p)
+/* What goes on in the last layer: rows that want logits. */
+static void lane_compact(struct lane *t)
 {
-    struct scratch *s = &p->e->s;
-    const struct hparams *hp = &p->e->model.hp;
-    size_t nx = hp->n_embd, nq = (size_t)hp->n_head * hp->head_dim;
-    uint32_t to = 0;
+    t->last = true;
+    t->n = t->p->n_want;
+    t->few = pass_few(t->p, t->n);
+}
 
-    for (uint32_t r = 0; r < p->n; r++) {
-        if (!p->b->rows[r].want_logits)
-            continue;
-        if (r != to) {
-            memcpy(s->x + to * nx, s->x + r * nx, nx * sizeof(float));
-            memcpy(s->q + to * s->q_stride, s->q + r * s->q_stride, nq * sizeof(float));
-        }
-        s->active[to++] = r;
-    }
-    p->n = to;
+/* By thread 0, once the KV of a layer is written. */
+static void lane_tell(struct lane *t, uint32_t layer)
+{
+    if (t->tid == 0 && t->p->b->layer_done)
+        t->p->b->layer_done(t->p->b->ctx, layer);
 }
 
 static void lane_attention(struct lane *t, uint32_t layer)
@@ -199,28 +235,27 @@ static void lane_attention(struct lane *t, uint32_t layer)
     struct act att = lane_act(&t->s->later, t->s->att, nq);
 
     lane_qkv(t, layer, &x);
-    if (t->tid == 0) {
-        if (t->p->b->layer_done)
-            t->p->b->layer_done(t->p->b->ctx, layer);
-        if (layer + 1 == t->hp->n_layer)
-            pass_compact(t->p);
-    }
-    if (layer + 1 == t->hp->n_layer) {
+    if (layer + 1 == t->hp->n_layer)
+        lane_compact(t);
+    if (t->n) {
+        lane_attend(t, layer, kind);
         lane_barrier(t);
-        if (!t->p->n)
-            return;
+    } else {
+        for (uint32_t h = 0; h < t->hp->n_head_kv; h++)
+            lane_await_head(t, layer, h);
     }
-    lane_attend(t, layer, kind);
-    lane_barrier(t);
+    lane_tell(t, layer);
+    if (!t->n)
+        return;
     if (t->tid == 0)
         atomic_store_explicit(&t->p->drawn, 0, memory_order_relaxed); /* barriers order it */
     if (!lane_prepares_heads(t, kind) && kind != 1u << ACT_F32) {
-        team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+        team_range(t->n, t->tid, t->nt, &lo, &hi);
         for (uint32_t r = lo; r < hi; r++)
             kernels_prepare(t->k, &att, kind, r, t->s->att + (size_t)r * nq, nq);
         lane_barrier(t);
     }
-    lane_residual(t, &l->wo, &att);
+    lane_residual(t, &l->wo, &att, t->last ? t->s->wanted : NULL);
     lane_barrier(t);
 }
 
@@ -260,10 +295,10 @@ static void lane_gate_up(struct lane *t, const struct model_layer *l, const stru
     uint32_t panels = u32_max(kernels_act_block(lane_kind(t, l->down)) / PANEL_ROWS, FFN_PANELS);
     uint32_t stride = FFN_STRIDE(panels);
 
-    for (uint32_t r0 = 0, r1; r0 < t->p->n; r0 = r1) {
+    for (uint32_t r0 = 0, r1; r0 < t->n; r0 = r1) {
         struct act part = kernels_act_from(x, r0);
 
-        r1 = u32_min(r0 + most, t->p->n);
+        r1 = u32_min(r0 + most, t->n);
         for (uint32_t p = p0; p < p1; p += panels) {
             struct panels gate = panels_from(l->gate, p), up = panels_from(l->up, p);
             uint32_t n = u32_min(p1 - p, panels), c0 = p * PANEL_ROWS;
@@ -279,7 +314,7 @@ static void lane_gate_up(struct lane *t, const struct model_layer *l, const stru
 /* gate and up, then silu, where down's blocks are so wide that whole ones are not shared evenly. */
 static void lane_gate_up_apart(struct lane *t, const struct model_layer *l, const struct act *x)
 {
-    uint32_t width = t->hp->n_ff, rows = t->p->n, p0, p1, lo, hi;
+    uint32_t width = t->hp->n_ff, rows = t->n, p0, p1, lo, hi;
     unsigned kind = lane_kind(t, l->down);
     uint32_t block = kernels_act_block(kind), per = (width + block - 1) / block;
     struct act to = lane_act(&t->s->later, t->s->gate, width);
@@ -311,7 +346,7 @@ static void lane_ffn(struct lane *t, const struct model_layer *l)
     struct act x = lane_norm(t, l->ffn_norm, lane_kind(t, l->gate) | lane_kind(t, l->up), true);
     struct act silu = lane_act(&t->s->later, t->s->gate, t->hp->n_ff);
     uint32_t per = kernels_act_block(lane_kind(t, l->down)) / PANEL_ROWS; /* panels of a block of down's input */
-    uint32_t units = (l->gate->n_panels + per - 1) / per, p0, p1, n = t->p->n;
+    uint32_t units = (l->gate->n_panels + per - 1) / per, p0, p1, n = t->n;
 
     team_range(units, t->tid, t->nt, &p0, &p1);
     p0 *= per;
@@ -328,7 +363,7 @@ static void lane_ffn(struct lane *t, const struct model_layer *l)
         lane_silu(t, l->down, t->s->gate + c0, t->s->up + c0, t->hp->n_ff, 0, n, c0, c1 - c0);
     }
     lane_barrier(t);
-    lane_residual(t, l->down, &silu);
+    lane_residual(t, l->down, &silu, NULL);
     lane_barrier(t);
 }
 
@@ -336,14 +371,15 @@ static void pass_part(void *ctx, uint32_t tid, uint32_t nt)
 {
     struct pass *p = ctx;
     struct engine *e = p->e;
-    struct lane t = {p, e, &e->s, e->kern, &e->model.hp, tid, nt};
+    const struct batch *b = p->b;
+    struct lane t = {p, e, &e->s, e->kern, &e->model.hp, tid, nt, b->n, pass_few(p, b->n), false};
     struct act in;
 
     lane_embed(&t);
     lane_barrier(&t);
     for (uint32_t i = 0; i < t.hp->n_layer; i++) {
         lane_attention(&t, i);
-        if (!p->n)
+        if (!t.n)
             return; /* last layer, and nobody wants logits */
         if (t.hp->n_expert)
             lane_moe(&t, &e->model.layers[i]);
@@ -351,7 +387,7 @@ static void pass_part(void *ctx, uint32_t tid, uint32_t nt)
             lane_ffn(&t, &e->model.layers[i]);
     }
     in = lane_norm(&t, e->model.output_norm, lane_kind(&t, &e->model.output), !t.hp->n_expert);
-    lane_matmul(&t, t.s->logits, e->model.output.n_out, &e->model.output, &in, p->n);
+    lane_matmul(&t, t.s->logits, e->model.output.n_out, &e->model.output, &in, t.n);
 }
 
 /* Room for the logits of n rows. Grows to what was asked for: eval wants all rows, a node few. */
@@ -366,18 +402,21 @@ static void logits_reserve(struct scratch *s, uint32_t n, uint32_t n_vocab)
 
 const float *engine_forward(struct engine *e, const struct batch *b)
 {
-    uint32_t nt = team_size(e->team);
-    struct pass p = {.e = e, .b = b, .n = b->n,
-                     .few = b->n <= FEW_ROWS && nt > 1 && !e->model.hp.n_expert};
+    const struct hparams *hp = &e->model.hp;
+    struct pass p = {.e = e, .b = b};
 
     ASSERT(b->n > 0 && b->n <= e->rows_max);
     for (uint32_t r = 0; r < b->n; r++) {
-        ASSERT(b->rows[r].token < e->model.hp.n_vocab && b->rows[r].pos < e->ctx_max);
-        e->s.active[r] = r;
-        p.n_want += b->rows[r].want_logits;
+        ASSERT(b->rows[r].token < hp->n_vocab && b->rows[r].pos < e->ctx_max);
+        if (b->rows[r].want_logits)
+            e->s.wanted[p.n_want++] = r;
+    }
+    for (uint32_t h = 0; h < hp->n_head_kv; h++) { /* nobody computes: team_run publishes it */
+        team_gate_reset(&e->s.heads[h]);
+        atomic_store_explicit(&e->s.kv_done[h], 0, memory_order_relaxed);
     }
     e->meetings = 0;
-    logits_reserve(&e->s, p.n_want, e->model.hp.n_vocab);
+    logits_reserve(&e->s, p.n_want, hp->n_vocab);
     team_run(e->team, pass_part, &p);
     return p.n_want ? e->s.logits : NULL;
 }

@@ -10,9 +10,7 @@
 struct pass {
     struct engine *e;
     const struct batch *b;
-    uint32_t n;      /* rows still computed */
     uint32_t n_want; /* rows that want logits */
-    bool few;        /* rows: each thread normalises all of them for itself, which saves barriers */
     _Atomic uint32_t drawn; /* jobs of the attention at hand that threads have taken */
 };
 
@@ -23,6 +21,10 @@ struct lane {
     const struct kernels *k;
     const struct hparams *hp;
     uint32_t tid, nt;
+    /* The same in every thread at the same step. */
+    uint32_t n; /* rows still computed */
+    bool few;   /* rows: each thread normalises all of them for itself, which saves barriers */
+    bool last;  /* layer, past its KV: row r is the batch's wanted[r] */
 };
 
 /* The form of input that w asks for, as a bit. */
@@ -63,8 +65,12 @@ struct act lane_norm(struct lane *t, const float *weight, unsigned kinds, bool a
 /* The feed-forward of a mixture of experts; ends with a barrier. */
 void lane_moe(struct lane *t, const struct model_layer *l);
 
+/* Returns when q of kv head h, of all rows that attend, and its KV are written. */
+void lane_await_head(struct lane *t, uint32_t layer, uint32_t h);
+
 /* Attention of all rows: att, normalised, and in `later` in the form that wo asks for, if columns can
- * be prepared by kv head (lane_prepares_heads). The threads have not met at its end. */
+ * be prepared by kv head (lane_prepares_heads). It waits for each head that
+ * it takes; the threads have met neither before it nor at its end. */
 void lane_attend(struct lane *t, uint32_t layer, unsigned kind);
 bool lane_prepares_heads(const struct lane *t, unsigned kind);
 

@@ -55,7 +55,7 @@ static void lane_expert(struct lane *t, const struct model_layer *l, uint32_t x)
     unsigned kinds = lane_kind(t, &l->gate[x]) | lane_kind(t, &l->up[x]);
     struct act in = lane_act(&s->act, s->att, n), later = lane_act(&s->later, s->gate, t->hp->n_ff);
 
-    for (uint32_t r = 0; r < t->p->n; r++) {
+    for (uint32_t r = 0; r < t->n; r++) {
         if (s->route[(size_t)r * ne + x] == 0)
             continue;
         if (m % t->nt == t->tid) { /* att is free here: the gathered rows */
@@ -77,7 +77,7 @@ static void lane_expert(struct lane *t, const struct model_layer *l, uint32_t x)
     c0 = u32_min(p0 * PANEL_ROWS, n);
     c1 = u32_min(p1 * PANEL_ROWS, n);
     m = 0;
-    for (uint32_t r = 0; r < t->p->n; r++) {
+    for (uint32_t r = 0; r < t->n; r++) {
         float w = s->route[(size_t)r * ne + x];
 
         if (w != 0)
@@ -92,9 +92,9 @@ void lane_moe(struct lane *t, const struct model_layer *l)
     /* ACT_F32: experts gather their rows from xn */
     struct act in = lane_norm(t, l->ffn_norm, lane_kind(t, &l->router) | 1u << ACT_F32, true);
 
-    lane_matmul(t, t->s->route, t->hp->n_expert, &l->router, &in, t->p->n);
+    lane_matmul(t, t->s->route, t->hp->n_expert, &l->router, &in, t->n);
     lane_barrier(t);
-    team_range(t->p->n, t->tid, t->nt, &lo, &hi);
+    team_range(t->n, t->tid, t->nt, &lo, &hi);
     for (uint32_t r = lo; r < hi; r++)
         route_row(t->s->route + (size_t)r * ne, ne, t->hp->n_expert_used);
     lane_barrier(t);

@@ -36,11 +36,6 @@
 #define SPIN_NS (5 * CLOCK_US) /* about what a futex wake-up costs: at worst waiting costs twice that */
 #define SPIN_POLLS 16 /* between two looks at the clock */
 
-struct gate {
-    _Alignas(LINE) atomic_uint value;
-    atomic_uint sleepers;
-};
-
 struct counter {
     _Alignas(LINE) atomic_uint value;
 };
@@ -52,8 +47,8 @@ struct worker {
 };
 
 struct team {
-    struct gate epoch; /* opened by thread 0: a job, or the end if fn is NULL */
-    struct gate phase; /* opened by the last to arrive */
+    struct team_gate epoch; /* opened by thread 0: a job, or the end if fn is NULL */
+    struct team_gate phase; /* opened by the last to arrive */
     struct counter root;
     struct counter groups[(TEAM_THREADS_MAX + GROUP - 1) / GROUP];
     uint32_t n, n_started; /* threads; of them running, thread 0 included */
@@ -74,32 +69,42 @@ static inline void pause_core(void)
 #endif
 }
 
-static void gate_open(struct gate *g)
+void team_gate_reset(struct team_gate *g)
 {
-    /* release to the acquire loads in gate_passed; seq_cst for the sleepers, see DESIGN */
-    atomic_fetch_add_explicit(&g->value, 1, memory_order_seq_cst);
+    /* relaxed: team_run publishes it */
+    atomic_store_explicit(&g->value, 0, memory_order_relaxed);
+    atomic_store_explicit(&g->sleepers, 0, memory_order_relaxed);
+}
+
+void team_gate_add(struct team_gate *g, uint32_t n)
+{
+    /* release to the acquire loads in gate_passed, additions after it belonging to its release
+     * sequence; seq_cst for the sleepers, see DESIGN */
+    atomic_fetch_add_explicit(&g->value, n, memory_order_seq_cst);
     if (atomic_load_explicit(&g->sleepers, memory_order_seq_cst) > 0)
         syscall(SYS_futex, &g->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-static bool gate_passed(struct gate *g, unsigned old)
+static bool gate_passed(struct team_gate *g, unsigned full, unsigned *value)
 {
-    /* acquire: matches gate_open */
-    return atomic_load_explicit(&g->value, memory_order_acquire) != old;
+    /* acquire: matches team_gate_add. A count may wrap. */
+    *value = atomic_load_explicit(&g->value, memory_order_acquire);
+    return (int)(*value - full) >= 0;
 }
 
-static bool gate_spin(struct gate *g, unsigned old, int64_t spin_ns)
+static bool gate_spin(struct team_gate *g, unsigned full, int64_t spin_ns)
 {
+    unsigned value;
     int64_t end;
 
-    if (gate_passed(g, old))
+    if (gate_passed(g, full, &value))
         return true;
     if (spin_ns == 0)
         return false;
     end = clock_now() + spin_ns;
     do {
         for (int i = 0; i < SPIN_POLLS; i++) {
-            if (gate_passed(g, old))
+            if (gate_passed(g, full, &value))
                 return true;
             pause_core();
         }
@@ -107,17 +112,21 @@ static bool gate_spin(struct gate *g, unsigned old, int64_t spin_ns)
     return false;
 }
 
-static void gate_wait(struct gate *g, unsigned old, int64_t spin_ns)
+static void gate_wait(struct team_gate *g, unsigned full, int64_t spin_ns)
 {
-    if (gate_spin(g, old, spin_ns))
+    unsigned value;
+
+    if (gate_spin(g, full, spin_ns))
         return;
-    /* seq_cst: pairs with gate_open, see DESIGN */
+    /* seq_cst: pairs with team_gate_add, see DESIGN */
     atomic_fetch_add_explicit(&g->sleepers, 1, memory_order_seq_cst);
-    while (!gate_passed(g, old))
-        syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
-    /* relaxed: a count too high for a moment costs the opener a system call, no more */
+    while (!gate_passed(g, full, &value))
+        syscall(SYS_futex, &g->value, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    /* relaxed: a count too high for a moment costs who adds a system call, no more */
     atomic_fetch_sub_explicit(&g->sleepers, 1, memory_order_relaxed);
 }
+
+void team_gate_wait(struct team *t, struct team_gate *g, uint32_t full) { gate_wait(g, full, t->spin_ns); }
 
 /* True if it completes the count. Resets it then: nobody counts again before `phase` opens. acq_rel:
  * what every thread wrote before it counted is visible to the one that completes the count. */
@@ -125,7 +134,7 @@ static bool counter_add(struct counter *c, uint32_t full)
 {
     if (atomic_fetch_add_explicit(&c->value, 1, memory_order_acq_rel) + 1 < full)
         return false;
-    atomic_store_explicit(&c->value, 0, memory_order_relaxed); /* published by gate_open */
+    atomic_store_explicit(&c->value, 0, memory_order_relaxed); /* published by team_gate_add */
     return true;
 }
 
@@ -138,7 +147,7 @@ static bool arrive(struct team *t, uint32_t tid)
     if (!counter_add(&t->groups[group], u32_min(GROUP, t->n - group * GROUP)) ||
         !counter_add(&t->root, n_groups))
         return false;
-    gate_open(&t->phase);
+    team_gate_add(&t->phase, 1);
     return true;
 }
 
@@ -148,7 +157,7 @@ void team_barrier(struct team *t, uint32_t tid)
     unsigned phase = atomic_load_explicit(&t->phase.value, memory_order_relaxed);
 
     if (t->n > 1 && !arrive(t, tid))
-        gate_wait(&t->phase, phase, t->spin_ns);
+        gate_wait(&t->phase, phase + 1, t->spin_ns);
 }
 
 static void *worker_main(void *arg)
@@ -162,7 +171,7 @@ static void *worker_main(void *arg)
     pthread_setname_np(pthread_self(), name);
     arrive(t, w->tid);
     for (;;) {
-        gate_wait(&t->epoch, epoch++, t->spin_ns);
+        gate_wait(&t->epoch, ++epoch, t->spin_ns);
         if (!t->fn)
             return NULL;
         t->fn(t->ctx, w->tid, t->n);
@@ -178,7 +187,7 @@ void team_run(struct team *t, team_fn *fn, void *ctx)
     }
     t->fn = fn;
     t->ctx = ctx;
-    gate_open(&t->epoch);
+    team_gate_add(&t->epoch, 1);
     fn(ctx, 0, t->n);
     team_barrier(t, 0);
 }
@@ -277,7 +286,7 @@ void team_free(struct team **out)
     if (!t)
         return;
     t->fn = NULL;
-    gate_open(&t->epoch);
+    team_gate_add(&t->epoch, 1);
     for (uint32_t i = 1; i < t->n_started; i++)
         pthread_join(t->workers[i].thread, NULL);
     if (t->pinned)

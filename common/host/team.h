@@ -6,6 +6,7 @@
 #ifndef TANDEM_HOST_TEAM_H
 #define TANDEM_HOST_TEAM_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -34,6 +35,21 @@ void team_run(struct team *t, team_fn *fn, void *ctx);
 /* Inside fn, called by every thread: returns when all have called it, and makes visible to each what
  * the others wrote before. */
 void team_barrier(struct team *t, uint32_t tid);
+
+/* A count that some threads add to and others wait for. Owned by the caller of team_run. */
+struct team_gate {
+    _Alignas(64) atomic_uint value; /* a line of its own; only advances */
+    atomic_uint sleepers;
+};
+
+/* To zero, while no thread uses it. */
+void team_gate_reset(struct team_gate *g);
+
+/* Inside fn. What a thread wrote before it added is visible to who has waited for that. */
+void team_gate_add(struct team_gate *g, uint32_t n);
+
+/* Inside fn: returns when `full` or more has been added; spins and sleeps as the barrier does. */
+void team_gate_wait(struct team *t, struct team_gate *g, uint32_t full);
 
 /* The part [*lo, *hi) of n items that is thread tid's of nt: contiguous, sizes differ by at most 1. */
 static inline void team_range(uint32_t n, uint32_t tid, uint32_t nt, uint32_t *lo, uint32_t *hi)

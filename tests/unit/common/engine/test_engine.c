@@ -305,13 +305,16 @@ static void threads_and_tiers_change_no_bit(void **state)
     mem_free(want);
 }
 
-/* Few rows: 5 meetings a layer; more: 7. Beside these one after the embedding, and in the last layer one
- * before the rows without logits go; more rows meet after the last norm, too. */
+/* 4 meetings a layer of few rows, 6 of more, of those that want logits from the last layer's attention on.
+ * Beside these one after the embedding, and of more rows one after the last norm. */
 static void threads_meet_few_times_a_layer(void **state)
 {
     static const struct {
-        uint32_t rows, a_layer, beside;
-    } cases[] = {{1, 5, 2}, {4, 5, 2}, {5, 7, 3}, {64, 7, 3}, {N_TOKENS, 7, 3}};
+        uint32_t rows, wanted, a_layer;
+        int beside;
+    } cases[] = {{1, 1, 4, 1}, {4, 2, 4, 1}, {4, 4, 4, 1},  {5, 5, 6, 2},        {5, 1, 6, 0},
+                 {5, 0, 6, -4}, {4, 0, 4, -3}, {64, 5, 6, 2}, {N_TOKENS, 4, 6, 0}, {N_TOKENS, 150, 6, 2}};
+    struct batch_row rows[N_TOKENS];
     uint32_t tokens[N_TOKENS];
 
     (void)state;
@@ -325,10 +328,13 @@ static void threads_meet_few_times_a_layer(void **state)
         rig_open(&r, (enum cpu_tier)tier, 2, KV_F16);
         seq_take(&s, &r, false);
         for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+            struct batch b = {.rows = rows, .n = cases[i].rows};
             uint32_t layers = engine_hparams(r.engine)->n_layer;
 
-            mem_free(run(&r, &s, tokens, cases[i].rows, cases[i].rows));
-            assert_int_equal(engine_meetings(r.engine), cases[i].a_layer * layers + cases[i].beside);
+            for (uint32_t j = 0; j < b.n; j++)
+                rows[j] = (struct batch_row){tokens[j], j, s.pages, j + cases[i].wanted >= b.n};
+            engine_forward(r.engine, &b);
+            assert_int_equal((int)engine_meetings(r.engine), (int)(cases[i].a_layer * layers) + cases[i].beside);
         }
         rig_close(&r);
     }
@@ -397,13 +403,16 @@ static void keep_all(void *ctx, uint32_t pos, const float *logits)
 }
 
 /* Ternary models whose down has blocks for one thread to take whole, or for several to share; of the second
- * a kv head's queries are a block of wo, of the third the last block of down is half there. */
+ * a kv head's queries are a block of wo, of the third the last block of down is half there; a kv head of the
+ * last is half a panel. */
 static const struct gguf_llama ternary[] = {
     {.type = DTYPE_TQ1_0, .n_embd = 256, .n_head = 4, .n_head_kv = 2, .n_ff = 1280,
      .n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_layer = 2},
     {.type = DTYPE_TQ2_0, .n_embd = 512, .n_head = 8, .n_head_kv = 2, .n_ff = 1280,
      .n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_layer = 2},
     {.type = DTYPE_I2_S, .n_embd = 384, .n_head = 6, .n_head_kv = 3, .n_ff = 1408,
+     .n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_layer = 2},
+    {.type = DTYPE_TQ2_0, .n_embd = 256, .n_head = 32, .n_head_kv = 4, .n_ff = 512,
      .n_vocab = TERNARY_VOCAB, .n_ctx = 128, .n_layer = 2},
 };
 
@@ -427,6 +436,7 @@ static void ternary_file(char *path, const struct gguf_llama *shape)
 /* amx too: its ternary kernels are exact where the others' are. bf16 is for KV alone, here f16. */
 static void ternary_models_agree_in_all_tiers_and_threads(void **state)
 {
+    static const uint32_t threads[] = {1, 2, 7}; /* 7: parts of a head */
     float want[70 * TERNARY_VOCAB], got[70 * TERNARY_VOCAB];
     uint32_t tokens[70];
 
@@ -440,7 +450,7 @@ static void ternary_models_agree_in_all_tiers_and_threads(void **state)
         ternary_file(path, &ternary[i]);
         for (int run = 0; run < 3 * CPU_TIER_COUNT; run++) {
             struct engine_options o = {.model = path, .tier = (enum cpu_tier)(run / 3), .kv_type = KV_F16,
-                                       .n_threads = (uint32_t)run % 3 + 1, .rows_max = 128};
+                                       .n_threads = threads[run % 3], .rows_max = 128};
             struct eval *ev;
             struct err e = {0};
 

@@ -41,6 +41,26 @@ static void exchange(void *ctx, uint32_t tid, uint32_t n)
     }
 }
 
+struct chain {
+    struct team *team;
+    struct team_gate gate;
+    uint32_t written[THREADS_MAX], late; /* plain on purpose: the gate must order them */
+};
+
+/* Thread tid waits for what those before it add, and adds two and one. */
+static void add_in_turn(void *ctx, uint32_t tid, uint32_t n)
+{
+    struct chain *c = ctx;
+
+    (void)n;
+    team_gate_wait(c->team, &c->gate, 3 * tid);
+    for (uint32_t i = 0; i < tid; i++)
+        c->late += c->written[i] != i + 1;
+    c->written[tid] = tid + 1;
+    team_gate_add(&c->gate, 2);
+    team_gate_add(&c->gate, 1);
+}
+
 static struct team *team_or_fail(const uint32_t *pus, uint32_t n)
 {
     struct team *t;
@@ -150,11 +170,29 @@ static void ranges_cover_everything_once_and_evenly(void **state)
         }
 }
 
+static void a_gate_opens_to_those_who_wait_for_its_count(void **state)
+{
+    (void)state;
+    for (size_t s = 0; s < ARRAY_LEN(sizes); s++) {
+        struct chain c = {.team = team_or_fail(NULL, sizes[s])};
+
+        for (uint32_t run = 0; run < 20; run++) {
+            team_gate_reset(&c.gate);
+            memset(c.written, 0, sizeof(c.written));
+            team_run(c.team, add_in_turn, &c);
+            assert_int_equal(c.late, 0);
+            assert_int_equal(c.written[sizes[s] - 1], sizes[s]);
+        }
+        team_free(&c.team);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_thread_runs_once_a_run),
         cmocka_unit_test(a_barrier_publishes_what_each_wrote),
+        cmocka_unit_test(a_gate_opens_to_those_who_wait_for_its_count),
         cmocka_unit_test(threads_are_pinned_and_the_caller_freed_again),
         cmocka_unit_test(a_team_that_cannot_start_leaves_nothing),
         cmocka_unit_test(ranges_cover_everything_once_and_evenly),
