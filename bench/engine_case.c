@@ -185,7 +185,7 @@ int engine_rig_open(struct engine_rig *rig, const struct engine_bench_options *o
                     struct err *e)
 {
     struct engine_options eo = {.model = o->model, .pus = pus, .n_threads = n_threads,
-                                .rows_max = ENGINE_ROWS_MAX, .kv_type = (enum kv_type)o->kv_type};
+                                .rows_max = ENGINE_ROWS_MAX, .few_rows = o->few_rows, .kv_type = (enum kv_type)o->kv_type};
     struct batch b;
     int rc;
 

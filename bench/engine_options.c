@@ -85,6 +85,8 @@ static const struct option list[] = {
            .help = "tokens that each of them has already, of small random KV"),
     OPTION(engine_bench_options, kv_type, ENUM, .def = "auto", .names = options_kv_types,
            .help = "type of the KV pages; auto: bf16 with cpu amx, else f16"),
+    OPTION(engine_bench_options, few_rows, U32, .def = "0", .max = 64,
+           .help = "rows up to which the tier's kernels for few rows are taken; 0: measured when the model is loaded"),
     OPTION(engine_bench_options, repeat, U32, .def = "5", .min = 1, .max = 1000,
            .help = "rounds; each runs every test once"),
     OPTION(engine_bench_options, loads, U32, .def = "1", .min = 1, .max = 1000,

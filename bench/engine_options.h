@@ -15,7 +15,7 @@ struct engine_bench_options {
     char *threads, *pp, *batch, *ctx; /* lists, see engine_list */
     char *cpu;   /* tier or "auto" */
     char *cores; /* ranges.h; the first of them for each count of threads; "": not pinned */
-    uint32_t tg, repeat, loads;
+    uint32_t tg, repeat, loads, few_rows;
     int kv_type; /* enum kv_type */
     char *json;  /* file; "": none, "-": stdout */
 };

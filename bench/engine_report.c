@@ -42,6 +42,8 @@ void engine_report_table(struct str *out, const struct engine_bench_options *o,
              kv_type_name(engine_kv_layout(rig->engine)->type), o->repeat);
     roofline_text(out, r);
     table_loads(out, rig);
+    if (*engine_few_rows(rig->engine))
+        str_addf(out, "\nkernels for few rows up to: %s", engine_few_rows(rig->engine));
     str_addf(out, "\nMFU against %s, \"best\" is best rate over best peak\n\n",
              roof_name(cost_roof(rig->engine)));
     str_addf(out, "%-16s %10s %10s %10s %10s %7s %7s %7s %7s\n", "tokens/s", "min", "median", "max",
@@ -98,9 +100,9 @@ static json_t *json_load(const struct engine_bench_options *o, const struct engi
 {
     struct engine_loads l = rig->loads;
 
-    return json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:o, s:o}", "model", o->model, "types", types,
+    return json_pack("{s:s, s:s, s:s, s:i, s:s, s:f, s:f, s:o, s:o}", "model", o->model, "types", types,
                      "tier", cpu_tier_name(rig->roofline.tier), "threads", (int)rig->n_threads,
-                     "file_gb", (double)l.file_bytes * 1e-9, "memory_ratio",
+                     "few_rows", engine_few_rows(rig->engine), "file_gb", (double)l.file_bytes * 1e-9, "memory_ratio",
                      (double)l.memory_bytes / (double)l.file_bytes, "gb_s", json_rates(&l.byte_s),
                      "copy_gb_s", json_rates(&l.copy_byte_s));
 }

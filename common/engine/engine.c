@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "engine/engine_impl.h"
+#include "engine/tune.h"
 
 static float *scratch_rows(uint32_t rows, size_t width)
 {
@@ -157,6 +158,7 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
     en->rows_max = o->rows_max;
     kv_layout_init(&en->layout, kv_type, hp->n_layer, hp->n_head_kv, hp->head_dim);
     scratch_init(&en->s, en, o->rows_max, o->n_threads);
+    tune_engine(en, o->few_rows);
     *out = en;
     return 0;
 fail:
@@ -172,6 +174,7 @@ void engine_close(struct engine **engine)
         return;
     if (en->team)
         scratch_fini(&en->s, team_size(en->team));
+    str_fini(&en->few_rows);
     model_fini(&en->model);
     team_free(&en->team);
     mem_free(en);
@@ -183,6 +186,8 @@ const struct hparams *engine_hparams(const struct engine *en) { return &en->mode
 const struct kv_layout *engine_kv_layout(const struct engine *en) { return &en->layout; }
 
 uint32_t engine_meetings(const struct engine *en) { return en->meetings; }
+
+const char *engine_few_rows(const struct engine *en) { return str_text(&en->few_rows); }
 
 uint64_t engine_model_hash(const struct engine *en) { return en->model.hash; }
 

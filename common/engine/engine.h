@@ -30,6 +30,9 @@ struct engine_options {
      * time with 100. NULL: not called. */
     void (*progress)(void *ctx, uint32_t percent);
     void *progress_ctx;
+    /* Rows of a matmul up to which kernels for few are taken, where the tier has others of the same bits:
+     * 0: measured at the end of engine_open, else as said. */
+    uint32_t few_rows;
     enum kv_type kv_type; /* KV_AUTO: the tier's, kernels_kv_auto */
 };
 
@@ -62,5 +65,9 @@ const float *engine_forward(struct engine *engine, const struct batch *b);
 
 /* How often the threads met in the last pass, its beginning and end aside. */
 uint32_t engine_meetings(const struct engine *engine);
+
+/* `Q4_0*2048=64 Q6_K*5632=48`: matrices of that type and width take kernels for few rows up to so many. ""
+ * where the tier has but one kernel for each. Lives as long as the engine. */
+const char *engine_few_rows(const struct engine *engine);
 
 #endif

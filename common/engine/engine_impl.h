@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "base/str.h"
 #include "engine/engine.h"
 #include "engine/model.h"
 #include "host/team.h"
@@ -74,6 +75,7 @@ struct engine {
     struct team *team;
     struct scratch s;
     uint32_t rows_max, ctx_max;
+    struct str few_rows; /* see engine_few_rows */
     uint32_t meetings; /* written by thread 0 */
 };
 

@@ -64,6 +64,17 @@ enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type)
     return type == DTYPE_BF16 ? ACT_F32 : ACT_Q8;
 }
 
+bool kernels_few(const struct kernels *k, enum dtype type, struct kernels_few *range)
+{
+    if (k->tier == CPU_AMX && kernels_act_kind(k, type) == ACT_BF16)
+        *range = (struct kernels_few){MATMUL_FEW_BF16, 16, MATMUL_FEW_BF16, 16};
+    else if (k->tier == CPU_AMX && kernels_act_kind(k, type) == ACT_Q8K)
+        *range = (struct kernels_few){MATMUL_FEW_T, 4, 32, 4};
+    else
+        return false;
+    return true;
+}
+
 void kernels_prepare(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
                      const float *x, size_t n)
 {

@@ -224,6 +224,15 @@ void kernels_panels_init(const struct kernels *k, struct panels *p, enum dtype t
 /* The form of input that the tier's matmul takes for weights of a type. */
 enum act_kind kernels_act_kind(const struct kernels *k, enum dtype type);
 
+/* Rows of x up to which a matmul goes the way for few: usually, and within what bounds and by what steps
+ * panels' `few` may say otherwise. Both ways give the same bits. */
+struct kernels_few {
+    uint32_t usual, min, max, step;
+};
+
+/* False: the tier has one way for weights of a type. */
+bool kernels_few(const struct kernels *k, enum dtype type, struct kernels_few *range);
+
 /* Row `row` of a, in the forms of kinds (bits 1 << act_kind); x[n] is copied for none of them. */
 void kernels_prepare(const struct kernels *k, struct act *a, unsigned kinds, uint32_t row,
                      const float *x, size_t n);

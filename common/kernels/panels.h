@@ -41,6 +41,7 @@ struct panels {
     bool by_rows;    /* in the other order; see panels_init_by_rows */
     uint32_t n_out, n_in;
     float scale; /* of all weights, I2_S only: 1 until whoever packs says otherwise */
+    uint32_t few; /* rows of x that go the way for few, where a tier has two; 0: kernels_few's usual */
     uint32_t n_panels;
     size_t panel_bytes; /* a multiple of 64 */
     uint8_t *data;      /* 64-byte aligned, n_panels * panel_bytes; not owned */

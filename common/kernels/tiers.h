@@ -40,6 +40,11 @@
     .attention_merge = attention_merge_##tier_
 #define KERNELS_KV_OF(tier_) .kv_store = kv_store_##tier_, .attention = attention_##tier_
 
+/* Rows of x that go the way for few unless panels say otherwise: of bf16 that is also the most, tiles
+ * of sums for 16 rows each; of ternary weights up to here avx512vnni is faster on the machines seen. */
+#define MATMUL_FEW_BF16 64
+#define MATMUL_FEW_T 12
+
 KERNELS_DECLARE(ref);
 #ifdef __x86_64__
 KERNELS_DECLARE(avx2);
@@ -51,7 +56,7 @@ void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const st
 /* By the matrix unit where rows are many, else avx512vnni's: integers are exact either way. */
 void matmul_t_amx(float *y, size_t y_stride, const struct panels *w, const struct act_q8k *x,
                   uint32_t m, uint32_t p0, uint32_t p1);
-/* matmul_bf16_amx hands few rows on to it: w by rows, m <= 64, p0 < p1, and tiles of 16 rows times
+/* matmul_bf16_amx hands few rows on to it: w by rows, m <= MATMUL_FEW_BF16, p0 < p1, and tiles of 16 rows times
  * k_pad <= MATMUL_FEW_K: 1 MiB of stack. */
 #define MATMUL_FEW_K 32768
 void matmul_few_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,

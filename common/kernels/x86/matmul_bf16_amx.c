@@ -2,7 +2,7 @@
  * there; x is in the order of tiles already. Every sum of y is one accumulator to which blocks of
  * QK products are added in ascending order, however the work is cut, so the ways below agree.
  *
- * Few rows (up to 64): the sums stay in tile registers over all of k. Tiles of weights pass through
+ * Few rows (up to 64, or as the panels say): the sums stay in tile registers over all of k. Tiles of weights pass through
  * a ring, unpacked a block before they are multiplied, so that both units have work:
  *
  *     panel --unpack--> ring[LAG ahead] --load--> B;  C[m] += A[m] B  for 1 to 4 tiles of rows
@@ -22,7 +22,6 @@
 #define LAG 1  /* blocks that unpacking is ahead of multiplying; 2 and 3 were slower */
 #define RING 2 /* tiles a panel: LAG written, one read, a power of two */
 #define AHEAD 2048
-#define STREAM_ROWS 64 /* more go by slabs, which at 64 were no faster */
 #define SLAB_AHEAD 576 /* of its unpacking, from L2 */
 #define KC_BLOCKS (ACT_BF16_KC / QK)
 #define SCRATCH_BYTES (512 << 10) /* sums that wait; with its part of x it fits an L2 of 2 MiB */
@@ -59,6 +58,12 @@ void to_bf16_amx(struct act_bf16 *a, uint32_t row, const float *x, size_t k)
 
         _mm512_store_si512(act_bf16_at(a, row, b), (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
     }
+}
+
+/* Rows of x up to which the sums stay in tiles. */
+static uint32_t few_rows(const struct panels *w)
+{
+    return w->few && w->few < MATMUL_FEW_BF16 ? w->few : MATMUL_FEW_BF16;
 }
 
 static uint32_t columns(const struct panels *w, uint32_t p)
@@ -398,7 +403,7 @@ UNPACK_INLINE void slab_all(const struct job *j, enum dtype type)
 
 UNPACK_INLINE void run(const struct job *j, enum dtype type)
 {
-    if (j->m > STREAM_ROWS)
+    if (j->m > few_rows(j->w))
         slab_all(j, type);
     else if (j->m > 48)
         stream_all(j, type, 4, 1);
@@ -423,7 +428,7 @@ void matmul_bf16_amx(float *y, size_t y_stride, const struct panels *w, const st
 
     if (p0 == p1)
         return;
-    if (w->by_rows && m <= STREAM_ROWS && (m + 15) / 16 * x->k_pad <= MATMUL_FEW_K) {
+    if (w->by_rows && m <= few_rows(w) && (m + 15) / 16 * x->k_pad <= MATMUL_FEW_K) {
         matmul_few_amx(y, y_stride, w, x, m, p0, p1);
         return;
     }

@@ -17,7 +17,6 @@
 #define INLINE static inline __attribute__((always_inline))
 #define TILE_BYTES 1024
 #define SLAB_BLOCKS 4 /* 32 KiB of tiles */
-#define FEW_ROWS 12   /* up to here avx512vnni is faster */
 #define X_BYTES (1 << 20) /* of x that stay in L2 */
 
 struct job {
@@ -226,7 +225,7 @@ void matmul_t_amx(float *y, size_t y_stride, const struct panels *w, const struc
     uint32_t most = X_BYTES / x->k_pad / 32 * 32, parts, rows;
     struct slab s;
 
-    if (m <= FEW_ROWS) {
+    if (m <= (w->few ? w->few : MATMUL_FEW_T)) {
         matmul_t_avx512vnni(y, y_stride, w, x, m, p0, p1);
         return;
     }

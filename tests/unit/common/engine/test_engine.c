@@ -36,15 +36,21 @@ struct rig {
     uint32_t n_vocab;
 };
 
-static void rig_open(struct rig *r, enum cpu_tier tier, uint32_t threads, enum kv_type type)
+static void rig_open_few(struct rig *r, enum cpu_tier tier, uint32_t threads, enum kv_type type, uint32_t few)
 {
-    struct engine_options o = {.model = MODEL, .tier = tier, .n_threads = threads, .rows_max = 512, .kv_type = type};
+    struct engine_options o = {.model = MODEL, .tier = tier, .n_threads = threads, .rows_max = 512, .few_rows = few,
+                               .kv_type = type};
     struct err e = {0};
 
     if (engine_open(&r->engine, &o, &e))
         fail_msg("%s", e.text);
     assert_int_equal(kv_pool_open(&r->pool, engine_kv_layout(r->engine), 4 * SEQ_PAGES, NULL), 0);
     r->n_vocab = engine_hparams(r->engine)->n_vocab;
+}
+
+static void rig_open(struct rig *r, enum cpu_tier tier, uint32_t threads, enum kv_type type)
+{
+    rig_open_few(r, tier, threads, type, 0);
 }
 
 static void rig_close(struct rig *r)
@@ -305,6 +311,67 @@ static void threads_and_tiers_change_no_bit(void **state)
     mem_free(want);
 }
 
+/* Kernels for few rows up to any number of them: the same bits of logits and of KV. */
+static void the_crossover_of_kernels_changes_no_bit(void **state)
+{
+    static const uint32_t few[] = {0, 1, 16, 40, 64}, chunks[] = {17, 40, 64};
+    uint32_t tokens[N_TOKENS];
+    float *want = NULL;
+
+    (void)state;
+    if (!cpu_tier_available(CPU_AMX)) {
+        print_message("skipped: no tier here has two kernels for a matrix\n");
+        skip();
+    }
+    make_tokens(tokens, N_TOKENS, 9);
+    for (size_t i = 0; i < ARRAY_LEN(few); i++) {
+        struct rig r;
+        struct seq s[ARRAY_LEN(chunks)];
+        char text[32];
+
+        rig_open_few(&r, CPU_AMX, 2, KV_BF16, few[i]);
+        snprintf(text, sizeof(text), "=%u", few[i]);
+        assert_non_null(strstr(engine_few_rows(r.engine), few[i] ? text : "="));
+        for (size_t c = 0; c < ARRAY_LEN(chunks); c++) {
+            float *got;
+
+            seq_take(&s[c], &r, false);
+            got = run(&r, &s[c], tokens, N_TOKENS, chunks[c]);
+            if (!want)
+                want = mem_dup(got, r.n_vocab * sizeof(float));
+            assert_memory_equal(got, want, r.n_vocab * sizeof(float));
+            mem_free(got);
+            assert_same_kv(&r, &s[0], &s[c], N_TOKENS);
+        }
+        rig_close(&r);
+    }
+    mem_free(want);
+}
+
+/* What is measured is within the bounds; where there is nothing to choose, nothing is said. */
+static void a_crossover_is_measured_where_a_tier_has_two_kernels(void **state)
+{
+    (void)state;
+    for (int tier = 0; tier < CPU_TIER_COUNT; tier++) {
+        struct kernels_few range;
+        const char *p;
+        struct rig r;
+
+        if (!cpu_tier_available((enum cpu_tier)tier))
+            continue;
+        rig_open(&r, (enum cpu_tier)tier, 2, KV_F16);
+        p = engine_few_rows(r.engine);
+        assert_int_equal(*p != '\0', kernels_few(kernels_get((enum cpu_tier)tier), DTYPE_Q8_0, &range));
+        while ((p = strchr(p, '='))) {
+            uint32_t rows = (uint32_t)strtoul(++p, NULL, 10);
+
+            assert_in_range(rows, range.min, range.max);
+            assert_int_equal((rows - range.min) % range.step, 0);
+        }
+        rig_close(&r);
+    }
+}
+
 /* 4 meetings a layer of few rows, 6 of more, of those that want logits from the last layer's attention on.
  * Beside these one after the embedding, and of more rows one after the last norm. */
 static void threads_meet_few_times_a_layer(void **state)
@@ -501,6 +568,8 @@ int main(void)
         cmocka_unit_test(threads_that_share_a_sequence_change_no_bit),
         cmocka_unit_test(threads_and_tiers_change_no_bit),
         cmocka_unit_test(threads_meet_few_times_a_layer),
+        cmocka_unit_test(the_crossover_of_kernels_changes_no_bit),
+        cmocka_unit_test(a_crossover_is_measured_where_a_tier_has_two_kernels),
         cmocka_unit_test(a_batch_without_logits_still_writes_kv_and_tells_of_layers),
         cmocka_unit_test(a_load_tells_of_its_progress),
         cmocka_unit_test(ternary_models_agree_in_all_tiers_and_threads),

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
+#include "kernels/tiers.h"
 #include "tests/lib/guard.h"
 #include "tests/lib/weights.h"
 
@@ -143,9 +144,26 @@ static void check_oracle(const struct fixture *f)
         }
 }
 
-/* Bits equal to the reference's, gaps untouched; whole, and in two ranges of panels. */
+/* Bits equal to the reference's, gaps untouched; whole, and in two ranges of panels; whatever number of
+ * rows goes the way for few. */
 static void check_tier(const struct kernels *k, const struct fixture *f)
 {
+    static const uint32_t few[] = {0, 1, 16, 32, 48, 100}; /* 0: the usual; 100: more than any kernel takes */
+    struct panels w = f->w;
+
+    for (size_t i = 1; i < ARRAY_LEN(few) && f->m <= MATMUL_FEW_BF16; i++) {
+        struct guard y;
+
+        if (few[i] > 1 && f->m != few[i] && f->m != few[i] + 1)
+            continue;
+        w.few = few[i];
+        guard_open(&y, f->y.bytes);
+        k->matmul_bf16((float *)y.data, f->y_stride, &w, &f->act, f->m, 0, w.n_panels);
+        if (memcmp(y.data, f->y.data, y.bytes) != 0)
+            fail_msg("%s differs: %s %ux%u, %u rows, up to %u few", cpu_tier_name(k->tier),
+                     dtype_info(f->type)->name, f->n_out, f->n_in, f->m, few[i]);
+        guard_close(&y);
+    }
     for (uint32_t cut = 0; cut < f->w.n_panels; cut += 3) {
         struct guard y;
 
