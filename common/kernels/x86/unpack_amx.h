@@ -82,17 +82,27 @@ UNPACK_INLINE void unpack_line(uint8_t *tile, __m512i line, const struct unpack_
     }
 }
 
-UNPACK_INLINE void unpack_q8_0(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
-{
-    const uint8_t *line = panel + panel_lines_at(DTYPE_Q8_0, b);
+/* A block that is being unpacked, by quarters of its tile: what they have in common. */
+struct unpack {
     struct unpack_scale s;
+    __m512i t[4]; /* of types by rows: its lines, turned */
+    const uint8_t *at;
+    size_t b, ahead;
+};
 
-    unpack_scales(&s, panel + panel_scales_at(DTYPE_Q8_0, b), 128);
-    if (b % 2 == 0)
-        _mm_prefetch(line - PANEL_LINE + ahead, _MM_HINT_T0);
-    for (int j = 0; j < 8; j++) {
-        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
-        unpack_line(tile + j * 2 * PANEL_LINE, _mm512_load_si512(line + j * PANEL_LINE), &s);
+UNPACK_INLINE void unpack_q8_0(struct unpack *u, const uint8_t *panel)
+{
+    u->at = panel + panel_lines_at(DTYPE_Q8_0, u->b);
+    unpack_scales(&u->s, panel + panel_scales_at(DTYPE_Q8_0, u->b), 128);
+    if (u->b % 2 == 0)
+        _mm_prefetch(u->at - PANEL_LINE + u->ahead, _MM_HINT_T0);
+}
+
+UNPACK_INLINE void unpack_q8_0_quarter(struct unpack *u, uint8_t *tile, int q)
+{
+    for (int j = 2 * q; j < 2 * q + 2; j++) {
+        _mm_prefetch(u->at + j * PANEL_LINE + u->ahead, _MM_HINT_T0);
+        unpack_line(tile + j * 2 * PANEL_LINE, _mm512_load_si512(u->at + j * PANEL_LINE), &u->s);
     }
 }
 
@@ -128,28 +138,27 @@ UNPACK_INLINE __m512 unpack_lane(__m512i t, int lane)
         _mm512_add_epi32(at, _mm512_set1_epi32(16 * lane << 8)), t));
 }
 
-UNPACK_INLINE void unpack_q4_0(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+UNPACK_INLINE void unpack_q4_0(struct unpack *u, const uint8_t *panel)
 {
-    const uint8_t *line = panel + panel_lines_at(DTYPE_Q4_0, b);
+    const uint8_t *line = panel + panel_lines_at(DTYPE_Q4_0, u->b);
+
+    unpack_scales(&u->s, panel + panel_scales_at(DTYPE_Q4_0, u->b), 8);
+    if (u->b % 2 == 0)
+        _mm_prefetch(line - PANEL_LINE + u->ahead, _MM_HINT_T0);
+    unpack_turn(u->t, line, u->ahead);
+}
+
+UNPACK_INLINE void unpack_q4_0_quarter(struct unpack *u, uint8_t *tile, int q)
+{
     const __m512i nibble = _mm512_set1_epi8(15);
-    struct unpack_scale s;
-    __m512i t[4];
+    __m512i low = _mm512_and_si512(u->t[q], nibble);
+    __m512i high = _mm512_and_si512(_mm512_srli_epi16(u->t[q], 4), nibble);
 
-    unpack_scales(&s, panel + panel_scales_at(DTYPE_Q4_0, b), 8);
-    if (b % 2 == 0)
-        _mm_prefetch(line - PANEL_LINE + ahead, _MM_HINT_T0);
-    unpack_turn(t, line, ahead);
-    for (int q = 0; q < 4; q++) {
-        __m512i low = _mm512_and_si512(t[q], nibble);
-        __m512i high = _mm512_and_si512(_mm512_srli_epi16(t[q], 4), nibble);
+    for (int l = 0; l < 4; l++) {
+        __m512 lo = _mm512_fmadd_ps(unpack_lane(low, l), u->s.d[0], u->s.bias[0]);
+        __m512 hi = _mm512_fmadd_ps(unpack_lane(high, l), u->s.d[1], u->s.bias[1]);
 
-        for (int l = 0; l < 4; l++) {
-            __m512 lo = _mm512_fmadd_ps(unpack_lane(low, l), s.d[0], s.bias[0]);
-            __m512 hi = _mm512_fmadd_ps(unpack_lane(high, l), s.d[1], s.bias[1]);
-
-            _mm512_store_si512(tile + (4 * l + q) * PANEL_LINE,
-                               (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
-        }
+        _mm512_store_si512(tile + (4 * l + q) * PANEL_LINE, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
     }
 }
 
@@ -195,30 +204,29 @@ UNPACK_INLINE struct unpack_min unpack_min_q4_k(const uint8_t *panel, size_t b)
     return (struct unpack_min){sc, _mm512_sub_ps(_mm512_setzero_ps(), m)}; /* of zero: +0 */
 }
 
-UNPACK_INLINE void unpack_q4_k(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+UNPACK_INLINE void unpack_q4_k(struct unpack *u, const uint8_t *panel)
+{
+    struct unpack_min min = unpack_min_q4_k(panel, u->b);
+
+    unpack_spread(&u->s, min.d, min.bias);
+    unpack_ahead_k(panel + panel_k_at(DTYPE_Q4_K, u->b), u->b, u->ahead);
+    unpack_turn(u->t, panel + panel_k_lines_at(DTYPE_Q4_K, u->b), u->ahead);
+}
+
+UNPACK_INLINE void unpack_q4_k_quarter(struct unpack *u, uint8_t *tile, int q)
 {
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512 base = _mm512_set1_ps(0x1p15f);
-    struct unpack_min min = unpack_min_q4_k(panel, b);
-    struct unpack_scale s;
-    __m512i t[4];
+    __m512i low = _mm512_and_si512(u->t[q], nibble);
+    __m512i high = _mm512_and_si512(_mm512_srli_epi16(u->t[q], 4), nibble);
 
-    unpack_spread(&s, min.d, min.bias);
-    unpack_ahead_k(panel + panel_k_at(DTYPE_Q4_K, b), b, ahead);
-    unpack_turn(t, panel + panel_k_lines_at(DTYPE_Q4_K, b), ahead);
-    for (int q = 0; q < 4; q++) {
-        __m512i low = _mm512_and_si512(t[q], nibble);
-        __m512i high = _mm512_and_si512(_mm512_srli_epi16(t[q], 4), nibble);
+    for (int l = 0; l < 4; l++) {
+        __m512 lo = _mm512_sub_ps(unpack_lane(low, l), base);
+        __m512 hi = _mm512_sub_ps(unpack_lane(high, l), base);
 
-        for (int l = 0; l < 4; l++) {
-            __m512 lo = _mm512_sub_ps(unpack_lane(low, l), base);
-            __m512 hi = _mm512_sub_ps(unpack_lane(high, l), base);
-
-            lo = _mm512_fmadd_ps(lo, s.d[0], s.bias[0]);
-            hi = _mm512_fmadd_ps(hi, s.d[1], s.bias[1]);
-            _mm512_store_si512(tile + (4 * l + q) * PANEL_LINE,
-                               (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
-        }
+        lo = _mm512_fmadd_ps(lo, u->s.d[0], u->s.bias[0]);
+        hi = _mm512_fmadd_ps(hi, u->s.d[1], u->s.bias[1]);
+        _mm512_store_si512(tile + (4 * l + q) * PANEL_LINE, (__m512i)_mm512_cvtne2ps_pbh(hi, lo));
     }
 }
 
@@ -230,67 +238,93 @@ UNPACK_INLINE __m512i unpack_join(__m512i low, __m512i high)
     return _mm512_and_si512(q, _mm512_set1_epi8(63));
 }
 
-/* d sc (q - 32), exact: 11 + 7 + 6 bits */
-UNPACK_INLINE void unpack_q6_k(uint8_t *tile, const uint8_t *panel, size_t b, size_t ahead)
+/* Of a half block, d sc (q - 32), exact: 11 + 7 + 6 bits. */
+UNPACK_INLINE void unpack_q6_k(struct unpack *u, const uint8_t *panel, int half)
 {
-    const uint8_t *at = panel + b / (QK_K / QK) * panel_k_bytes(DTYPE_Q6_K);
+    const uint8_t *at = panel + u->b / (QK_K / QK) * panel_k_bytes(DTYPE_Q6_K);
+    size_t i = u->b % (QK_K / QK) * 2 + (size_t)half;
+    __m128i scales = _mm_load_si128((const __m128i *)(at + PANEL_K_SCALES + i * PANEL_ROWS));
+    __m512 d = _mm512_mul_ps(unpack_f16(at), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(scales)));
 
-    unpack_ahead_k(at, b, ahead);
-    for (size_t i = b % (QK_K / QK) * 2, n = i + 2; i < n; i++, tile += TILE_BYTES / 2) {
-        const uint8_t *line = at + PANEL_K_LINES + i * 3 * PANEL_LINE;
-        __m128i scales = _mm_load_si128((const __m128i *)(at + PANEL_K_SCALES + i * PANEL_ROWS));
-        __m512 d = _mm512_mul_ps(unpack_f16(at), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(scales)));
-        __m512i l0 = _mm512_load_si512(line), l1 = _mm512_load_si512(line + PANEL_LINE);
-        __m512i high = _mm512_load_si512(line + 2 * PANEL_LINE);
-        struct unpack_scale s;
-
-        for (int j = 0; j < 3; j++)
-            _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
-        unpack_spread(&s, d, _mm512_mul_ps(d, _mm512_set1_ps(-32)));
-        unpack_line_k(tile, unpack_join(l0, _mm512_slli_epi16(high, 4)), &s);
-        unpack_line_k(tile + 2 * PANEL_LINE,
-                      unpack_join(_mm512_srli_epi16(l0, 4), _mm512_slli_epi16(high, 2)), &s);
-        unpack_line_k(tile + 4 * PANEL_LINE, unpack_join(l1, high), &s);
-        unpack_line_k(tile + 6 * PANEL_LINE,
-                      unpack_join(_mm512_srli_epi16(l1, 4), _mm512_srli_epi16(high, 2)), &s);
+    if (!half)
+        unpack_ahead_k(at, u->b, u->ahead);
+    u->at = at + PANEL_K_LINES + i * 3 * PANEL_LINE;
+    unpack_spread(&u->s, d, _mm512_mul_ps(d, _mm512_set1_ps(-32)));
+    for (int j = 0; j < 3; j++) {
+        u->t[j] = _mm512_load_si512(u->at + j * PANEL_LINE);
+        _mm_prefetch(u->at + j * PANEL_LINE + u->ahead, _MM_HINT_T0);
     }
+}
+
+UNPACK_INLINE void unpack_q6_k_quarter(struct unpack *u, uint8_t *tile, int q)
+{
+    __m512i low = u->t[q % 2], high = u->t[2];
+
+    tile += q * 4 * PANEL_LINE;
+    unpack_line_k(tile, unpack_join(low, q % 2 ? high : _mm512_slli_epi16(high, 4)), &u->s);
+    unpack_line_k(tile + 2 * PANEL_LINE,
+                  unpack_join(_mm512_srli_epi16(low, 4),
+                              q % 2 ? _mm512_srli_epi16(high, 2) : _mm512_slli_epi16(high, 2)),
+                  &u->s);
 }
 
 /* The lines are tiles already; those past n_in are not there. */
-UNPACK_INLINE void unpack_bf16(uint8_t *tile, const uint8_t *panel, size_t b, size_t n_in,
-                               size_t ahead)
+UNPACK_INLINE void unpack_bf16_quarter(struct unpack *u, uint8_t *tile, const uint8_t *panel,
+                                       size_t n_in, int q)
 {
-    const uint8_t *line = panel + b * (QK / 2) * PANEL_LINE;
-    size_t n = n_in - b * QK < QK ? (n_in - b * QK + 1) / 2 : QK / 2;
+    const uint8_t *line = panel + u->b * (QK / 2) * PANEL_LINE;
+    size_t n = n_in - u->b * QK < QK ? (n_in - u->b * QK + 1) / 2 : QK / 2;
+    size_t j = 4 * (size_t)q, end = j + 4;
 
-    for (size_t j = 0; j < n; j++) {
-        _mm_prefetch(line + j * PANEL_LINE + ahead, _MM_HINT_T0);
+    for (; j < end && j < n; j++) {
+        _mm_prefetch(line + j * PANEL_LINE + u->ahead, _MM_HINT_T0);
         _mm512_store_si512(tile + j * PANEL_LINE, _mm512_load_si512(line + j * PANEL_LINE));
     }
-    if (n < QK / 2)
-        memset(tile + n * PANEL_LINE, 0, (QK / 2 - n) * PANEL_LINE);
+    for (; j < end; j++)
+        _mm512_store_si512(tile + j * PANEL_LINE, _mm512_setzero_si512());
 }
 
-/* tile = block b of the panel; asks for what lies `ahead` bytes after it. type is a constant. */
-UNPACK_INLINE void unpack_block(uint8_t *tile, const struct panels *w, enum dtype type,
-                                const uint8_t *panel, size_t b, size_t ahead)
+/* A quarter of the tile of block u->b, q = 0 to 3 in this order; asks for what lies u->ahead bytes after
+ * it. type and q are constants. */
+UNPACK_INLINE void unpack_quarter(struct unpack *u, uint8_t *tile, const struct panels *w,
+                                  enum dtype type, const uint8_t *panel, int q)
 {
     switch (type) {
     case DTYPE_Q8_0:
-        unpack_q8_0(tile, panel, b, ahead);
+        if (q == 0)
+            unpack_q8_0(u, panel);
+        unpack_q8_0_quarter(u, tile, q);
         break;
     case DTYPE_Q4_0:
-        unpack_q4_0(tile, panel, b, ahead);
+        if (q == 0)
+            unpack_q4_0(u, panel);
+        unpack_q4_0_quarter(u, tile, q);
         break;
     case DTYPE_Q4_K:
-        unpack_q4_k(tile, panel, b, ahead);
+        if (q == 0)
+            unpack_q4_k(u, panel);
+        unpack_q4_k_quarter(u, tile, q);
         break;
     case DTYPE_Q6_K:
-        unpack_q6_k(tile, panel, b, ahead);
+        if (q % 2 == 0)
+            unpack_q6_k(u, panel, q / 2);
+        unpack_q6_k_quarter(u, tile, q);
         break;
     default:
-        unpack_bf16(tile, panel, b, w->n_in, ahead);
+        unpack_bf16_quarter(u, tile, panel, w->n_in, q);
     }
+}
+
+/* tile = block b of the panel. */
+UNPACK_INLINE void unpack_block(uint8_t *tile, const struct panels *w, enum dtype type,
+                                const uint8_t *panel, size_t b, size_t ahead)
+{
+    struct unpack u = {.b = b, .ahead = ahead};
+
+    unpack_quarter(&u, tile, w, type, panel, 0);
+    unpack_quarter(&u, tile, w, type, panel, 1);
+    unpack_quarter(&u, tile, w, type, panel, 2);
+    unpack_quarter(&u, tile, w, type, panel, 3);
 }
 
 #endif
