@@ -55,51 +55,68 @@ static void put(const struct job *j, const float *sums, uint32_t tile, uint32_t 
             _mm512_mask_storeu_ps(y + r * j->y_stride, cols, _mm512_castsi512_ps(l[r]));
 }
 
-/* Sums += weights at a, those of the second panel RING tiles on, by the tiles of rows of x. */
+/* Sums += weights at a, those of the second panel RING tiles on, by the tiles of rows of x: of up to
+ * four products that of number q. */
 UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t *x, int row_tiles,
-                            int panels)
+                            int panels, int q)
 {
     size_t step = j->x_step;
 
-    _tile_loadd(6, a, PANEL_LINE);
-    if (panels == 2)
-        _tile_loadd(7, a + RING * TILE_BYTES, PANEL_LINE);
-    if (row_tiles > 1) {
-        _tile_stream_loadd(4, x, PANEL_LINE);
-        _tile_dpbf16ps(0, 6, 4);
-        if (panels == 2)
-            _tile_dpbf16ps(1, 7, 4);
-    }
-    if (row_tiles > 2) {
-        _tile_stream_loadd(4, x + step, PANEL_LINE);
-        _tile_dpbf16ps(1, 6, 4);
-    }
-    if (row_tiles > 3) {
-        _tile_stream_loadd(4, x + 2 * step, PANEL_LINE);
-        _tile_dpbf16ps(2, 6, 4);
-    }
-    if (row_tiles > 1)
-        _tile_stream_loadd(5, x + (size_t)(row_tiles - 1) * step, PANEL_LINE);
-    else
-        _tile_loadd(5, x, j->x_line);
-    switch (row_tiles) {
+    switch (q) {
+    case 0:
+        _tile_loadd(6, a, PANEL_LINE);
+        if (row_tiles == 1) {
+            _tile_loadd(5, x, j->x_line);
+            _tile_dpbf16ps(0, 6, 5);
+        } else {
+            _tile_stream_loadd(4, x, PANEL_LINE);
+            _tile_dpbf16ps(0, 6, 4);
+        }
+        break;
     case 1:
-        _tile_dpbf16ps(0, 6, 5);
-        if (panels == 2)
-            _tile_dpbf16ps(1, 7, 5);
+        if (panels == 2) {
+            _tile_loadd(7, a + RING * TILE_BYTES, PANEL_LINE);
+            if (row_tiles == 1)
+                _tile_dpbf16ps(1, 7, 5);
+            else
+                _tile_dpbf16ps(1, 7, 4);
+        } else if (row_tiles > 2) {
+            _tile_stream_loadd(4, x + step, PANEL_LINE);
+            _tile_dpbf16ps(1, 6, 4);
+        }
         break;
     case 2:
-        _tile_dpbf16ps(2, 6, 5);
-        if (panels == 2)
-            _tile_dpbf16ps(3, 7, 5);
-        break;
-    case 3:
-        _tile_dpbf16ps(2, 6, 5);
+        if (row_tiles == 4) {
+            _tile_stream_loadd(4, x + 2 * step, PANEL_LINE);
+            _tile_dpbf16ps(2, 6, 4);
+        } else if (row_tiles > 1) {
+            _tile_stream_loadd(5, x + (size_t)(row_tiles - 1) * step, PANEL_LINE);
+            _tile_dpbf16ps(2, 6, 5);
+        }
         break;
     default:
-        _tile_dpbf16ps(3, 6, 5);
+        if (row_tiles == 4) {
+            _tile_stream_loadd(5, x + 3 * step, PANEL_LINE);
+            _tile_dpbf16ps(3, 6, 5);
+        } else if (row_tiles == 2 && panels == 2) {
+            _tile_dpbf16ps(3, 7, 5);
+        }
     }
 }
+
+/* A quarter of block t, of one or two panels; product q of the block before it. */
+#define UNPACK(q)                                                                                  \
+    do {                                                                                           \
+        for (int i = 0; t < j->blocks && i < panels; i++)                                          \
+            table_quarter(ring + (i * RING + t % RING) * TILE_BYTES, &table[i], type,              \
+                          panel + i * bytes, t, q, ahead);                                         \
+        TABLE_STORED();                                                                            \
+    } while (0)
+#define MULTIPLY(q)                                                                                \
+    do {                                                                                           \
+        if (t >= LAG)                                                                              \
+            multiply(j, ring + b % RING * TILE_BYTES, j->x + b * j->x_block, row_tiles, panels, q); \
+    } while (0)
 
 /* Panel p, or two, by all rows of x: all of y that they give. */
 UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int row_tiles,
@@ -119,12 +136,28 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
     _tile_zero(3);
     for (uint32_t t = 0; t < j->blocks + LAG; t++) {
         uint32_t b = t - LAG;
+        size_t ahead = t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes;
 
-        for (int i = 0; t < j->blocks && i < panels; i++)
-            table_block(ring + (i * RING + t % RING) * TILE_BYTES, &table[i], type,
-                        panel + i * bytes, t, t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes);
-        if (t >= LAG)
-            multiply(j, ring + b % RING * TILE_BYTES, j->x + b * j->x_block, row_tiles, panels);
+        /* in turns so short that the processor has both before it at any time */
+        if (panels == 2) {
+            UNPACK(0);
+            MULTIPLY(0);
+            UNPACK(1);
+            MULTIPLY(1);
+            UNPACK(2);
+            MULTIPLY(2);
+            UNPACK(3);
+            MULTIPLY(3);
+        } else {
+            UNPACK(0);
+            UNPACK(1);
+            MULTIPLY(0);
+            MULTIPLY(1);
+            UNPACK(2);
+            UNPACK(3);
+            MULTIPLY(2);
+            MULTIPLY(3);
+        }
     }
     _tile_stored(0, sums[0], PANEL_LINE);
     _tile_stored(1, sums[1], PANEL_LINE);

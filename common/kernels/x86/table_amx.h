@@ -26,38 +26,31 @@ UNPACK_INLINE __m512 table_values(int first)
 }
 
 /* The 16 values of a row. */
-UNPACK_INLINE __m512 table_row(const struct table *t, enum dtype type, int n)
+UNPACK_INLINE __m512 table_row(const struct table *t, int n)
 {
-    __m512 d = _mm512_set1_ps(t->d[n]);
-
-    if (type == DTYPE_Q4_0)
-        return _mm512_mul_ps(table_values(-8), d);
-    return _mm512_fmadd_ps(table_values(0), d, _mm512_set1_ps(t->bias[n]));
+    return _mm512_fmadd_ps(table_values(0), _mm512_set1_ps(t->d[n]), _mm512_set1_ps(t->bias[n]));
 }
 
-/* Line n of the tile = the weights of row n. Nibbles of a word are of rows n, n + 8, n + 1, n + 9. */
-UNPACK_INLINE void table_look_up(uint8_t *tile, const uint8_t *line, const struct table *t,
-                                 enum dtype type, size_t ahead)
+/* A quarter of the tile: rows n, n + 1, n + 8 and n + 9, n = 2 q, whose nibbles are, in other order, those
+ * of a word of line q. */
+UNPACK_INLINE void table_rows(uint8_t *tile, const uint8_t *line, const struct table *t, int q,
+                              size_t ahead)
 {
     const __m512i low = _mm512_set1_epi16(15), second = _mm512_set1_epi16(16);
+    __m512i w = _mm512_load_si512(line + q * PANEL_LINE);
+    __m512i v = (__m512i)_mm512_cvtne2ps_pbh(table_row(t, 2 * q + 1), table_row(t, 2 * q));
+    /* the other way round: what is left of w >> 12 has no 5th bit */
+    __m512i u = (__m512i)_mm512_cvtne2ps_pbh(table_row(t, 2 * q + 8), table_row(t, 2 * q + 9));
+    __m512i at1 = _mm512_or_si512(_mm512_srli_epi16(w, 8), second);
+    __m512i at8 = _mm512_or_si512(_mm512_srli_epi16(w, 4), second);
 
-    TABLE_STORED();
-    for (int n = 0; n < 8; n += 2, line += PANEL_LINE, tile += 2 * PANEL_LINE) {
-        __m512i q = _mm512_load_si512(line);
-        __m512i v = (__m512i)_mm512_cvtne2ps_pbh(table_row(t, type, n + 1), table_row(t, type, n));
-        /* the other way round: what is left of q >> 12 has no 5th bit */
-        __m512i u =
-            (__m512i)_mm512_cvtne2ps_pbh(table_row(t, type, n + 8), table_row(t, type, n + 9));
-        __m512i at1 = _mm512_or_si512(_mm512_srli_epi16(q, 8), second);
-        __m512i at8 = _mm512_or_si512(_mm512_srli_epi16(q, 4), second);
-
-        _mm_prefetch(line + ahead, _MM_HINT_T0);
-        _mm512_store_si512(tile, _mm512_permutexvar_epi16(_mm512_and_si512(q, low), v));
-        _mm512_store_si512(tile + PANEL_LINE, _mm512_permutexvar_epi16(at1, v));
-        _mm512_store_si512(tile + 8 * PANEL_LINE, _mm512_permutexvar_epi16(at8, u));
-        _mm512_store_si512(tile + 9 * PANEL_LINE,
-                           _mm512_permutexvar_epi16(_mm512_srli_epi16(q, 12), u));
-    }
+    _mm_prefetch(line + q * PANEL_LINE + ahead, _MM_HINT_T0);
+    tile += 2 * q * PANEL_LINE;
+    _mm512_store_si512(tile, _mm512_permutexvar_epi16(_mm512_and_si512(w, low), v));
+    _mm512_store_si512(tile + PANEL_LINE, _mm512_permutexvar_epi16(at1, v));
+    _mm512_store_si512(tile + 8 * PANEL_LINE, _mm512_permutexvar_epi16(at8, u));
+    _mm512_store_si512(tile + 9 * PANEL_LINE,
+                       _mm512_permutexvar_epi16(_mm512_srli_epi16(w, 12), u));
 }
 
 /* For each q, which of 1, 3, 5 and 7 times d is q - 8 times d but for a power of two, 2^e, and the sign:
@@ -102,74 +95,68 @@ UNPACK_INLINE void table_multiples(struct table *t, __m512 d)
     }
 }
 
-/* Line n of the tile = the weights of row n. Nibbles of a word are of rows n, n + 8, n + 1, n + 9; the
- * 5th bit of an index is any, as the table of a row is there twice. */
-UNPACK_INLINE void table_look_up_values(uint8_t *tile, const uint8_t *line, const struct table *t,
-                                        size_t ahead)
+/* value of all rows where some d is zero, infinite or NaN. */
+static __attribute__((noinline, cold)) void table_any(struct table *t, __m512 d)
 {
-    TABLE_STORED();
-    for (int n = 0; n < 8; n += 2, line += PANEL_LINE, tile += 2 * PANEL_LINE) {
-        __m512i q = _mm512_load_si512(line);
-        /* a load is cheaper than a shift, but not past the panel's end */
-        __m512i q1 = n < 6 ? _mm512_loadu_si512(line + 1) : _mm512_srli_epi16(q, 8);
-        __m512i at[4] = {q, q1, _mm512_srli_epi16(q, 4), _mm512_srli_epi16(q1, 4)};
+    _mm512_store_ps(t->d, d);
+    for (int n = 0; n < PANEL_ROWS; n++)
+        _mm256_store_si256((__m256i *)t->value[n],
+                           (__m256i)_mm512_cvtneps_pbh(_mm512_mul_ps(
+                               table_values(-8), _mm512_set1_ps(t->d[n]))));
+}
 
-        _mm_prefetch(line + ahead, _MM_HINT_T0);
-        for (int i = 0; i < 4; i++) {
-            int row = n + i / 2 * 8 + i % 2;
-            __m512i v = _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)t->value[row]));
+/* As table_rows; the 5th bit of an index is any, as the table of a row is there twice. */
+UNPACK_INLINE void table_rows_values(uint8_t *tile, const uint8_t *line, const struct table *t, int q,
+                                     size_t ahead)
+{
+    __m512i w = _mm512_load_si512(line + q * PANEL_LINE);
+    /* a load is cheaper than a shift, but not past the panel's end */
+    __m512i w1 = q < 3 ? _mm512_loadu_si512(line + q * PANEL_LINE + 1) : _mm512_srli_epi16(w, 8);
+    __m512i at[4] = {w, w1, _mm512_srli_epi16(w, 4), _mm512_srli_epi16(w1, 4)};
 
-            _mm512_store_si512(tile + (row - n) * PANEL_LINE, _mm512_permutexvar_epi16(at[i], v));
-        }
+    _mm_prefetch(line + q * PANEL_LINE + ahead, _MM_HINT_T0);
+    for (int i = 0; i < 4; i++) {
+        int row = 2 * q + i / 2 * 8 + i % 2;
+        __m512i v = _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)t->value[row]));
+
+        _mm512_store_si512(tile + row * PANEL_LINE, _mm512_permutexvar_epi16(at[i], v));
     }
 }
 
-/* Where some d is zero, infinite or NaN. */
-static __attribute__((noinline, cold)) void table_q4_0_any(uint8_t *tile, const uint8_t *line,
-                                                           __m512 d, size_t ahead)
+/* What the quarters of block b share. */
+UNPACK_INLINE void table_block(struct table *t, enum dtype type, const uint8_t *panel, size_t b,
+                               size_t ahead)
 {
-    struct table t;
+    if (type == DTYPE_Q4_0) {
+        __m512 d = unpack_f16(panel + panel_scales_at(DTYPE_Q4_0, b));
 
-    _mm512_store_ps(t.d, d);
-    table_look_up(tile, line, &t, DTYPE_Q4_0, ahead);
-}
-
-UNPACK_INLINE void table_q4_0(uint8_t *tile, struct table *t, const uint8_t *panel, size_t b,
-                              size_t ahead)
-{
-    const uint8_t *line = panel + panel_lines_at(DTYPE_Q4_0, b);
-    __m512 d = unpack_f16(panel + panel_scales_at(DTYPE_Q4_0, b));
-
-    if (b % 2 == 0)
-        _mm_prefetch(line - PANEL_LINE + ahead, _MM_HINT_T0);
-    if (_mm512_fpclass_ps_mask(d, 0x9f)) { /* zeros, infinities, NaN */
-        table_q4_0_any(tile, line, d, ahead);
+        if (b % 2 == 0)
+            _mm_prefetch(panel + panel_lines_at(DTYPE_Q4_0, b) - PANEL_LINE + ahead, _MM_HINT_T0);
+        if (_mm512_fpclass_ps_mask(d, 0x9f)) /* zeros, infinities, NaN */
+            table_any(t, d);
+        else
+            table_multiples(t, d);
     } else {
-        table_multiples(t, d);
-        table_look_up_values(tile, line, t, ahead);
+        struct unpack_min s = unpack_min_q4_k(panel, b);
+
+        unpack_ahead_k(panel + panel_k_at(DTYPE_Q4_K, b), b, ahead);
+        _mm512_store_ps(t->d, s.d);
+        _mm512_store_ps(t->bias, s.bias);
     }
+    TABLE_STORED();
 }
 
-UNPACK_INLINE void table_q4_k(uint8_t *tile, struct table *t, const uint8_t *panel, size_t b,
-                              size_t ahead)
+/* Quarter q of the tile of block b, q = 0 to 3 in this order; asks for what lies `ahead` bytes after it.
+ * type and q are constants. */
+UNPACK_INLINE void table_quarter(uint8_t *tile, struct table *t, enum dtype type,
+                                 const uint8_t *panel, size_t b, int q, size_t ahead)
 {
-    const uint8_t *at = panel + panel_k_at(DTYPE_Q4_K, b);
-    struct unpack_min s = unpack_min_q4_k(panel, b);
-
-    unpack_ahead_k(at, b, ahead);
-    _mm512_store_ps(t->d, s.d);
-    _mm512_store_ps(t->bias, s.bias);
-    table_look_up(tile, panel + panel_k_lines_at(DTYPE_Q4_K, b), t, DTYPE_Q4_K, ahead);
-}
-
-/* tile = block b of the panel; asks for what lies `ahead` bytes after it. type is a constant. */
-UNPACK_INLINE void table_block(uint8_t *tile, struct table *t, enum dtype type,
-                               const uint8_t *panel, size_t b, size_t ahead)
-{
+    if (q == 0)
+        table_block(t, type, panel, b, ahead);
     if (type == DTYPE_Q4_0)
-        table_q4_0(tile, t, panel, b, ahead);
+        table_rows_values(tile, panel + panel_lines_at(DTYPE_Q4_0, b), t, q, ahead);
     else
-        table_q4_k(tile, t, panel, b, ahead);
+        table_rows(tile, panel + panel_k_lines_at(DTYPE_Q4_K, b), t, q, ahead);
 }
 
 /* 16 lines of 16 dwords: lane n of line i <-> lane i of line n. */
