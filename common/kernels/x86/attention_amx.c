@@ -8,10 +8,14 @@
  * A tile of K or V is loaded once for both tiles of rows; q, S, p and o stay in L1 while K and V come
  * from L2. One row takes the same way as many: tiles with fewer rows. What a row does not attend to
  * has p = 0, and adds a zero: o is as if it had not been there, but that -0 may become +0, wherefore
- * the end of a row turns all -0 into +0. */
+ * the end of a row turns all -0 into +0.
+ *
+ * A kv head's part of a page is too short for the hardware's prefetcher, and the next page's is far
+ * away: with each block, a block of the four pages after is asked for. */
 #include <math.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/fold_avx512.h"
 #include "kernels/x86/lanes_avx512.h"
@@ -47,7 +51,9 @@ struct pass {
     float mx[HEADS], sum[HEADS], corr[HEADS]; /* mx: of log2(e) * scores */
     uint32_t n[HEADS];                        /* tokens of the segment */
     const struct attention *a;
-    uint32_t count, dims; /* dims: 16s of a head */
+    const uint8_t *next[PAGES]; /* K of the four pages after */
+    size_t ask;                 /* bytes of a page to ask for with each block; 0: it is in L2 */
+    uint32_t count, dims;       /* dims: 16s of a head */
 } __attribute__((aligned(64)));
 
 /* q of one head: scaled, rounded to bf16, zeros after the last dimension. */
@@ -72,6 +78,7 @@ static void take(struct pass *x, const struct attention *a, uint32_t h0)
     x->a = a;
     x->count = all - h0 < HEADS ? all - h0 : HEADS;
     x->dims = a->layout->v_stride / 16;
+    x->ask = h0 ? 0 : size_round_up(a->layout->head_bytes / (2 * ((x->dims + 1) / 2)), LINE);
     for (uint32_t i = 0; i < x->count; i++) {
         uint32_t row = (h0 + i) / a->group, g = (h0 + i) % a->group;
 
@@ -115,6 +122,13 @@ static const uint8_t *end_of_k(struct pass *x, const uint8_t *k, size_t dims)
     return x->k_end;
 }
 
+/* Part i of the page four after page j: into L2, as L1 is full of what is at work. */
+TILE_INLINE void ask(const struct pass *x, uint32_t j, size_t i)
+{
+    for (size_t at = 0; at < x->ask; at += LINE)
+        _mm_prefetch(x->next[j] + i * x->ask + at, _MM_HINT_T1);
+}
+
 /* x->s = q K of page j for the heads from h on: 16, or 32 if `two`. */
 TILE_INLINE void multiply_k(struct pass *x, uint32_t h, uint32_t j, const uint8_t *k, bool two)
 {
@@ -129,6 +143,7 @@ TILE_INLINE void multiply_k(struct pass *x, uint32_t h, uint32_t j, const uint8_
     for (size_t i = 0; i < dim; i += 32, k += K_BLOCK_BYTES) {
         const uint8_t *b = dim - i < 32 ? end_of_k(x, k, dim - i) : k;
 
+        ask(x, j, i / 32);
         _tile_loadd(4, x->q[i / 32][h], LINE);
         _tile_stream_loadd(6, b, 4 * TOKENS);
         _tile_stream_loadd(7, b + LINE, 4 * TOKENS);
@@ -271,6 +286,7 @@ TILE_INLINE void multiply_v(struct pass *x, uint32_t h, uint32_t i, uint8_t *con
         const uint8_t *v = page[j] + at + i * LINE, *w = v + LINE;
         size_t step = stride;
 
+        ask(x, j, (x->dims + i + 1) / 2);
         if (c - j * TOKENS < TOKENS) {
             v = end_of_v(x->v_end[0], v, stride, c % TOKENS);
             if (wide)
@@ -322,11 +338,16 @@ static void through_pages(struct pass *x)
     const struct attention *a = x->a;
     size_t at = kv_layout_k(a->layout, a->layer, a->head);
     uint8_t *const *page = a->pages + a->first / TOKENS;
-    uint32_t n = x->n[x->count - 1];
+    uint32_t n = x->n[x->count - 1], left = (n + TOKENS - 1) / TOKENS;
+    size_t bytes = x->ask;
 
     for (uint32_t t = 0; t < n; t += PAGES * TOKENS, page += PAGES) {
         uint32_t c = n - t < PAGES * TOKENS ? n - t : PAGES * TOKENS;
 
+        for (uint32_t j = 0; j < PAGES; j++) /* past the last, one that is there anyway */
+            x->next[j] = page[j + PAGES < left ? j + PAGES : 0] + at;
+        x->ask = left > PAGES ? bytes : 0;
+        left -= left < PAGES ? left : PAGES;
         if (x->count <= ROWS)
             attend(x, 0, t, c, page, at, false);
         else if (x->n[ROWS - 1] <= t)
