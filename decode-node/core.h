@@ -43,7 +43,7 @@ struct decode_config {
 
 enum decode_event_type {
     DECODE_ROUTER,       /* msg */
-    DECODE_PEER,         /* peer, life, msg: anything but KV_PAGE */
+    DECODE_PEER,         /* peer, life, msg: anything but KV_PAGE and KV_PLACE */
     DECODE_PAGE_IN,      /* peer, msg: accepted, verified, and its bytes are in the page */
     DECODE_PAGE_BAD,     /* peer, msg: accepted, but the checksum differs, or its place has no bytes */
     DECODE_PAGE_REFUSED, /* peer, msg: not accepted */
@@ -93,6 +93,9 @@ const char *decode_verdict_text(enum decode_verdict v);
  * and only compared with what the peer says. Changes nothing. */
 enum decode_verdict decode_core_accepts_page(const struct decode_core *core, uint32_t peer,
                                              const struct msg_kv_page *p, uint32_t *page_id);
+
+/* Whether KV_HELLO will be answered by KV_WELCOME, and not REFUSED. */
+bool decode_core_welcomes(const struct decode_core *core, const struct msg_kv_hello *h);
 
 /* Counters for heartbeat and log. */
 struct decode_stats {

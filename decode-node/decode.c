@@ -39,6 +39,7 @@ struct decode_peer {
     int64_t heard;
     bool greeted; /* it said KV_HELLO */
     uint32_t pid; /* whose memory is read for it; 0: none */
+    bool unread;  /* a read failed that the offer had promised: no more of them on this connection */
 };
 
 struct decode {
@@ -156,14 +157,19 @@ static uint32_t decode_peer_of(struct decode *d, const struct peer *id)
     return place;
 }
 
-/* Whether the peer's memory can be read from here; the log says it when that is news. */
+/* Whether the peer, which is welcome, has memory that can be read from here; the log says it when that is news. */
 static bool decode_peek(struct decode *d, uint32_t peer, const struct msg_kv_hello *h)
 {
     struct decode_peer *p = &d->peers[peer];
     struct err why = {0};
-    int rc = d->options->kv_path == KV_PATH_FRAMES ? err_set(&why, ERR_CONFIG, "kv_path is frames")
-                                                   : peek_try(&h->offer, &why);
-    uint32_t pid = rc ? 0 : h->offer.pid;
+    uint32_t pid = 0;
+
+    if (d->options->kv_path == KV_PATH_FRAMES)
+        err_set(&why, ERR_CONFIG, "kv_path is frames");
+    else if (p->unread)
+        err_set(&why, ERR_UNSUPPORTED, "a read failed");
+    else if (!peek_try(&h->offer, &why))
+        pid = h->offer.pid;
 
     if (pid && (!p->greeted || p->pid != pid))
         log_info("decode", "peer=%s pid=%" PRIu32 " KV is read from its memory", h->name, pid);
@@ -179,16 +185,21 @@ static bool decode_peek(struct decode *d, uint32_t peer, const struct msg_kv_hel
 static enum decode_event_type decode_place(struct decode *d, uint32_t peer,
                                            const struct msg_kv_page *p, uint32_t page_id)
 {
+    struct decode_peer *from = &d->peers[peer];
     uint8_t *to = kv_pool_page(d->node->pool, page_id) +
                   kv_layout_k(&d->node->layout, p->layer, p->head_first);
     struct err e = {0};
-    int rc = peek_read(to, d->peers[peer].pid, p->place, p->bulk.size, &e);
 
-    if (!rc && hash64(to, p->bulk.size, 0) != p->checksum)
-        rc = err_set(&e, ERR_FORMAT, "it has a wrong checksum");
-    if (!rc)
+    if (peek_read(to, from->pid, p->place, p->bulk.size, &e)) {
+        if (!from->unread) /* the rest of a stream fails alike */
+            log_warn("decode", "layer %u of KV page %u was not there, and now KV comes in frames: %s",
+                     p->layer, p->page, e.text);
+        from->unread = true;
+        return DECODE_PAGE_BAD;
+    }
+    if (hash64(to, p->bulk.size, 0) == p->checksum)
         return DECODE_PAGE_IN;
-    log_warn("decode", "layer %u of KV page %u was not there: %s", p->layer, p->page, e.text);
+    log_warn("decode", "layer %u of KV page %u was read with a wrong checksum", p->layer, p->page);
     return DECODE_PAGE_BAD;
 }
 
@@ -238,7 +249,7 @@ static void decode_on_kv(void *ctx, const struct peer *from, struct msg *m)
         return;
     }
     d->peers[peer].heard = clock_now();
-    if (m->type == MSG_KV_HELLO)
+    if (m->type == MSG_KV_HELLO && decode_core_welcomes(d->core, &m->u.hello))
         ev.places = decode_peek(d, peer, &m->u.hello);
     if (m->type == MSG_KV_PAGE || m->type == MSG_KV_PLACE)
         ev.type = decode_page(d, peer, &m->u.page);
@@ -354,7 +365,7 @@ static void decode_metrics(struct decode *d, const struct decode_stats *s, struc
         {"tandem_step_seconds", "gauge", "Of a step, smoothed.", (double)s->step_ns * 1e-9},
         {"tandem_kv_read_bytes_total", "counter", "KV read from the memory of prefill nodes here.",
          (double)s->read_bytes},
-        {"tandem_pages_bad_total", "counter", "KV pages that came with a wrong checksum.",
+        {"tandem_pages_bad_total", "counter", "KV pages with a wrong checksum, or that could not be read.",
          (double)s->pages_bad},
         {"tandem_pages_refused_total", "counter", "KV pages that no stream here was to get.",
          (double)s->pages_refused},

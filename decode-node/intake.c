@@ -87,6 +87,11 @@ static void intake_hello(struct decode_core *d, const struct decode_event *ev, i
         (struct msg_kv_credit){d->config.credit_bytes, ev->places};
 }
 
+bool decode_core_welcomes(const struct decode_core *d, const struct msg_kv_hello *h)
+{
+    return !peers_check(&d->peers, h, NULL);
+}
+
 /* May the peer go on with, or begin to fill, a slot? */
 static bool slot_is_open(const struct slot *slot, uint32_t peer)
 {
@@ -197,8 +202,8 @@ void intake_page(struct decode_core *d, const struct decode_event *ev, int64_t n
     d->stats.read_bytes += p->place ? p->bulk.size : 0;
 }
 
-/* KV_END with units missing: asks for the first; the peer sends it and KV_END once more. One at a time:
- * a checksum fails once in a blue moon, and so no two answers can cross. */
+/* KV_END with units missing: asks for the first; the peer sends it and KV_END once more. One at a time, so
+ * that no two answers can cross: a checksum fails once in a blue moon, and reading once a connection. */
 static void intake_ask_again(struct decode_core *d, struct slot *slot, struct decode_actions *out)
 {
     struct kv_unit u;

@@ -24,10 +24,12 @@ struct peek_offer {
 /* An offer of this process: *probe, best a random number, which must stay. No offer if the system does
  * not tell where we are. Yama, where it is on (ptrace_scope 1), lets nobody but our ancestors read us, and one
  * more process with its descendants: from now on that is our parent, and so the other nodes of our
- * supervisor. It is not one node, for a second call replaces the first, and there may be many. */
+ * supervisor; nobody, if that is init. It is not one node, for a second call replaces the first, and there
+ * may be many. */
 void peek_allow(struct peek_offer *offer, const uint64_t *probe);
 
-/* 0: the process of the offer can be read from here. ERR_UNSUPPORTED, with the reason. */
+/* 0: the process of the offer can be read from here. ERR_UNSUPPORTED, with the reason, which has nothing of
+ * what was read. */
 int peek_try(const struct peek_offer *offer, struct err *e);
 
 /* out[bytes] from the address `at` of the process. ERR_IO: not all of it is there, or the process is not; out

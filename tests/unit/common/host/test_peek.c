@@ -119,7 +119,8 @@ static void an_offer_that_does_not_hold_is_refused(void **state)
     wrong = o.offer;
     wrong.value++;
     assert_int_equal(peek_try(&wrong, &e), ERR_UNSUPPORTED);
-    assert_non_null(strstr(e.text, "1234567890abcdef where 1234567890abcdf0 was offered"));
+    assert_non_null(strstr(e.text, "has other bytes"));
+    assert_null(strstr(e.text, "1234567890abcdef")); /* what it has is nobody's business */
     wrong = o.offer;
     wrong.at = 8;
     assert_int_equal(peek_try(&wrong, &e), ERR_UNSUPPORTED);
