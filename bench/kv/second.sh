@@ -4,7 +4,8 @@
 # usage: second.sh MODEL [TOKENS] [REQUESTS]     of each prompt; defaults: 480 12
 # The gap should be the step that gives the second token and what the last layer's pages take. The first step
 # after a prompt may be slower than those that follow; what the gap has besides its step is told apart.
-# The last line says that, and how many requests failed.
+# The last line has the median of what the gap is longer than a later step, how much of that is KV or waiting, and
+# how many requests failed.
 set -u
 model=$(realpath "${1:?usage: second.sh MODEL [TOKENS] [REQUESTS]}") tokens=${2:-480} n=${3:-12}
 [ -r "$model" ] || { echo "second.sh: $model: no such file" >&2; exit 2; }
@@ -35,5 +36,8 @@ jq -r '.stages_ms | "\(.transfer.p50) \(.transfer.max) \(.decode_queue.p50) \(.d
     awk '{ printf "%-50s %10.2f\n%-50s %10.2f\n", "of the gap, KV that was not there yet, median", $1, "the longest", $2
            printf "%-50s %10.2f\n", "of the gap, waiting for a step to end, median", $3 }'
 failed=$(jq .failed "$tmp/r.json")
-echo "second token: $(jq '.stages_ms | 100 * (.transfer.p50 + .decode_queue.p50) | round / 100' "$tmp/r.json") ms and its step, $failed failed"
+jq -r '[.itls[] | select(length > 2) | .[0] - (.[1:] | sort | .[length / 2 | floor])] | sort | .[length / 2 | floor] * 1000' \
+    "$tmp/r.json" >"$tmp/over"
+echo "second token: $(printf %.2f "$(cat "$tmp/over")") ms beyond a later step, $(jq '.stages_ms | 100 * (.transfer.p50 + .decode_queue.p50) | round / 100' \
+    "$tmp/r.json") of it KV or waiting, $failed failed"
 [ "$failed" = 0 ]
