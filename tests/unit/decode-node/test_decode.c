@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,7 @@ static void run_node(const struct rig *r, const char *kv_path)
     struct node_options o = {0};
     struct err e = {0};
 
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails does not close its rig */
     log_level_max = LOG_ERROR;
     option_defaults(&decode_option_table, &o);
     option_set(option_find(&decode_option_table, "model"), &o, MODEL, NULL, &e);
