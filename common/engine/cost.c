@@ -6,30 +6,6 @@
 #include "engine/engine_impl.h"
 #include "model/dtype.h"
 
-typedef void panels_fn(void *ctx, const struct panels *w);
-
-/* Every matrix that a pass multiplies with; of experts all. */
-static void each_matrix(const struct engine *en, panels_fn *fn, void *ctx)
-{
-    const struct model *m = &en->model;
-
-    for (uint32_t i = 0; i < m->hp.n_layer; i++) {
-        const struct model_layer *l = &m->layers[i];
-        const struct panels *attention[] = {&l->wq, &l->wk, &l->wv, &l->wo};
-
-        for (size_t j = 0; j < ARRAY_LEN(attention); j++)
-            fn(ctx, attention[j]);
-        if (m->hp.n_expert)
-            fn(ctx, &l->router);
-        for (uint32_t x = 0; x < m->n_ffn; x++) {
-            fn(ctx, &l->gate[x]);
-            fn(ctx, &l->up[x]);
-            fn(ctx, &l->down[x]);
-        }
-    }
-    fn(ctx, &m->output);
-}
-
 static double elements(const struct panels *w) { return (double)w->n_out * w->n_in; }
 
 /* Weights of experts that n rows read, if each row's choice were random: those chosen at least once. */
@@ -113,9 +89,17 @@ struct tally {
     size_t bytes[DTYPE_LIMIT];
 };
 
-static void tally_add(void *ctx, const struct panels *w)
+static void tally_add(void *ctx, struct panels *w)
 {
     ((struct tally *)ctx)->bytes[w->from] += panels_bytes(w);
+}
+
+static struct tally tally_of(const struct engine *en)
+{
+    struct tally t = {{0}};
+
+    model_each_matrix((struct model *)&en->model, tally_add, &t); /* which only reads */
+    return t;
 }
 
 /* The type with most bytes, and takes it out; DTYPE_LIMIT if none is left. */
@@ -133,19 +117,17 @@ static uint32_t tally_take(struct tally *t)
 
 void cost_types(struct str *out, const struct engine *en)
 {
-    struct tally t = {{0}};
+    struct tally t = tally_of(en);
     uint32_t type;
 
-    each_matrix(en, tally_add, &t);
     for (const char *plus = ""; (type = tally_take(&t)) < DTYPE_LIMIT; plus = "+")
         str_addf(out, "%s%s", plus, dtype_info(type)->name);
 }
 
 enum roof cost_roof(const struct engine *en)
 {
-    struct tally t = {{0}};
+    struct tally t = tally_of(en);
 
-    each_matrix(en, tally_add, &t);
     return roof_of_matmul(en->kern->tier, dtype_info(tally_take(&t))->block_elems > 1);
 }
 

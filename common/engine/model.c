@@ -178,3 +178,23 @@ void model_fini(struct model *m)
     mem_map_close(&m->memory);
     *m = (struct model){0};
 }
+
+void model_each_matrix(struct model *m, void (*fn)(void *ctx, struct panels *w), void *ctx)
+{
+    for (uint32_t i = 0; i < m->hp.n_layer; i++) {
+        struct model_layer *l = &m->layers[i];
+
+        fn(ctx, &l->wq);
+        fn(ctx, &l->wk);
+        fn(ctx, &l->wv);
+        fn(ctx, &l->wo);
+        if (m->hp.n_expert)
+            fn(ctx, &l->router);
+        for (uint32_t x = 0; x < m->n_ffn; x++) {
+            fn(ctx, &l->gate[x]);
+            fn(ctx, &l->up[x]);
+            fn(ctx, &l->down[x]);
+        }
+    }
+    fn(ctx, &m->output);
+}

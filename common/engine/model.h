@@ -38,4 +38,7 @@ int model_load(struct model *m, const struct engine_options *o, const struct ker
                struct team *team, struct err *e);
 void model_fini(struct model *m); /* also of a zeroed model */
 
+/* fn of every matrix that a pass multiplies with; of experts all. */
+void model_each_matrix(struct model *m, void (*fn)(void *ctx, struct panels *w), void *ctx);
+
 #endif

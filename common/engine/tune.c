@@ -44,28 +44,6 @@ struct turn {
     int64_t ns; /* written by thread 0 */
 };
 
-typedef void matrix_fn(struct tune *t, struct panels *w);
-
-static void each_matrix(struct tune *t, matrix_fn *fn)
-{
-    struct model *m = &t->e->model;
-
-    for (uint32_t i = 0; i < m->hp.n_layer; i++) {
-        struct model_layer *l = &m->layers[i];
-
-        fn(t, &l->wq);
-        fn(t, &l->wk);
-        fn(t, &l->wv);
-        fn(t, &l->wo);
-        for (uint32_t x = 0; x < m->n_ffn; x++) {
-            fn(t, &l->gate[x]);
-            fn(t, &l->up[x]);
-            fn(t, &l->down[x]);
-        }
-    }
-    fn(t, &m->output);
-}
-
 static struct group *group_of(struct tune *t, const struct panels *w)
 {
     for (uint32_t i = 0; i < t->n; i++)
@@ -75,8 +53,9 @@ static struct group *group_of(struct tune *t, const struct panels *w)
 }
 
 /* Groups past the last, of which no model has so many, stay as they are. */
-static void matrix_add(struct tune *t, struct panels *w)
+static void matrix_add(void *ctx, struct panels *w)
 {
+    struct tune *t = ctx;
     struct group *g = group_of(t, w);
     struct kernels_few range;
 
@@ -94,9 +73,9 @@ static void matrix_add(struct tune *t, struct panels *w)
     g->matrices[g->n++] = w;
 }
 
-static void matrix_set(struct tune *t, struct panels *w)
+static void matrix_set(void *ctx, struct panels *w)
 {
-    const struct group *g = group_of(t, w);
+    const struct group *g = group_of(ctx, w);
 
     if (g)
         w->few = g->few;
@@ -200,7 +179,7 @@ void tune_engine(struct engine *en, uint32_t rows)
     struct tune t = {.e = en};
     int64_t start = clock_now();
 
-    each_matrix(&t, matrix_add);
+    model_each_matrix(&en->model, matrix_add, &t);
     if (!t.n)
         return;
     if (!rows)
@@ -212,7 +191,7 @@ void tune_engine(struct engine *en, uint32_t rows)
             g->few = rows;
         str_addf(&en->few_rows, "%s%s*%u=%u", i ? " " : "", dtype_info(g->type)->name, g->n_in, g->few);
     }
-    each_matrix(&t, matrix_set);
+    model_each_matrix(&en->model, matrix_set, &t);
     log_info("engine", "ms=%.1f kernels for few rows are taken up to: %s",
              (double)(clock_now() - start) / CLOCK_MS, str_text(&en->few_rows));
 }
