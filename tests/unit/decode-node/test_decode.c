@@ -6,20 +6,18 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "daemon/options.h"
 #include "host/peek.h"
 #include "kv/kv_unit.h"
 #include "kv/kv_wire.h"
 #include "net/sock.h"
+#include "tests/lib/node.h"
 #include "tests/lib/test.h"
 
 #define MODEL "deploy/demo/austen-5m-q8_0.gguf"
@@ -41,24 +39,6 @@ struct rig {
     bool reserved;
     int64_t give_up;
 };
-
-static void run_node(const struct rig *r, const char *kv_path)
-{
-    struct node_options o = {0};
-    struct err e = {0};
-
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails does not close its rig */
-    log_level_max = LOG_ERROR;
-    option_defaults(&decode_option_table, &o);
-    option_set(option_find(&decode_option_table, "model"), &o, MODEL, NULL, &e);
-    option_set(option_find(&decode_option_table, "router"), &o, r->nodes, NULL, &e);
-    option_set(option_find(&decode_option_table, "kv"), &o, r->kv, NULL, &e);
-    option_set(option_find(&decode_option_table, "kv_path"), &o, kv_path, NULL, &e);
-    option_set(option_find(&decode_option_table, "prefix_cache"), &o, "off", NULL, &e);
-    if (role_run(&o, &role_decode, &role_decode, &e))
-        fprintf(stderr, "%s\n", e.text);
-    _exit(0);
-}
 
 static void on_router(struct rig *r, const struct peer *from, const struct msg *m)
 {
@@ -118,15 +98,16 @@ static void rig_open(struct rig *r, const char *kv_path)
     const struct sock_options data = {.kind = SOCK_DEALER, .lane = SOCK_DATA, .identity = "p#1.0"};
     const struct kv_geometry *g = &r->reg.geometry;
 
+    if (access(MODEL, R_OK) != 0)
+        skip();
     *r = (struct rig){.dir = "/tmp/tandem-test-XXXXXX", .probe = rng_entropy(),
                       .give_up = clock_now() + PATIENCE};
     assert_non_null(mkdtemp(r->dir));
     snprintf(r->nodes, sizeof(r->nodes), "ipc://%s/nodes", r->dir);
     snprintf(r->kv, sizeof(r->kv), "ipc://%s/kv", r->dir);
-    r->pid = fork();
-    assert_true(r->pid >= 0);
-    if (r->pid == 0)
-        run_node(r, kv_path);
+    r->pid = node_fork(&decode_option_table, &role_decode,
+                       (const char *[]){"model", MODEL, "router", r->nodes, "kv", r->kv, "kv_path", kv_path,
+                                        "prefix_cache", "off", NULL});
     r->ctx = sock_ctx_new();
     assert_int_equal(sock_open(&r->router, r->ctx, &o, NULL), 0);
     assert_int_equal(sock_bind(r->router, r->nodes, NULL), 0);
@@ -163,6 +144,16 @@ static bool hello(struct rig *r, uint64_t wrong)
     m.u.hello.offer.value += wrong;
     say(r, m);
     return answer(r, MSG_KV_WELCOME).u.credit.places;
+}
+
+/* Skips the test where the system lets nobody read anybody. */
+static void rig_open_readable(struct rig *r)
+{
+    rig_open(r, "auto");
+    if (hello(r, 0))
+        return;
+    rig_close(r);
+    skip();
 }
 
 static void reserve(struct rig *r)
@@ -210,13 +201,7 @@ static void a_page_is_read_where_it_lies_or_asked_for(void **state)
     size_t n;
 
     (void)state;
-    if (access(MODEL, R_OK) != 0)
-        skip();
-    rig_open(&r, "auto");
-    if (!hello(&r, 0)) { /* the system lets nobody read anybody */
-        rig_close(&r);
-        skip();
-    }
+    rig_open_readable(&r);
     n = kv_cut_count(&r.cut, TOKENS);
     reserve(&r);
     for (size_t i = 0; i < n; i++) {
@@ -248,13 +233,7 @@ static void a_wrong_checksum_is_forgiven(void **state)
     struct msg m;
 
     (void)state;
-    if (access(MODEL, R_OK) != 0)
-        skip();
-    rig_open(&r, "auto");
-    if (!hello(&r, 0)) {
-        rig_close(&r);
-        skip();
-    }
+    rig_open_readable(&r);
     reserve(&r);
     m = unit(&r, 0, true);
     m.u.page.checksum++;
@@ -270,8 +249,6 @@ static void an_offer_that_does_not_hold_means_frames(void **state)
     struct rig r;
 
     (void)state;
-    if (access(MODEL, R_OK) != 0)
-        skip();
     rig_open(&r, "auto");
     assert_false(hello(&r, 1));
     reserve(&r);
@@ -291,8 +268,6 @@ static void nobody_is_read_if_frames_are_asked_for(void **state)
     struct rig r;
 
     (void)state;
-    if (access(MODEL, R_OK) != 0)
-        skip();
     rig_open(&r, "frames");
     assert_false(hello(&r, 0));
     rig_close(&r);

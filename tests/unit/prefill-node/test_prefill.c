@@ -11,12 +11,11 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
-#include "base/log.h"
 #include "base/mem.h"
-#include "daemon/options.h"
 #include "host/peek.h"
 #include "kv/kv_layout.h"
 #include "net/sock.h"
+#include "tests/lib/node.h"
 #include "tests/lib/test.h"
 
 #define MODEL "deploy/demo/austen-5m-q8_0.gguf"
@@ -52,20 +51,6 @@ static void decode_open(struct rig *r)
     assert_int_equal(sock_bind(r->decode, r->kv, NULL), 0);
 }
 
-static void run_node(const struct rig *r)
-{
-    struct node_options o = {0};
-    struct err e = {0};
-
-    log_level_max = LOG_ERROR;
-    option_defaults(&prefill_option_table, &o);
-    option_set(option_find(&prefill_option_table, "model"), &o, MODEL, NULL, &e);
-    option_set(option_find(&prefill_option_table, "router"), &o, r->nodes, NULL, &e);
-    if (role_run(&o, &role_prefill, &role_prefill, &e))
-        fprintf(stderr, "%s\n", e.text);
-    _exit(0);
-}
-
 static void rig_open(struct rig *r)
 {
     const struct sock_options o = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL};
@@ -74,10 +59,8 @@ static void rig_open(struct rig *r)
     assert_non_null(mkdtemp(r->dir));
     snprintf(r->nodes, sizeof(r->nodes), "ipc://%s/nodes", r->dir);
     snprintf(r->kv, sizeof(r->kv), "ipc://%s/kv", r->dir);
-    r->pid = fork();
-    assert_true(r->pid >= 0);
-    if (r->pid == 0)
-        run_node(r);
+    r->pid = node_fork(&prefill_option_table, &role_prefill,
+                       (const char *[]){"model", MODEL, "router", r->nodes, NULL});
     r->ctx = sock_ctx_new();
     assert_int_equal(sock_open(&r->router, r->ctx, &o, NULL), 0);
     assert_int_equal(sock_bind(r->router, r->nodes, NULL), 0);
@@ -251,17 +234,23 @@ static void stream(struct rig *r, uint64_t request, uint32_t cut_after)
         serve(r);
 }
 
+/* Opens the rig, and waits until the node is there. */
+static void rig_start(struct rig *r)
+{
+    if (access(MODEL, R_OK) != 0)
+        skip();
+    rig_open(r);
+    while (!r->node.n)
+        serve(r);
+}
+
 static void a_cut_connection_costs_no_stream_and_no_unit_comes_twice(void **state)
 {
     uint64_t want[UNITS_MAX];
     struct rig r;
 
     (void)state;
-    if (access(MODEL, R_OK) != 0)
-        skip();
-    rig_open(&r);
-    while (!r.node.n)
-        serve(&r);
+    rig_start(&r);
     assert_true(kv_layout_pages(TOKENS) * r.reg.geometry.n_layer <= UNITS_MAX);
     stream(&r, 1, 0);
     memcpy(want, r.sums, sizeof(want));
@@ -291,11 +280,7 @@ static void who_does_not_read_holds_up_nobody_else(void **state)
     struct rig r;
 
     (void)state;
-    if (access(MODEL, R_OK) != 0)
-        skip();
-    rig_open(&r);
-    while (!r.node.n)
-        serve(&r);
+    rig_start(&r);
     snprintf(kv, sizeof(kv), "ipc://%.80s/deaf", r.dir);
     assert_int_equal(sock_open(&deaf, r.ctx, &o, NULL), 0);
     assert_int_equal(sock_bind(deaf, kv, NULL), 0);
@@ -322,11 +307,7 @@ static void what_a_decode_node_reads_is_what_would_have_come(void **state)
     struct rig r;
 
     (void)state;
-    if (access(MODEL, R_OK) != 0)
-        skip();
-    rig_open(&r);
-    while (!r.node.n)
-        serve(&r);
+    rig_start(&r);
     if (peek_read(want, (uint32_t)r.pid, (uintptr_t)want, 1, NULL)) { /* the system lets nobody read anybody */
         rig_close(&r);
         skip();
