@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -34,8 +36,8 @@ static int agent_timeout(int64_t when, int64_t now)
     return when <= now ? 0 : (int)size_min((size_t)((when - now) / CLOCK_MS + 1), 60000);
 }
 
-/* Until stdin ends, or there is no going on. */
-static void agent_serve(struct agent *a)
+/* Until stdin ends, we are told to, or there is no going on. */
+static void agent_serve(struct agent *a, int told_fd)
 {
     static char buffer[AGENT_READ];
 
@@ -43,12 +45,13 @@ static void agent_serve(struct agent *a)
         int64_t now = clock_now(), next = agent_work(a, now);
         struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                {.fd = agent_output(a)->len ? STDOUT_FILENO : -1, .events = POLLOUT},
-                               {.fd = agent_fd(a), .events = POLLIN}};
+                               {.fd = agent_fd(a), .events = POLLIN},
+                               {.fd = told_fd, .events = POLLIN}};
         ssize_t n;
 
         if (poll(fds, ARRAY_LEN(fds), agent_timeout(next, now)) < 0 && errno != EINTR)
             return;
-        if (fds[1].revents && !agent_flush(a))
+        if (fds[3].revents || (fds[1].revents && !agent_flush(a)))
             return;
         if (!fds[0].revents)
             continue;
@@ -76,22 +79,33 @@ static void agent_carry(struct agent *a)
 int cmd_agent(int argc, char **argv)
 {
     struct agent *a;
-    sigset_t set;
+    sigset_t told, set;
+    int told_fd;
 
     (void)argv;
     if (argc > 1) {
         fprintf(stderr, "tandem agent: takes no arguments; `tandem up` starts it on each host\n");
         return EXIT_USAGE;
     }
-    /* The end of the connection is what ends us; then we end what we started and had not left. */
-    sigemptyset(&set);
+    /* The end of the connection is what ends us, or SIGTERM; then we end what we started and had not
+     * left, and so never half-way. */
+    sigemptyset(&told);
+    sigaddset(&told, SIGTERM);
+    told_fd = signalfd(-1, &told, SFD_CLOEXEC);
+    set = told;
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    if (told_fd < 0) {
+        fprintf(stderr, "tandem agent: no signalfd: %s\n", strerror(errno));
+        return EXIT_FAILED;
+    }
     a = agent_new();
-    agent_serve(a);
-    if (agent_relay(a) >= 0)
+    agent_serve(a, told_fd);
+    if (agent_relay(a) >= 0) { /* it has started nothing */
+        sigprocmask(SIG_UNBLOCK, &told, NULL);
         agent_carry(a);
+    }
     agent_free(&a);
     return EXIT_OK;
 }

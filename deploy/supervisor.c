@@ -431,16 +431,20 @@ static _Noreturn void supervise_main(struct rundir *d, const struct launch *l, i
 
 int supervisor_start(struct supervisor *s, struct rundir *d, const struct launch *l, struct err *e)
 {
+    sigset_t all, before;
     int fds[2];
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
         return err_set(e, ERR_IO, "no socket pair for the supervisor: %s", strerror(errno));
     fflush(NULL);
+    sigfillset(&all); /* a SIGTERM that comes before it has its descriptor waits for it */
+    sigprocmask(SIG_SETMASK, &all, &before);
     s->pid = fork();
     if (s->pid == 0) {
         close(fds[0]);
         supervise_main(d, l, fds[1]);
     }
+    sigprocmask(SIG_SETMASK, &before, NULL);
     close(fds[1]);
     if (s->pid < 0) {
         close(fds[0]);

@@ -125,6 +125,19 @@ static void test_what_dies_later_is_restarted(void **state)
     assert_true(is_gone(&d));
 }
 
+/* However early it is told to: also before it does anything of its own. */
+static void test_stop_at_once_leaves_nothing(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        struct rundir d;
+        struct supervisor s = start(&d, "exec sleep 1000");
+
+        supervisor_stop(&s);
+        assert_true(is_gone(&d));
+    }
+}
+
 static void test_the_end_of_up_is_the_end_of_all(void **state)
 {
     struct rundir d;
@@ -280,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_a_death_at_start_is_told_with_its_last_words),
         cmocka_unit_test(test_a_program_that_is_no_program),
         cmocka_unit_test(test_what_dies_later_is_restarted),
+        cmocka_unit_test(test_stop_at_once_leaves_nothing),
         cmocka_unit_test(test_the_end_of_up_is_the_end_of_all),
         cmocka_unit_test(test_it_goes_on_once_up_has_detached),
         cmocka_unit_test(test_children_die_with_a_killed_supervisor),
