@@ -4,7 +4,7 @@
 # usage: chaos.sh STREAMS-PROGRAM     TANDEM_BIN as in tests/lib/cluster.sh
 #   N=10: so many kill -9 of decode nodes and as many of prefill nodes; STOPS=5 (N / 2): SIGSTOPs of
 #   1 .. STOP_MAX_S (4; 30 from N = 100 on) seconds; STREAMS=8 at once; SEED: of the moments;
-#   GAP_S=2: bound of that percentile; none: it is only said
+#   GAP_S=2: bound of that percentile, and of the time until a stopped node is given up; none: they are only said
 # The full run, make chaos N=200, takes half an hour, most of it waiting for what is stopped.
 # Last line: `chaos: ..., N failed`.
 . tests/lib/cluster.sh
@@ -44,12 +44,25 @@ pause() {
     exec 9>&-
     sleep "0.$((RANDOM % 7 + 1))"
 }
+ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
+# given_up PID MS: waits so long; writes how many ms passed until the router did not think it ready any more.
+given_up() {
+    local began now seen=
+    began=$(ms)
+    while now=$(ms) && [ $((now - began)) -lt "$2" ]; do
+        if [ -z "$seen" ] && [ "$(nodes "[.nodes[] | select(.pid == $1 and .state == \"ready\")] | length" 2>/dev/null)" = 0 ]; then
+            seen=$(($(ms) - began))
+            echo "$seen" >>"$TMP/given_up"
+        fi
+        sleep 0.05
+    done
+}
 stop_some() {
     local i pid
     for i in $(seq "$STOPS"); do
         hit -STOP "$([ $((i % 2)) = 0 ] && echo prefill || echo decode)" || return 1
         exec 9>&-
-        sleep "$((1 + RANDOM % STOP_MAX_S)).$((RANDOM % 10))"
+        given_up "$pid" $(((1 + RANDOM % STOP_MAX_S) * 1000 + RANDOM % 10 * 100))
         grep -qF "$TANDEM_RUN_DIR/" "/proc/$pid/cmdline" 2>/dev/null && kill -CONT "$pid"
         pause
     done
@@ -76,10 +89,13 @@ wait "$load" || bad=$((bad + 1))
 tail -n 12 "$TMP/streams"
 p99=$(sed -n 's/^longest gap of a stream: .*p99 \([0-9.]*\) s.*/\1/p' "$TMP/streams")
 [ "${GAP_S:-2}" = none ] || awk -v p="${p99:-99}" -v bound="${GAP_S:-2}" 'BEGIN { exit p > bound }' || { echo "p99 of the longest gaps is over ${GAP_S:-2} s"; bad=$((bad + 1)); }
+slowest=$(sort -n "$TMP/given_up" 2>/dev/null | tail -n 1)
+[ "${GAP_S:-2}" = none ] || awk -v s="${slowest:-0}" -v bound="${GAP_S:-2}" 'BEGIN { exit s > bound * 1000 }' || { echo "a stopped node was thought ready for over ${GAP_S:-2} s"; bad=$((bad + 1)); }
 all_free || bad=$((bad + 1))
 zombies=$(awk '/ after the end$/ { for (i = 2; i <= NF; i++) if ($i ~ /^(repeated|changed|after)/) n += $(i - 1); print n }' "$TMP/streams")
 echo "$STOPS stops of 1 to $STOP_MAX_S s: ${zombies:-?} zombie tokens delivered, $(metric tandem_stale_messages_total)" \
     "messages of older attempts fenced; $(metric tandem_streams_restarted_total) restarts"
+echo "$(cat "$TMP/given_up" 2>/dev/null | wc -l) of them given up after ${slowest:-0} ms at most"
 down
 echo "chaos: $N + $N kills, $STOPS stops, $((SECONDS - began)) s, $bad failed"
 [ "$bad" = 0 ]
