@@ -1,9 +1,13 @@
 #include "base/mem.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/check.h"
 
@@ -64,40 +68,85 @@ void *mem_large(size_t size)
 
 void mem_free(void *p) { free(p); }
 
-int mem_map_open(struct mem_map *m, size_t size, bool huge, struct err *e)
+/* fd < 0: anonymous. bytes: a multiple of 4096. */
+static int mem_map(struct mem_map *m, int fd, size_t bytes, bool huge, struct err *e)
 {
-    size_t bytes = size_round_up(size ? size : 1, 4096);
-    void *p;
+    int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
 
-    m->data = NULL;
-    m->size = 0;
-    p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *m = (struct mem_map){0};
     if (p == MAP_FAILED)
         return err_set(e, ERR_MEMORY, "the system refuses %zu MiB of memory", bytes >> 20);
     if (huge)
         madvise(p, bytes, MADV_HUGEPAGE); /* advice: a kernel without it still works */
-    m->data = p;
-    m->size = bytes;
+    *m = (struct mem_map){p, bytes};
     return 0;
 }
 
-/* Whether the system's switch for transparent huge pages stands at never, or is missing. */
-static bool mem_huge_switched_off(void)
+static size_t mem_map_bytes(size_t size) { return size_round_up(size ? size : 1, 4096); }
+
+int mem_map_open(struct mem_map *m, size_t size, bool huge, struct err *e)
+{
+    return mem_map(m, -1, mem_map_bytes(size), huge, e);
+}
+
+/* A file without a name, of `bytes` for good. */
+static int mem_file_open(int *file, size_t bytes, struct err *e)
+{
+    int fd = memfd_create("tandem", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct rlimit most;
+
+    *file = -1;
+    if (fd < 0)
+        return err_set(e, ERR_UNSUPPORTED, "the system makes no memfd: %s", strerror(errno));
+    if (getrlimit(RLIMIT_FSIZE, &most) == 0 && most.rlim_cur < bytes) { /* else SIGXFSZ */
+        close(fd);
+        return err_set(e, ERR_MEMORY, "%zu MiB are more than a file may have here (ulimit -f)", bytes >> 20);
+    }
+    if (bytes > PTRDIFF_MAX || ftruncate(fd, (off_t)bytes) ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+        close(fd);
+        return err_set(e, ERR_MEMORY, "the system refuses %zu MiB of shared memory", bytes >> 20);
+    }
+    *file = fd;
+    return 0;
+}
+
+int mem_map_open_shared(struct mem_map *m, int *fd, size_t size, bool huge, struct err *e)
+{
+    int rc = mem_file_open(fd, mem_map_bytes(size), e);
+
+    *m = (struct mem_map){0};
+    if (!rc && (rc = mem_map(m, *fd, mem_map_bytes(size), huge, e))) {
+        close(*fd);
+        *fd = -1;
+    }
+    return rc;
+}
+
+/* Whether a switch of the system's for transparent huge pages stands at what keeps advice from having
+ * any effect, or is missing. */
+static bool mem_huge_switched_off(const char *file)
 {
     char text[64] = "";
-    FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
-    bool off = !f || !fgets(text, sizeof(text), f) || strstr(text, "[never]");
+    FILE *f = fopen(file, "re");
+    bool off = !f || !fgets(text, sizeof(text), f) || strstr(text, "[never]") || strstr(text, "[deny]");
 
     if (f)
         fclose(f);
     return off;
 }
 
+bool mem_shared_huge(void)
+{
+    return !mem_huge_switched_off("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+}
+
 int mem_map_huge(const void *data, size_t size, enum mem_huge want, struct err *e)
 {
     int refused = madvise((void *)data, size, want == MEM_HUGE_OFF ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
 
-    if (want == MEM_HUGE_ON && (refused || mem_huge_switched_off()))
+    if (want == MEM_HUGE_ON && (refused || mem_huge_switched_off("/sys/kernel/mm/transparent_hugepage/enabled")))
         return err_set(e, ERR_UNSUPPORTED, "huge_pages: on, but "
                        "/sys/kernel/mm/transparent_hugepage/enabled is never or missing");
     return 0;

@@ -39,7 +39,10 @@ struct mem_map {
 
 /* huge: ask for transparent huge pages (advice only). ERR_MEMORY if the system refuses. */
 int mem_map_open(struct mem_map *m, size_t size, bool huge, struct err *e);
-/* Whether the kernel may back anonymous memory with huge pages: what the option huge_pages says. */
+/* As mem_map_open, but of a file without a name (memfd), whose size is sealed, so that other processes
+ * can map it too. *fd is that file, owned by the caller; -1 on failure. ERR_MEMORY, ERR_UNSUPPORTED. */
+int mem_map_open_shared(struct mem_map *m, int *fd, size_t size, bool huge, struct err *e);
+/* Whether the kernel may back memory with huge pages: what the option huge_pages says. */
 enum mem_huge {
     MEM_HUGE_AUTO, /* if it can */
     MEM_HUGE_ON,   /* it must be able to */
@@ -49,6 +52,10 @@ enum mem_huge {
 /* Advises about size bytes of a mapping, before their first use. ERR_UNSUPPORTED: MEM_HUGE_ON where the
  * kernel has no transparent huge pages or has them switched off. */
 int mem_map_huge(const void *data, size_t size, enum mem_huge want, struct err *e);
+
+/* Whether advice gets huge pages for shared memory too: the system has a switch of its own for that,
+ * .../transparent_hugepage/shmem_enabled, which most leave at never. */
+bool mem_shared_huge(void);
 
 void mem_map_close(struct mem_map *m); /* also of a zeroed struct; leaves it zeroed */
 

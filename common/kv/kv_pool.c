@@ -1,17 +1,22 @@
 #include "kv/kv_pool.h"
 
+#include <string.h>
+#include <unistd.h>
+
 #include "base/check.h"
 #include "base/mem.h"
 
 struct kv_pool {
     struct mem_map map;
+    int fd; /* of the mapping; -1: it is anonymous */
     size_t page_bytes;
     uint32_t total, n_free;
     uint32_t *free_ids; /* a stack: the page returned last is the warmest */
     uint32_t *refs;
 };
 
-int kv_pool_open(struct kv_pool **out, const struct kv_layout *l, uint32_t n_pages, struct err *e)
+static int kv_pool_map(struct kv_pool **out, const struct kv_layout *l, uint32_t n_pages, bool shared,
+                       struct err *e)
 {
     struct kv_pool *p;
     size_t bytes;
@@ -22,7 +27,9 @@ int kv_pool_open(struct kv_pool **out, const struct kv_layout *l, uint32_t n_pag
         return err_set(e, ERR_LIMIT, "a KV pool of %u pages of %zu bytes is not possible", n_pages,
                        l->page_bytes);
     p = mem_zalloc(sizeof(*p));
-    rc = mem_map_open(&p->map, bytes, true, e);
+    p->fd = -1;
+    rc = shared ? mem_map_open_shared(&p->map, &p->fd, bytes, true, e)
+                : mem_map_open(&p->map, bytes, true, e);
     if (rc) {
         err_wrap(e, "KV pool of %u pages", n_pages);
         kv_pool_close(&p);
@@ -38,6 +45,17 @@ int kv_pool_open(struct kv_pool **out, const struct kv_layout *l, uint32_t n_pag
     return 0;
 }
 
+int kv_pool_open(struct kv_pool **out, const struct kv_layout *l, uint32_t n_pages, struct err *e)
+{
+    return kv_pool_map(out, l, n_pages, false, e);
+}
+
+int kv_pool_open_shared(struct kv_pool **out, const struct kv_layout *l, uint32_t n_pages,
+                        struct err *e)
+{
+    return kv_pool_map(out, l, n_pages, true, e);
+}
+
 void kv_pool_close(struct kv_pool **pool)
 {
     struct kv_pool *p = *pool;
@@ -45,6 +63,8 @@ void kv_pool_close(struct kv_pool **pool)
     if (!p)
         return;
     mem_map_close(&p->map);
+    if (p->fd >= 0)
+        close(p->fd);
     mem_free(p->free_ids);
     mem_free(p->refs);
     mem_free(p);
@@ -81,10 +101,21 @@ uint32_t kv_pool_refs(const struct kv_pool *p, uint32_t id)
     return p->refs[id];
 }
 
-uint8_t *kv_pool_page(const struct kv_pool *p, uint32_t id)
+size_t kv_pool_offset(const struct kv_pool *p, uint32_t id)
 {
     ASSERT(id < p->total);
-    return (uint8_t *)p->map.data + id * p->page_bytes;
+    return id * p->page_bytes;
+}
+
+uint8_t *kv_pool_page(const struct kv_pool *p, uint32_t id)
+{
+    return (uint8_t *)p->map.data + kv_pool_offset(p, id);
+}
+
+void kv_pool_clear(struct kv_pool *p, uint32_t id)
+{
+    ASSERT(kv_pool_refs(p, id) == 1);
+    memset(kv_pool_page(p, id), 0, p->page_bytes);
 }
 
 uint32_t kv_pool_free_count(const struct kv_pool *p) { return p->n_free; }
@@ -96,3 +127,5 @@ void *kv_pool_memory(const struct kv_pool *p, size_t *bytes)
     *bytes = p->map.size;
     return p->map.data;
 }
+
+int kv_pool_fd(const struct kv_pool *p) { return p->fd; }

@@ -1,5 +1,10 @@
 #include "base/mem.h"
 
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -113,6 +118,53 @@ static void test_a_map_the_system_refuses_is_an_error(void **state)
     mem_map_close(&m);
 }
 
+static void test_a_shared_map_is_a_sealed_file(void **state)
+{
+    struct mem_map m;
+    uint8_t byte = 0;
+    int fd;
+
+    (void)state;
+    assert_int_equal(mem_map_open_shared(&m, &fd, 5000, true, NULL), 0);
+    assert_int_equal(m.size, 8192);
+    assert_int_equal(((uint8_t *)m.data)[8191], 0);
+    assert_int_equal(lseek(fd, 0, SEEK_END), 8192);
+    assert_int_equal(ftruncate(fd, 4096), -1);
+    assert_int_equal(ftruncate(fd, 12288), -1);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1); /* nobody stops us from writing */
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    ((uint8_t *)m.data)[8191] = 7;
+    assert_int_equal(pread(fd, &byte, 1, 8191), 1);
+    assert_int_equal(byte, 7);
+    mem_map_close(&m);
+    close(fd);
+}
+
+/* In a child, for a limit once lowered does not rise again. */
+static void test_a_shared_map_the_system_refuses_is_an_error(void **state)
+{
+    struct rlimit small = {4096, 4096};
+    struct mem_map m;
+    struct err e;
+    int fd, status;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(mem_map_open_shared(&m, &fd, (size_t)1 << 60, false, &e), ERR_MEMORY);
+    assert_int_equal(fd, -1);
+    assert_null(m.data);
+    pid = fork();
+    if (pid == 0) {
+        bool over = !setrlimit(RLIMIT_FSIZE, &small) &&
+                    mem_map_open_shared(&m, &fd, 8192, false, &e) == ERR_MEMORY &&
+                    strstr(e.text, "ulimit -f") && fd == -1;
+
+        _exit(over ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0); /* no SIGXFSZ */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +175,8 @@ int main(void)
         cmocka_unit_test(test_maps_are_cleared_and_page_aligned),
         cmocka_unit_test(test_huge_pages_are_advice),
         cmocka_unit_test(test_a_map_the_system_refuses_is_an_error),
+        cmocka_unit_test(test_a_shared_map_is_a_sealed_file),
+        cmocka_unit_test(test_a_shared_map_the_system_refuses_is_an_error),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,7 @@
 #include "kv/kv_pool.h"
+
+#include <sys/mman.h>
+
 #include "tests/lib/test.h"
 
 static void pages_are_disjoint_and_all_come_back(void **state)
@@ -74,6 +77,37 @@ static void an_impossible_pool_is_refused_with_its_size(void **state)
     assert_null(p);
 }
 
+static void others_can_map_a_shared_pool(void **state)
+{
+    struct kv_layout l;
+    struct kv_pool *p;
+    uint32_t ids[3];
+    uint8_t *seen;
+    size_t bytes;
+
+    (void)state;
+    kv_layout_init(&l, KV_F16, 1, 1, 8);
+    assert_int_equal(kv_pool_open(&p, &l, 3, NULL), 0);
+    assert_int_equal(kv_pool_fd(p), -1);
+    kv_pool_close(&p);
+    assert_int_equal(kv_pool_open_shared(&p, &l, 3, NULL), 0);
+    assert_true(kv_pool_take(p, ids, 3));
+    assert_ptr_equal(kv_pool_memory(p, &bytes), kv_pool_page(p, ids[0]));
+    seen = mmap(NULL, bytes, PROT_READ, MAP_SHARED, kv_pool_fd(p), 0);
+    assert_true(seen != MAP_FAILED);
+    for (uint32_t i = 0; i < 3; i++) {
+        memset(kv_pool_page(p, ids[i]), 1 + (int)i, l.page_bytes);
+        assert_int_equal(seen[kv_pool_offset(p, ids[i])], 1 + i);
+        assert_int_equal(seen[kv_pool_offset(p, ids[i]) + l.page_bytes - 1], 1 + i);
+    }
+    kv_pool_clear(p, ids[1]);
+    for (size_t i = 0; i < 3 * l.page_bytes; i++)
+        assert_int_equal(seen[i], i / l.page_bytes == 1 ? 0 : 1 + i / l.page_bytes);
+    kv_pool_close(&p);
+    assert_int_equal(seen[0], 1); /* the mapping outlives it */
+    munmap(seen, bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -81,6 +115,7 @@ int main(void)
         cmocka_unit_test(a_take_is_all_or_nothing),
         cmocka_unit_test(a_shared_page_is_free_after_its_last_reference),
         cmocka_unit_test(an_impossible_pool_is_refused_with_its_size),
+        cmocka_unit_test(others_can_map_a_shared_pool),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
