@@ -7,7 +7,7 @@
  *   compute <── RUN(rows) ── core <── STEP_DONE(tokens) ── compute
  *
  * KV pages: the shell asks decode_core_accepts_page where a page goes, verifies its checksum,
- * copies it (of a KV_PLACE: reads it there, then verifies), and then reports PAGE_IN, PAGE_BAD or
+ * copies it (of a KV_PLACE: copies it from there, then verifies), and then reports PAGE_IN, PAGE_BAD or
  * PAGE_REFUSED. Each returns the page's bytes to the
  * sender's credit. What is missing when KV_END comes is asked for again, one unit at a time.
  *
@@ -45,7 +45,7 @@ enum decode_event_type {
     DECODE_ROUTER,       /* msg */
     DECODE_PEER,         /* peer, life, msg: anything but KV_PAGE and KV_PLACE */
     DECODE_PAGE_IN,      /* peer, msg: accepted, verified, and its bytes are in the page */
-    DECODE_PAGE_BAD,     /* peer, msg: accepted, but the checksum differs, or its place has no bytes */
+    DECODE_PAGE_BAD,     /* peer, msg: accepted, but the checksum differs */
     DECODE_PAGE_REFUSED, /* peer, msg: not accepted */
     DECODE_STEP_DONE,    /* tokens, one a row of the last RUN; those of rows that sample count */
     DECODE_PEER_LOST,    /* peer: its connection broke */
@@ -57,7 +57,7 @@ struct decode_event {
     enum decode_event_type type;
     uint32_t peer;          /* the shell's handle, < DECODE_PEERS_MAX */
     uint64_t life;          /* of the peer's process, as in peers.h */
-    bool places;            /* KV_HELLO: its offer holds */
+    uint64_t mapped;        /* KV_HELLO: bytes of the peer's memory that are mapped here; 0: none */
     const struct msg *msg;  /* borrowed */
     const uint32_t *tokens; /* borrowed */
 };
@@ -84,15 +84,15 @@ enum decode_verdict {
     DECODE_PAGE_NO_UNIT,   /* layer, page, heads or tokens are not of our cut */
     DECODE_PAGE_SIZE,      /* the bytes are not as many as the unit has */
     DECODE_PAGE_REPEATED,
-    DECODE_PAGE_NO_PLACE,  /* a KV_PLACE of who was not told that it may, or of bytes to be converted */
+    DECODE_PAGE_NO_PLACE,  /* a KV_PLACE of who was not told that it may, or beyond what is mapped */
     DECODE_VERDICT_COUNT
 };
 const char *decode_verdict_text(enum decode_verdict v);
 
-/* Where the bytes of a KV_PAGE or KV_PLACE go: *page_id of our pool. Everything is computed from our own geometry
- * and only compared with what the peer says. Changes nothing. */
+/* Where the bytes of m, a KV_PAGE or KV_PLACE, go: *page_id of our pool. Everything is computed from our own
+ * geometry and only compared with what the peer says. Changes nothing. */
 enum decode_verdict decode_core_accepts_page(const struct decode_core *core, uint32_t peer,
-                                             const struct msg_kv_page *p, uint32_t *page_id);
+                                             const struct msg *m, uint32_t *page_id);
 
 /* Whether KV_HELLO will be answered by KV_WELCOME, and not REFUSED. */
 bool decode_core_welcomes(const struct decode_core *core, const struct msg_kv_hello *h);
@@ -108,7 +108,7 @@ struct decode_stats {
     uint64_t hit_tokens;    /* of prompts, found in the prefix cache */
     uint64_t busy_ns, step_ns; /* in steps; a step, smoothed */
     uint64_t pages_bad, pages_refused, leases_expired;
-    uint64_t read_bytes;    /* of kv_bytes: read where they lay */
+    uint64_t read_bytes;    /* of kv_bytes: copied from where they lay */
     bool draining;
 };
 void decode_core_stats(const struct decode_core *core, struct decode_stats *out);

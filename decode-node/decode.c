@@ -20,7 +20,7 @@
 #include "decode-node/core.h"
 #include "decode-node/pace.h"
 #include "engine/cost.h"
-#include "host/peek.h"
+#include "host/share.h"
 #include "kv/kv_wire.h"
 #include "net/loop.h"
 
@@ -38,8 +38,7 @@ struct decode_peer {
     struct peer id;
     int64_t heard;
     bool greeted; /* it said KV_HELLO */
-    uint32_t pid; /* whose memory is read for it; 0: none */
-    bool unread;  /* a read failed that the offer had promised: no more of them on this connection */
+    struct share_map map; /* its pool, if it could be mapped */
 };
 
 struct decode {
@@ -93,6 +92,12 @@ static bool decode_send_peer(struct decode *d, uint32_t peer, struct msg *m)
     return false;
 }
 
+static void decode_forget(struct decode *d, uint32_t peer)
+{
+    share_close(&d->peers[peer].map);
+    d->peers[peer] = (struct decode_peer){0};
+}
+
 static void decode_act_one(struct decode *d, struct decode_action *a)
 {
     switch (a->type) {
@@ -103,12 +108,12 @@ static void decode_act_one(struct decode *d, struct decode_action *a)
         if (!decode_send_peer(d, a->peer, &a->msg)) {
             struct decode_event lost = {.type = DECODE_PEER_LOST, .peer = a->peer};
 
-            d->peers[a->peer].used = false;
+            decode_forget(d, a->peer);
             decode_step(d->core, &lost, clock_now(), &d->actions);
         }
         break;
     case DECODE_DROP_PEER:
-        d->peers[a->peer].used = false;
+        decode_forget(d, a->peer);
         break;
     case DECODE_RUN:
         decode_submit(d, a->rows, a->n_rows);
@@ -153,31 +158,43 @@ static uint32_t decode_peer_of(struct decode *d, const struct peer *id)
         return place;
     if (d->peers[place].used)
         decode_event(d, &(struct decode_event){.type = DECODE_PEER_LOST, .peer = place});
+    decode_forget(d, place);
     d->peers[place] = (struct decode_peer){.used = true, .id = *id};
     return place;
 }
 
-/* Whether the peer, which is welcome, has memory that can be read from here; the log says it when that is news. */
-static bool decode_peek(struct decode *d, uint32_t peer, const struct msg_kv_hello *h)
+/* Maps the pool of a peer that is welcome, unless that was done, and returns its bytes; 0: it cannot be done.
+ * The log says it when that is news. */
+static uint64_t decode_map(struct decode *d, uint32_t peer, const struct msg_kv_hello *h)
 {
     struct decode_peer *p = &d->peers[peer];
+    bool news = !p->greeted, had = p->map.data;
     struct err why = {0};
-    uint32_t pid = 0;
 
+    p->greeted = true;
+    if (had && share_same(&p->map, &h->offer))
+        return h->offer.size;
+    share_close(&p->map);
     if (d->options->kv_path == KV_PATH_FRAMES)
         err_set(&why, ERR_CONFIG, "kv_path is frames");
-    else if (p->unread)
-        err_set(&why, ERR_UNSUPPORTED, "a read failed");
-    else if (!peek_try(&h->offer, &why))
-        pid = h->offer.pid;
-
-    if (pid && (!p->greeted || p->pid != pid))
-        log_info("decode", "peer=%s pid=%" PRIu32 " KV is read from its memory", h->name, pid);
-    else if (!pid && (!p->greeted || p->pid))
+    else if (!share_open(&p->map, &h->offer, &why)) {
+        log_info("decode", "peer=%s pid=%" PRIu32 " KV is read from its memory, %.1f MiB of it mapped",
+                 h->name, h->offer.pid, (double)h->offer.size / 0x1p20);
+        return h->offer.size;
+    }
+    if (news || had)
         log_info("decode", "peer=%s KV comes in frames: %s", h->name, why.text);
-    p->greeted = true;
-    p->pid = pid;
-    return pid;
+    return 0;
+}
+
+/* The memory of processes that are gone and had no stream left is given back: nothing else holds it. */
+static void decode_unmap_dead(struct decode *d)
+{
+    for (uint32_t i = 0; i < DECODE_PEERS_MAX; i++)
+        if (d->peers[i].map.data && decode_core_peer_idle(d->core, i) && !share_lives(&d->peers[i].map)) {
+            decode_event(d, &(struct decode_event){.type = DECODE_PEER_LOST, .peer = i});
+            decode_forget(d, i);
+        }
 }
 
 /* Copies a page from where the peer has it to where it belongs, and then verifies it: only what nobody
@@ -185,18 +202,10 @@ static bool decode_peek(struct decode *d, uint32_t peer, const struct msg_kv_hel
 static enum decode_event_type decode_place(struct decode *d, uint32_t peer,
                                            const struct msg_kv_page *p, uint32_t page_id)
 {
-    struct decode_peer *from = &d->peers[peer];
     uint8_t *to = kv_pool_page(d->node->pool, page_id) +
                   kv_layout_k(&d->node->layout, p->layer, p->head_first);
-    struct err e = {0};
 
-    if (peek_read(to, from->pid, p->place, p->bulk.size, &e)) {
-        if (!from->unread) /* the rest of a stream fails alike */
-            log_warn("decode", "layer %u of KV page %u was not there, and now KV comes in frames: %s",
-                     p->layer, p->page, e.text);
-        from->unread = true;
-        return DECODE_PAGE_BAD;
-    }
+    memcpy(to, d->peers[peer].map.data + p->place, p->bulk.size);
     if (hash64(to, p->bulk.size, 0) == p->checksum)
         return DECODE_PAGE_IN;
     log_warn("decode", "layer %u of KV page %u was read with a wrong checksum", p->layer, p->page);
@@ -204,17 +213,17 @@ static enum decode_event_type decode_place(struct decode *d, uint32_t peer,
 }
 
 /* Verifies a page where it lies and copies it to where it belongs. */
-static enum decode_event_type decode_page(struct decode *d, uint32_t peer,
-                                          const struct msg_kv_page *p)
+static enum decode_event_type decode_page(struct decode *d, uint32_t peer, const struct msg *m)
 {
+    const struct msg_kv_page *p = &m->u.page;
     uint32_t page_id;
-    enum decode_verdict v = decode_core_accepts_page(d->core, peer, p, &page_id);
+    enum decode_verdict v = decode_core_accepts_page(d->core, peer, m, &page_id);
 
     if (v != DECODE_PAGE_OK) {
         log_debug("decode", "a KV page was refused: %s", decode_verdict_text(v));
         return DECODE_PAGE_REFUSED;
     }
-    if (p->place)
+    if (m->type == MSG_KV_PLACE)
         return decode_place(d, peer, p, page_id);
     if (hash64(p->bulk.data, p->bulk.size, 0) != p->checksum) {
         log_warn("decode", "a KV page came with a wrong checksum: layer %u, page %u", p->layer,
@@ -250,9 +259,9 @@ static void decode_on_kv(void *ctx, const struct peer *from, struct msg *m)
     }
     d->peers[peer].heard = clock_now();
     if (m->type == MSG_KV_HELLO && decode_core_welcomes(d->core, &m->u.hello))
-        ev.places = decode_peek(d, peer, &m->u.hello);
+        ev.mapped = decode_map(d, peer, &m->u.hello);
     if (m->type == MSG_KV_PAGE || m->type == MSG_KV_PLACE)
-        ev.type = decode_page(d, peer, &m->u.page);
+        ev.type = decode_page(d, peer, m);
     decode_event(d, &ev);
 }
 
@@ -404,6 +413,7 @@ static void decode_on_tick(void *ctx)
 {
     struct decode *d = ctx;
 
+    decode_unmap_dead(d);
     decode_event(d, &(struct decode_event){.type = DECODE_TICK});
     if (decode_core_drained(d->core) || (d->stop_at && clock_now() >= d->stop_at))
         loop_stop(d->loop);
@@ -542,6 +552,8 @@ static void decode_close(struct decode *d)
     loop_del_event(&d->computed);
     loop_free(&d->loop);
     sock_ctx_free(&d->ctx);
+    for (uint32_t i = 0; i < DECODE_PEERS_MAX; i++)
+        decode_forget(d, i);
     compute_wait(d->node->compute); /* before the pages of its step go back */
     decode_core_free(&d->core);
     kv_pool_close(&d->swap);

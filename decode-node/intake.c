@@ -81,10 +81,9 @@ static void intake_hello(struct decode_core *d, const struct decode_event *ev, i
         actions_add(out, DECODE_DROP_PEER)->peer = old;
     }
     intake_take_over(d, ev->peer, &source, now, out);
-    peers_welcome(&d->peers, ev->peer, h, &source);
-    d->peers.items[ev->peer].places = ev->places;
+    peers_welcome(&d->peers, ev->peer, h, &source, ev->mapped);
     actions_send_peer(out, ev->peer, MSG_KV_WELCOME)->u.credit =
-        (struct msg_kv_credit){d->config.credit_bytes, ev->places};
+        (struct msg_kv_credit){d->config.credit_bytes, ev->mapped > 0};
 }
 
 bool decode_core_welcomes(const struct decode_core *d, const struct msg_kv_hello *h)
@@ -199,11 +198,11 @@ void intake_page(struct decode_core *d, const struct decode_event *ev, int64_t n
     slot_got(slot, unit);
     slot->kv_bytes += p->bulk.size;
     d->stats.kv_bytes += p->bulk.size;
-    d->stats.read_bytes += p->place ? p->bulk.size : 0;
+    d->stats.read_bytes += ev->msg->type == MSG_KV_PLACE ? p->bulk.size : 0;
 }
 
 /* KV_END with units missing: asks for the first; the peer sends it and KV_END once more. One at a time, so
- * that no two answers can cross: a checksum fails once in a blue moon, and reading once a connection. */
+ * that no two answers can cross: a checksum fails once in a blue moon. */
 static void intake_ask_again(struct decode_core *d, struct slot *slot, struct decode_actions *out)
 {
     struct kv_unit u;
@@ -343,15 +342,24 @@ const char *decode_verdict_text(enum decode_verdict v)
         [DECODE_PAGE_NO_UNIT] = "layer, page, heads or tokens that do not exist",
         [DECODE_PAGE_SIZE] = "of the wrong size",
         [DECODE_PAGE_REPEATED] = "here already",
-        [DECODE_PAGE_NO_PLACE] = "at a place that is not to be read",
+        [DECODE_PAGE_NO_PLACE] = "at a place that is not mapped here",
     };
 
     return texts[v];
 }
 
-enum decode_verdict decode_core_accepts_page(const struct decode_core *d, uint32_t peer,
-                                             const struct msg_kv_page *p, uint32_t *page_id)
+static bool intake_place_is_mapped(const struct decode_core *d, uint32_t peer, const struct msg_kv_page *p)
 {
+    uint64_t mapped = d->peers.items[peer].mapped;
+
+    return kv_wire_whole(&d->layout, d->config.wire) && p->bulk.size <= mapped &&
+           p->place <= mapped - p->bulk.size;
+}
+
+enum decode_verdict decode_core_accepts_page(const struct decode_core *d, uint32_t peer,
+                                             const struct msg *m, uint32_t *page_id)
+{
+    const struct msg_kv_page *p = &m->u.page;
     const struct slot *slot = slots_find(&d->slots, p->id);
     struct kv_unit u = {p->layer, p->page, p->head_first, p->head_count, p->n_tokens};
     size_t unit;
@@ -371,9 +379,7 @@ enum decode_verdict decode_core_accepts_page(const struct decode_core *d, uint32
         return DECODE_PAGE_SIZE;
     if (slot_has(slot, unit))
         return DECODE_PAGE_REPEATED;
-    if (p->place && (!d->peers.items[peer].places ||
-                     !kv_wire_in_place(&d->layout, d->config.wire, slot->pages[p->page], u.layer,
-                                       u.head_first, u.n_tokens)))
+    if (m->type == MSG_KV_PLACE && !intake_place_is_mapped(d, peer, p))
         return DECODE_PAGE_NO_PLACE;
     *page_id = slot->page_ids[p->page];
     return DECODE_PAGE_OK;

@@ -27,13 +27,13 @@ int peers_check(const struct peers *p, const struct msg_kv_hello *h, struct err 
 }
 
 void peers_welcome(struct peers *p, uint32_t peer, const struct msg_kv_hello *h,
-                   const struct peer_source *source)
+                   const struct peer_source *source, uint64_t mapped)
 {
     struct peer_state *s = &p->items[peer];
 
     s->known = true;
     s->owed = 0;
-    s->places = false;
+    s->mapped = mapped;
     s->source = *source;
     credit_in_init(&s->credit, p->credit_bytes);
     snprintf(s->name, sizeof(s->name), "%s", h->name);

@@ -27,7 +27,7 @@ struct peer_state {
     struct peer_source source;
     struct credit_in credit;
     uint64_t owed; /* bytes consumed, and not yet given back to its credit */
-    bool places;   /* its memory can be read: KV_PLACE is welcome */
+    uint64_t mapped; /* bytes of its memory that KV_PLACE may name; 0: none */
 };
 
 struct peers {
@@ -41,10 +41,10 @@ struct peers {
 /* Compares a KV_HELLO with what we are. ERR_PEER with one sentence that names the difference. */
 int peers_check(const struct peers *p, const struct msg_kv_hello *h, struct err *e);
 
-/* The peer is known from now on, and its places are not welcome yet. One that is known already starts its accounts anew: it says hello
+/* The peer is known from now on. One that is known already starts its accounts anew: it says hello
  * when its link was idle, and what it sent before has arrived before, so nothing is under way. */
 void peers_welcome(struct peers *p, uint32_t peer, const struct msg_kv_hello *h,
-                   const struct peer_source *source);
+                   const struct peer_source *source, uint64_t mapped);
 
 /* The known peer other than `peer` that has this name: an earlier connection of the same node, or an
  * earlier life of it. False: none. */

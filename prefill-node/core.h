@@ -8,7 +8,7 @@
  *   core ── RUN(spans) ──> compute ── LAYER_DONE, CHUNK_DONE(tokens) ──> core
  *
  * KV pages: whenever something happened, the shell asks prefill_core_next_unit what may leave now,
- * converts and sends it, and reports UNIT_SENT.
+ * sends it, and reports UNIT_SENT.
  *
  * A job's states are in jobs.h, a link's in links.h. Network thread only. */
 #ifndef TANDEM_PREFILL_CORE_H
@@ -34,7 +34,7 @@ struct prefill_config {
     uint32_t queue_max;    /* jobs at once, those under way included */
     uint32_t chunk_tokens; /* rows of a forward pass, a multiple of 32 */
     enum kv_type wire;
-    struct peek_offer offer; /* to decode nodes on this machine; none if zero */
+    struct share_offer offer; /* the pool, to decode nodes on this machine; none if zero */
     int64_t lease_ns;      /* KV that the decode node does not take for so long is given up */
     int64_t hello_ns;      /* how long a decode node may take to answer KV_HELLO */
 };
@@ -50,14 +50,14 @@ enum prefill_event_type {
     PREFILL_TICK,        /* some time has passed */
 };
 
-/* A KV_PAGE to send: bytes of page_id, canonical, to the link. Or a KV_PLACE: then they stay as they are
+/* A KV_PAGE to send: bytes of page_id to the link. Or a KV_PLACE: then they stay as they are
  * until KV_DONE, for the job holds its pages so long; who reads them later finds a wrong checksum. */
 struct prefill_unit {
     struct stream_id id;
     uint32_t job, link, page_id;
     struct kv_unit unit;
     size_t bytes;
-    bool place; /* the decode node can read them in the page, if they lie there as they travel */
+    bool place; /* the decode node has mapped the page, and they lie there as they travel */
 };
 
 struct prefill_event {

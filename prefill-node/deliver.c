@@ -165,7 +165,7 @@ static void on_abort(struct prefill_core *p, uint32_t link, const struct msg_fai
     work_drop(p, job);
 }
 
-/* What it could not read where it lay it gets, and so all that follows until the next KV_HELLO. */
+/* What was not right where it lay it gets, and so all that follows until the next KV_HELLO. */
 static void on_again(struct prefill_core *p, uint32_t link, const struct msg_kv_page *m)
 {
     struct job *job = jobs_find(&p->jobs, m->id);
@@ -264,7 +264,7 @@ bool prefill_core_next_unit(const struct prefill_core *p, const bool *blocked,
             out->job = place;
             out->link = job->link;
             out->page_id = job->page_ids[out->unit.page];
-            out->place = k->places;
+            out->place = k->places && kv_wire_whole(&p->layout, p->config.wire);
             return true;
         }
         poor[job->link] = true;

@@ -112,6 +112,8 @@ bool jobs_start(struct jobs *j, struct job *job, int64_t now)
     job->done = job->hit_tokens = hit * KV_PAGE_TOKENS;
     for (uint32_t i = 0; i < n; i++)
         job->pages[i] = kv_pool_page(j->pool, job->page_ids[i]);
+    if (job->n_tokens % KV_PAGE_TOKENS)
+        kv_pool_clear(j->pool, job->page_ids[n - 1]);
     job->state = JOB_COMPUTING;
     job->started_at = now;
     return true;

@@ -83,7 +83,8 @@ struct job *jobs_find_request(const struct jobs *j, uint64_t request);
 struct job *jobs_find(const struct jobs *j, struct stream_id id);
 
 /* QUEUED -> COMPUTING with pages for the whole prompt, of which those that the prefix cache knows are
- * done; false: not enough could be had. */
+ * done; false: not enough could be had. A last page that the prompt does not fill is cleared, for it
+ * travels whole: what another's tokens left there is nobody's business. */
 bool jobs_start(struct jobs *j, struct job *job, int64_t now);
 
 /* Ends the job: frees it now, or after jobs_chunk_over if the chunk in flight has rows of it. */

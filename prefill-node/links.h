@@ -26,7 +26,7 @@ struct decode_link {
     char endpoint[MSG_ENDPOINT_MAX];
     uint32_t n_jobs;
     struct credit_out credit;
-    bool places;      /* the decode node can read our memory, as KV_WELCOME said, and nothing was amiss since */
+    bool places;      /* the decode node has mapped our pool, as KV_WELCOME said, and nothing was amiss since */
     int64_t deadline; /* HELLO: until when we wait for KV_WELCOME */
     int64_t used;     /* last time a job came; the link idle for longest makes room */
 };

@@ -17,7 +17,6 @@
 #include "daemon/outbox.h"
 #include "daemon/probe.h"
 #include "daemon/role.h"
-#include "host/peek.h"
 #include "kv/kv_wire.h"
 #include "net/loop.h"
 #include "prefill-node/core.h"
@@ -52,7 +51,7 @@ struct prefill {
     struct prefill_link links[PREFILL_LINKS_MAX];
     struct sendbufs *sendbufs;
     uint64_t boot;
-    uint64_t peeked; /* what decode nodes try to read; never changes */
+    uint64_t converted; /* bytes of KV that did not lie as they travel */
     uint32_t sockets; /* opened so far: each has an identity of its own */
     /* The chunk in flight: the compute thread's until DONE. */
     struct compute_job job;
@@ -181,19 +180,24 @@ static void prefill_step_and_act(struct prefill *p, const struct prefill_event *
     p->actions.n = 0;
 }
 
-/* The bytes of a unit, which stay as they are until the slot is released: in their page, if they lie there
- * as they travel (NULL: they do not), or converted. */
+/* The bytes of a unit, which stay as they are until the slot is released: in their page, if they travel as
+ * they lie there, or converted. */
 static struct msg_bulk prefill_unit_bulk(struct prefill *p, const struct prefill_unit *u,
-                                         const uint8_t *in_page, struct sendbuf *slot)
+                                         struct sendbuf *slot)
 {
-    uint8_t *data = sendbuf_data(slot);
+    const struct kv_layout *l = &p->node->layout;
+    const uint8_t *page = kv_pool_page(p->node->pool, u->page_id);
+    uint8_t *data;
 
-    if (in_page) {
+    if (kv_wire_whole(l, p->node->wire)) {
         sendbuf_hold(slot, u->page_id);
-        return (struct msg_bulk){in_page, u->bytes, sendbuf_release, slot};
+        return (struct msg_bulk){page + kv_layout_k(l, u->unit.layer, u->unit.head_first), u->bytes,
+                                 sendbuf_release, slot};
     }
-    kv_wire_export(data, p->node->wire, &p->node->layout, kv_pool_page(p->node->pool, u->page_id),
-                   u->unit.layer, u->unit.head_first, u->unit.head_count, u->unit.n_tokens);
+    data = sendbuf_data(slot);
+    kv_wire_export(data, p->node->wire, l, page, u->unit.layer, u->unit.head_first,
+                   u->unit.head_count, u->unit.n_tokens);
+    p->converted += u->bytes;
     return (struct msg_bulk){data, u->bytes, sendbuf_release, slot};
 }
 
@@ -201,25 +205,23 @@ static struct msg_bulk prefill_unit_bulk(struct prefill *p, const struct prefill
  * release wakes us. */
 static bool prefill_unit_msg(struct prefill *p, const struct prefill_unit *u, struct msg *m)
 {
-    const uint8_t *in_page = kv_wire_in_place(&p->node->layout, p->node->wire,
-                                              kv_pool_page(p->node->pool, u->page_id),
-                                              u->unit.layer, u->unit.head_first, u->unit.n_tokens);
+    size_t in_page = kv_layout_k(&p->node->layout, u->unit.layer, u->unit.head_first);
     struct msg_kv_page *k = &m->u.page;
 
-    *m = (struct msg){.type = u->place && in_page ? MSG_KV_PLACE : MSG_KV_PAGE};
+    *m = (struct msg){.type = u->place ? MSG_KV_PLACE : MSG_KV_PAGE};
     *k = (struct msg_kv_page){.id = u->id, .layer = u->unit.layer, .page = u->unit.page,
                               .head_first = u->unit.head_first, .head_count = u->unit.head_count,
                               .n_tokens = u->unit.n_tokens};
     if (m->type == MSG_KV_PLACE) {
-        k->place = (uintptr_t)in_page;
+        k->place = kv_pool_offset(p->node->pool, u->page_id) + in_page;
         k->bulk.size = u->bytes;
-        k->checksum = hash64(in_page, u->bytes, 0);
+        k->checksum = hash64(kv_pool_page(p->node->pool, u->page_id) + in_page, u->bytes, 0);
     } else {
         struct sendbuf *slot = sendbufs_take(p->sendbufs, u->link);
 
         if (!slot)
             return false;
-        k->bulk = prefill_unit_bulk(p, u, in_page, slot);
+        k->bulk = prefill_unit_bulk(p, u, slot);
         k->checksum = hash64(k->bulk.data, u->bytes, 0);
     }
     return true;
@@ -376,6 +378,8 @@ static void prefill_metrics(struct prefill *p, const struct prefill_stats *s, st
          (double)s->leases_expired},
         {"tandem_streams_resumed_total", "counter", "Jobs that went on on a new connection.",
          (double)s->resumed},
+        {"tandem_kv_converted_bytes_total", "counter", "KV that did not lie as it travels.",
+         (double)p->converted},
     };
     const struct node_page page = {ROLE_PREFILL, prefill_beat(p, s), prefill_on_ready(p), own,
                                    ARRAY_LEN(own)};
@@ -462,22 +466,21 @@ static int prefill_core_open(struct prefill *p, struct err *e)
         .lease_ns = LEASE_NS,
         .hello_ns = HELLO_NS,
     };
+    size_t convert = 0;
     int rc;
 
     snprintf(c.cluster, sizeof(c.cluster), "%s", o->common.cluster);
     snprintf(c.name, sizeof(c.name), "%s", o->common.name);
-    p->peeked = rng_entropy();
-    if (o->kv_path != KV_PATH_FRAMES)
-        peek_allow(&c.offer, &p->peeked);
+    share_offer(&c.offer, kv_pool_fd(p->node->pool));
     p->rows = mem_calloc(o->chunk_tokens, sizeof(*p->rows));
     p->samples = mem_calloc(o->chunk_tokens, sizeof(*p->samples));
     p->tokens = mem_calloc(o->queue_max, sizeof(*p->tokens));
     rc = prefill_core_new(&p->core, &c, l, p->node->pool, p->node->prefix, e);
     if (rc)
         return rc;
-    return sendbufs_open(&p->sendbufs, p->node->pool, SENDBUFS,
-                         kv_wire_bytes(l, c.wire, kv_wire_heads(l, c.wire, MSG_BULK_MAX),
-                                       KV_PAGE_TOKENS), e);
+    if (!kv_wire_whole(l, c.wire))
+        convert = kv_wire_bytes(l, c.wire, kv_wire_heads(l, c.wire, MSG_BULK_MAX), KV_PAGE_TOKENS);
+    return sendbufs_open(&p->sendbufs, p->node->pool, SENDBUFS, convert, e);
 }
 
 static int prefill_net_open(struct prefill *p, struct err *e)

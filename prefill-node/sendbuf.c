@@ -33,7 +33,7 @@ int sendbufs_open(struct sendbufs **out, struct kv_pool *pool, uint32_t n, size_
 {
     struct sendbufs *s = mem_zalloc(sizeof(*s));
 
-    ASSERT(n && bytes);
+    ASSERT(n);
     s->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (s->fd < 0) {
         sendbufs_close(&s);
@@ -43,7 +43,8 @@ int sendbufs_open(struct sendbufs **out, struct kv_pool *pool, uint32_t n, size_
     s->pool = pool;
     s->n = n;
     s->stride = size_round_up(bytes, 64);
-    s->memory = mem_aligned(s->stride * n, 64);
+    if (bytes)
+        s->memory = mem_aligned(s->stride * n, 64);
     s->slots = mem_calloc(n, sizeof(*s->slots));
     for (uint32_t i = 0; i < n; i++)
         s->slots[i].all = s;
@@ -116,6 +117,7 @@ struct sendbuf *sendbufs_take(struct sendbufs *s, uint32_t link)
 
 void *sendbuf_data(struct sendbuf *b)
 {
+    ASSERT(b->all->memory);
     return b->all->memory + (size_t)(b - b->all->slots) * b->all->stride;
 }
 

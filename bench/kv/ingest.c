@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "bench/kv/times.h"
-#include "host/peek.h"
+#include "host/share.h"
 #include "kv/kv_unit.h"
 #include "kv/kv_wire.h"
 #include "net/credit.h"
@@ -36,12 +36,13 @@ struct ingest {
     struct kv_layout layout;
     struct kv_cut cut;
     struct credit_out credit;
-    uint8_t *bytes; /* [MSG_BULK_MAX], what all units are made of */
+    struct mem_map memory; /* [MSG_BULK_MAX], what all units are made of */
+    uint8_t *bytes;        /* its */
+    int fd;
     uint32_t n;     /* tokens whose KV comes in */
     uint64_t request;
     bool reserved, welcome;
-    bool places;     /* the node reads `bytes` where they are */
-    uint64_t probe;
+    bool places;     /* the node has mapped `memory` */
     int64_t stepped; /* when the last step ended; 0: none yet */
     uint32_t steps;
     struct err err;
@@ -79,13 +80,15 @@ static int ingest_open(struct ingest *g, const char *program, const char *model,
     const struct sock_options control = {.kind = SOCK_ROUTER, .lane = SOCK_CONTROL};
     int rc;
 
-    *g = (struct ingest){.dir = "/tmp/tandem-bench-XXXXXX", .probe = rng_entropy()};
+    *g = (struct ingest){.dir = "/tmp/tandem-bench-XXXXXX", .fd = -1};
     sched_getaffinity(0, sizeof(g->cpus), &g->cpus);
     if (!mkdtemp(g->dir))
         return err_set(e, ERR_IO, "cannot make a directory in /tmp");
     snprintf(g->nodes, sizeof(g->nodes), "ipc://%s/nodes", g->dir);
     snprintf(g->kv, sizeof(g->kv), "ipc://%s/kv", g->dir);
-    g->bytes = mem_aligned(MSG_BULK_MAX, 64);
+    if ((rc = mem_map_open_shared(&g->memory, &g->fd, MSG_BULK_MAX, false, e)))
+        return rc;
+    g->bytes = g->memory.data;
     for (size_t i = 0; i + 8 <= MSG_BULK_MAX; i += 8)
         ((uint64_t *)g->bytes)[i / 8] = rng_u64(1, i);
     ingest_fork(g, program, model, path);
@@ -104,7 +107,9 @@ static void ingest_close(struct ingest *g)
     sock_close(&g->prefill);
     if (g->ctx)
         sock_ctx_free(&g->ctx);
-    mem_free(g->bytes);
+    mem_map_close(&g->memory);
+    if (g->fd >= 0)
+        close(g->fd);
     sched_setaffinity(0, sizeof(g->cpus), &g->cpus);
     unlink(g->kv + 6);
     rmdir(g->dir);
@@ -211,7 +216,7 @@ static int hello(struct ingest *g, struct err *e)
     int rc = sock_open(&g->prefill, g->ctx, &o, e);
 
     snprintf(m.u.hello.cluster, sizeof(m.u.hello.cluster), "%s", g->reg.cluster);
-    peek_allow(&m.u.hello.offer, &g->probe);
+    share_offer(&m.u.hello.offer, g->fd);
     if (!rc)
         rc = sock_connect(g->prefill, g->reg.kv_endpoint, e);
     while (!rc && sock_send(g->prefill, NULL, &m, NULL))
@@ -231,12 +236,11 @@ static int send_kv(struct ingest *g, struct err *e)
     for (size_t i = 0; !rc && i < kv_cut_count(&g->cut, g->n);) {
         struct kv_unit u = kv_cut_unit(&g->cut, i, g->n);
         size_t bytes = kv_wire_bytes(&g->layout, g->layout.type, u.head_count, u.n_tokens);
-        bool place = g->places && u.n_tokens == KV_PAGE_TOKENS;
-        struct msg page = {.type = place ? MSG_KV_PLACE : MSG_KV_PAGE, .u.page = {
+        struct msg page = {.type = g->places ? MSG_KV_PLACE : MSG_KV_PAGE, .u.page = {
             .id = {g->request, 1}, .layer = u.layer, .page = u.page, .head_first = u.head_first,
             .head_count = u.head_count, .n_tokens = u.n_tokens,
-            .checksum = hash64(g->bytes, bytes, 0), .place = place ? (uintptr_t)g->bytes : 0,
-            .bulk = {place ? NULL : g->bytes, bytes, NULL, NULL}}};
+            .checksum = hash64(g->bytes, bytes, 0), .place = 0,
+            .bulk = {g->places ? NULL : g->bytes, bytes, NULL, NULL}}};
 
         if (credit_out_can_send(&g->credit, bytes) && sock_send(g->prefill, NULL, &page, NULL) == 0) {
             credit_out_sent(&g->credit, bytes);
@@ -315,7 +319,7 @@ static int ingest_run_path(const char *program, const char *model, const char *p
         double bytes = (double)kv_layout_token_bytes(&g.layout) * g.layout.n_layer * g.n;
 
         printf("%d streams; KV of %u tokens, %.1f MiB, %u times, %-10s best ms  median ms\n", STREAMS, g.n,
-               bytes / 0x1p20, rounds, g.places ? "read there" : "in frames");
+               bytes / 0x1p20, rounds, g.places ? "mapped" : "in frames");
         printf("%-50s %10.2f %10.2f\n", "a step, mean of a round, no KV comes in", times_best(&quiet),
                times_median(&quiet));
         printf("%-50s %10.2f %10.2f\n", "a step, mean of a round, KV comes in", times_best(&busy),

@@ -177,7 +177,7 @@ static void bench_ways(struct table *t, struct path *p, bool convert)
         int64_t ns;
         char name[64];
 
-        if ((way == PATH_SHARED || way == PATH_READ) && p->layout.head_dim != p->layout.v_stride)
+        if (way == PATH_MAPPED && !kv_wire_whole(&p->layout, p->layout.type))
             continue; /* what must be converted has no place of its own */
         memset(p->to, 0, p->layout.page_bytes * p->n_pages);
         if (path_run(p, (enum path_way)way, &ns, &e)) {
@@ -227,13 +227,13 @@ static struct result *table_way(struct table *t, enum path_way way, enum kv_type
 /* Before the times are sorted. */
 static void table_print_ratios(struct table *t)
 {
-    printf("all steps, read there beside ipc, median of the rounds:");
+    printf("all steps, mapped beside ipc, median of the rounds:");
     for (int type = 0; type < KV_TYPE_COUNT; type++) {
         const struct result *ipc = table_way(t, PATH_IPC, (enum kv_type)type);
-        const struct result *there = table_way(t, PATH_READ, (enum kv_type)type);
+        const struct result *mapped = table_way(t, PATH_MAPPED, (enum kv_type)type);
 
-        if (ipc && there)
-            printf(" %s %.2f", kv_type_name((enum kv_type)type), times_ratio(&ipc->times, &there->times));
+        if (ipc && mapped)
+            printf(" %s %.2f", kv_type_name((enum kv_type)type), times_ratio(&ipc->times, &mapped->times));
     }
     printf("\n");
 }
@@ -241,14 +241,14 @@ static void table_print_ratios(struct table *t)
 static void table_print(struct table *t)
 {
     struct result *copy = table_find(t, "memcpy, 256 KiB at a time");
-    struct result *there = table_way(t, PATH_READ, KV_F16), *value;
+    struct result *mapped = table_way(t, PATH_MAPPED, KV_F16), *value;
 
     printf("%-34s %8s %10s %10s\n", "case", "GB/s", "of memcpy", "ms");
     for (size_t i = 0; i < t->n; i++)
         printf("%-34s %8.2f %9.0f%% %10.2f\n", t->rows[i].name, result_gb_s(&t->rows[i]),
                100 * result_gb_s(&t->rows[i]) / result_gb_s(copy), times_best(&t->rows[i].times));
-    value = there ? there : table_way(t, PATH_IPC, KV_F16); /* what nodes of one host use */
-    printf("bench-kv: value %.2f GB/s %s, %zu failed\n", result_gb_s(value), there ? "read there" : "over ipc",
+    value = mapped ? mapped : table_way(t, PATH_IPC, KV_F16); /* what nodes of one host use */
+    printf("bench-kv: value %.2f GB/s %s, %zu failed\n", result_gb_s(value), mapped ? "mapped" : "over ipc",
            t->failed);
 }
 

@@ -13,7 +13,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "host/peek.h"
+#include "host/share.h"
 #include "kv/kv_wire.h"
 #include "net/credit.h"
 #include "net/sock.h"
@@ -21,7 +21,7 @@
 #define WINDOW (8u << 20) /* a decode node's default credit_bytes */
 #define BUFFERS 64        /* a prefill node's send buffers */
 
-const char *const path_way_names[] = {"ipc", "tcp", "tcp CURVE", "read there", "shared memory", NULL};
+const char *const path_way_names[] = {"ipc", "tcp", "tcp CURVE", "mapped", NULL};
 
 /* One buffer on its way. */
 struct parcel {
@@ -37,6 +37,7 @@ struct run {
     struct parcel *parcels; /* [BUFFERS] */
     struct sock_ctx *ctx, *sender_ctx; /* a node has one */
     char endpoint[MSG_ENDPOINT_MAX];
+    struct share_map map; /* the receiver's, of the sender's pages */
     int64_t start;
     atomic_bool failed;
     atomic_bool over; /* the receiver has all, and the sender may close */
@@ -46,14 +47,17 @@ int path_open(struct path *p, enum kv_type type, uint32_t layers, uint32_t heads
               uint32_t n_pages, struct err *e)
 {
     size_t bytes;
+    int rc;
 
-    *p = (struct path){.n_pages = n_pages, .convert = true};
+    *p = (struct path){.n_pages = n_pages, .convert = true, .fd = -1};
     kv_layout_init(&p->layout, type, layers, heads, dim);
     if (!kv_cut_init(&p->cut, &p->layout, type, MSG_BULK_MAX))
         return err_set(e, ERR_LIMIT, "a KV head of %u values does not fit into %u bytes", dim,
                        MSG_BULK_MAX);
     bytes = p->layout.page_bytes * n_pages;
-    p->from = mem_aligned(bytes, 4096);
+    if ((rc = mem_map_open_shared(&p->memory, &p->fd, bytes, false, e)))
+        return rc;
+    p->from = p->memory.data;
     p->to = mem_aligned(bytes, 4096);
     for (size_t i = 0; i + 8 <= bytes; i += 8) {
         uint64_t v = rng_u64(1, i) & 0x3fff3fff3fff3fff; /* no NaN in any type */
@@ -66,7 +70,9 @@ int path_open(struct path *p, enum kv_type type, uint32_t layers, uint32_t heads
 
 void path_close(struct path *p)
 {
-    mem_free(p->from);
+    mem_map_close(&p->memory);
+    if (p->fd >= 0)
+        close(p->fd);
     mem_free(p->to);
     *p = (struct path){0};
 }
@@ -93,22 +99,27 @@ size_t path_bytes(const struct path *p)
     return n;
 }
 
+/* Where a unit begins in the pages. */
+static size_t unit_at(const struct path *p, const struct kv_unit *u)
+{
+    return u->page * p->layout.page_bytes + kv_layout_k(&p->layout, u->layer, u->head_first);
+}
+
 /* A unit's bytes as they travel, and their checksum: where they lie, if they may leave from there, or
- * else in the parcel. Bytes of no meaning if the way alone is measured. */
+ * else in the parcel. Bytes of no meaning if frames alone are measured. */
 static const uint8_t *unit_take(const struct path *p, struct parcel *to, size_t unit)
 {
     struct kv_unit u = kv_cut_unit(&p->cut, unit, p->n_pages * KV_PAGE_TOKENS);
-    const uint8_t *page = p->from + u.page * p->layout.page_bytes, *data;
+    const uint8_t *data = p->from + unit_at(p, &u);
 
     to->unit = unit;
     to->bytes = unit_bytes(p, &u);
     to->checksum = 0;
     if (!p->convert)
         return to->data;
-    data = kv_wire_in_place(&p->layout, p->layout.type, page, u.layer, u.head_first, u.n_tokens);
-    if (!data) {
-        kv_wire_export(to->data, p->layout.type, &p->layout, page, u.layer, u.head_first, u.head_count,
-                       u.n_tokens);
+    if (!kv_wire_whole(&p->layout, p->layout.type)) {
+        kv_wire_export(to->data, p->layout.type, &p->layout, p->from + u.page * p->layout.page_bytes,
+                       u.layer, u.head_first, u.head_count, u.n_tokens);
         data = to->data;
     }
     to->checksum = hash64(data, to->bytes, 0);
@@ -144,8 +155,8 @@ static void parcel_await(struct parcel *k)
         sched_yield();
 }
 
-/* Only the place travels: the receiver copies the page itself. */
-static bool by_place(const struct run *r) { return r->way == PATH_SHARED || r->way == PATH_READ; }
+/* Only the place travels: the receiver copies from there. */
+static bool by_place(const struct run *r) { return r->way == PATH_MAPPED; }
 
 /* Waits for credit as a prefill node does, and gives pages, not copies. */
 static void *sender(void *arg)
@@ -164,6 +175,7 @@ static void *sender(void *arg)
         .protocol = MSG_PROTOCOL, .cluster = "c", .name = "p",
         .geometry = {r->path->layout.n_layer, r->path->layout.n_kv_head, r->path->layout.head_dim,
                      KV_PAGE_TOKENS, 0}}};
+    share_offer(&m.u.hello.offer, r->path->fd);
     while (sock_send(s, NULL, &m, NULL) == ERR_BUSY)
         usleep(1000);
     for (size_t i = 0; i < path_units(r->path) && !atomic_load(&r->failed); i++) {
@@ -185,7 +197,7 @@ static void *sender(void *arg)
         m = (struct msg){.type = by_place(r) ? MSG_KV_PLACE : MSG_KV_PAGE, .u.page = {
             .id = {1, 1}, .layer = u.layer, .page = u.page, .head_first = u.head_first,
             .head_count = u.head_count, .n_tokens = u.n_tokens, .checksum = k->checksum,
-            .place = by_place(r) ? (uintptr_t)data : 0,
+            .place = by_place(r) ? unit_at(r->path, &u) : 0,
             .bulk = {by_place(r) ? NULL : data, k->bytes, by_place(r) ? NULL : parcel_release, k}}};
         while (sock_send(s, NULL, &m, NULL) == ERR_BUSY)
             sched_yield();
@@ -200,13 +212,15 @@ static void *sender(void *arg)
 }
 
 /* As unit_put, in the order of a decode node: only what nobody else writes to can be checked. */
-static bool unit_read(const struct path *p, const struct kv_unit *u, const struct msg_kv_page *m)
+static bool unit_read(const struct run *r, const struct kv_unit *u, const struct msg_kv_page *m)
 {
-    uint8_t *to = p->to + u->page * p->layout.page_bytes + kv_layout_k(&p->layout, u->layer, u->head_first);
+    const struct path *p = r->path;
+    uint8_t *to = p->to + unit_at(p, u);
 
-    return m->bulk.size == unit_bytes(p, u) &&
-           !peek_read(to, (uint32_t)getpid(), m->place, m->bulk.size, NULL) &&
-           (!p->convert || hash64(to, m->bulk.size, 0) == m->checksum);
+    if (!r->map.data || m->bulk.size != unit_bytes(p, u) || m->place > r->map.offer.size - m->bulk.size)
+        return false;
+    memcpy(to, r->map.data + m->place, m->bulk.size);
+    return !p->convert || hash64(to, m->bulk.size, 0) == m->checksum;
 }
 
 static bool receive_page(struct run *r, struct sock *s, const struct peer *from,
@@ -214,14 +228,13 @@ static bool receive_page(struct run *r, struct sock *s, const struct peer *from,
 {
     struct kv_unit u = {p->layer, p->page, p->head_first, p->head_count, p->n_tokens};
     struct msg grant = {.type = MSG_KV_CREDIT};
-    const void *data = r->way == PATH_SHARED ? (const void *)(uintptr_t)p->place : p->bulk.data;
     size_t unit;
 
     if (!kv_cut_index(&r->path->cut, &unit, &u, r->path->n_pages * KV_PAGE_TOKENS) ||
         !credit_in_received(credit, p->bulk.size))
         return false;
-    if (r->way == PATH_READ ? !unit_read(r->path, &u, p)
-                            : !unit_put(r->path, unit, data, p->bulk.size, p->checksum))
+    if (by_place(r) ? !unit_read(r, &u, p)
+                    : !unit_put(r->path, unit, p->bulk.data, p->bulk.size, p->checksum))
         return false;
     grant.u.credit.bytes = credit_in_consumed(credit, p->bulk.size);
     if (grant.u.credit.bytes)
@@ -248,6 +261,10 @@ static int receive_all(struct run *r, struct sock *s, struct err *e)
             continue;
         }
         if (m.type == MSG_KV_HELLO) {
+            if (by_place(r) && share_open(&r->map, &m.u.hello.offer, e)) {
+                atomic_store(&r->failed, true);
+                return e->code;
+            }
             sock_send(s, &from, &welcome, NULL);
         } else {
             good = (m.type == MSG_KV_PAGE || m.type == MSG_KV_PLACE) && receive_page(r, s, &from, &credit, &m.u.page);
@@ -326,6 +343,7 @@ int path_run(struct path *p, enum path_way way, int64_t *ns, struct err *e)
         pthread_join(thread, NULL);
     }
     sock_close(&s);
+    share_close(&r.map);
     sock_ctx_free(&r.ctx);
     sock_ctx_free(&r.sender_ctx);
     mem_free(r.parcels);

@@ -1,9 +1,9 @@
 /* path: KV of a whole prompt from the pages of one pool into those of another, as a prefill and a decode
  * node do it: cut into units, checksummed, sent under credit from where they lie, checked, put into pages.
  * The way between them is the case: ZeroMQ over ipc or tcp or tcp with keys; or only the place of a unit
- * goes over ipc, and the receiver has the kernel copy it from there as from another process, which is what
- * nodes do on one host; or, as memory that both ends see would allow, copies it itself. Two threads, each with a context of ZeroMQ as a node has;
- * path_run is called by one of them and starts the other. */
+ * goes over ipc, and the receiver copies it from there, for it has mapped the sender's pages, which is what
+ * nodes do on one host. Two threads, each with a context of ZeroMQ as a node has; path_run is called by
+ * one of them and starts the other. */
 #ifndef TANDEM_BENCH_KV_PATH_H
 #define TANDEM_BENCH_KV_PATH_H
 
@@ -11,10 +11,11 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "kv/kv_layout.h"
 #include "kv/kv_unit.h"
 
-enum path_way { PATH_IPC, PATH_TCP, PATH_CURVE, PATH_READ, PATH_SHARED, PATH_WAY_COUNT };
+enum path_way { PATH_IPC, PATH_TCP, PATH_CURVE, PATH_MAPPED, PATH_WAY_COUNT };
 extern const char *const path_way_names[];
 
 /* Pages of two nodes, and what lies between. Plain data. */
@@ -23,6 +24,8 @@ struct path {
     struct kv_cut cut;
     uint32_t n_pages;
     uint8_t *from, *to; /* [n_pages * layout.page_bytes] */
+    struct mem_map memory; /* of `from`, shared */
+    int fd;                /* its file */
     bool convert;       /* false: frames of any bytes, unchecked: the way alone */
 };
 

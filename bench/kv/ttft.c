@@ -15,7 +15,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "bench/kv/times.h"
-#include "host/peek.h"
+#include "host/share.h"
 #include "kv/kv_wire.h"
 #include "net/credit.h"
 #include "net/sock.h"
@@ -38,6 +38,7 @@ struct bench {
     struct msg_register reg;
     struct kv_layout layout;
     uint8_t *page;  /* where all units go, one over the other */
+    struct share_map map;
     struct credit_in credit;
     uint64_t request;
     int64_t sent, token, end; /* of the prompt under way; 0: not yet */
@@ -91,35 +92,40 @@ static void bench_close(struct bench *b)
     if (b->ctx)
         sock_ctx_free(&b->ctx);
     mem_free(b->page);
+    share_close(&b->map);
     rmdir(b->dir);
 }
 
-/* Of a place, that of the page which it is then in. */
-static const uint8_t *page_bytes(const struct bench *b, const struct msg_kv_page *p)
+/* The bytes of a unit: of a place, those of the page into which they were copied. */
+static const uint8_t *page_bytes(const struct bench *b, const struct msg *m)
 {
+    const struct msg_kv_page *p = &m->u.page;
     uint8_t *to = b->page + kv_layout_k(&b->layout, p->layer, p->head_first);
 
-    if (!p->place)
+    if (m->type == MSG_KV_PAGE)
         return p->bulk.data;
-    return peek_read(to, (uint32_t)b->pid, p->place, p->bulk.size, NULL) ? NULL : to;
+    if (!b->map.data || p->place > b->map.offer.size - p->bulk.size)
+        return NULL;
+    return memcpy(to, b->map.data + p->place, p->bulk.size);
 }
 
-static void on_page(struct bench *b, const struct peer *from, const struct msg_kv_page *p)
+static void on_page(struct bench *b, const struct peer *from, const struct msg *unit)
 {
+    const struct msg_kv_page *p = &unit->u.page;
     struct msg m = {.type = MSG_KV_CREDIT};
     const uint8_t *data = NULL;
 
     if (p->layer < b->layout.n_layer && p->head_first + p->head_count <= b->layout.n_kv_head &&
         p->n_tokens <= KV_PAGE_TOKENS &&
         p->bulk.size == kv_wire_bytes(&b->layout, b->layout.type, p->head_count, p->n_tokens))
-        data = page_bytes(b, p);
+        data = page_bytes(b, unit);
     if (!data || hash64(data, p->bulk.size, 0) != p->checksum ||
         !credit_in_received(&b->credit, p->bulk.size)) {
         b->bad = true;
         err_set(&b->err, ERR_FORMAT, "page %u of layer %u came spoiled", p->page, p->layer);
         return;
     }
-    if (!p->place)
+    if (unit->type == MSG_KV_PAGE)
         kv_wire_import(b->page, &b->layout, data, b->layout.type, p->layer, p->head_first,
                        p->head_count, p->n_tokens);
     b->bytes += p->bulk.size;
@@ -134,11 +140,12 @@ static void on_decode(struct bench *b, const struct peer *from, const struct msg
     struct msg done = {.type = MSG_KV_DONE, .u.cancel.id = {b->request, 1}};
 
     if (m->type == MSG_KV_HELLO) {
-        welcome.u.credit.places = !peek_try(&m->u.hello.offer, NULL);
+        share_close(&b->map);
+        welcome.u.credit.places = !share_open(&b->map, &m->u.hello.offer, NULL);
         credit_in_init(&b->credit, WINDOW);
         sock_send(b->decode, from, &welcome, NULL);
     } else if (m->type == MSG_KV_PAGE || m->type == MSG_KV_PLACE) {
-        on_page(b, from, &m->u.page);
+        on_page(b, from, m);
     } else if (m->type == MSG_KV_END) {
         b->end = clock_now();
         sock_send(b->decode, from, &done, NULL);

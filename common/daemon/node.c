@@ -46,7 +46,22 @@ enum kv_type node_kv_type(int asked, const char *router)
     return asked == KV_AUTO && far ? KV_F16 : (enum kv_type)asked;
 }
 
-static int node_pool_open(struct node *n, const struct node_options *o, uint32_t sequences,
+/* Opens the pool where other processes can map it; where they cannot, with the reason in the log, as any
+ * memory. Whoever insists on huge pages gets those rather. */
+static int node_pool_open_shared(struct node *n, const struct node_options *o, uint32_t pages, struct err *e)
+{
+    struct err why;
+
+    if (o->huge_pages == MEM_HUGE_ON && !mem_shared_huge())
+        err_set(&why, ERR_UNSUPPORTED, "huge_pages: on, and /sys/kernel/mm/transparent_hugepage/shmem_enabled "
+                "lets shared memory have none");
+    else if (!kv_pool_open_shared(&n->pool, &n->layout, pages, &why))
+        return 0;
+    log_warn("node", "KV is not shared with processes of this machine: %s", why.text);
+    return kv_pool_open(&n->pool, &n->layout, pages, e);
+}
+
+static int node_pool_open(struct node *n, const struct node_options *o, uint32_t sequences, bool ships,
                           struct err *e)
 {
     uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -58,7 +73,10 @@ static int node_pool_open(struct node *n, const struct node_options *o, uint32_t
 
     if (!pages)
         pages = node_pool_pages(&n->layout, sequences, n->ctx_max, memory / POOL_MEMORY_SHARE);
-    rc = kv_pool_open(&n->pool, &n->layout, pages, e);
+    if (ships && o->kv_path != KV_PATH_FRAMES)
+        rc = node_pool_open_shared(n, o, pages, e);
+    else
+        rc = kv_pool_open(&n->pool, &n->layout, pages, e);
     if (rc)
         return rc;
     n->prefix = prefix_new(n->pool, !o->prefix_cache  ? 0
@@ -119,7 +137,7 @@ static void node_log_roofline(const struct node *n)
 }
 
 int node_open(struct node *n, const struct node_options *o, uint32_t rows_max, uint32_t sequences,
-              struct err *e)
+              bool ships, struct err *e)
 {
     int64_t start = clock_now();
     const struct engine *en;
@@ -136,7 +154,7 @@ int node_open(struct node *n, const struct node_options *o, uint32_t rows_max, u
     n->model_hash = engine_model_hash(en);
     rc = node_wire(&n->wire, o->kv_wire, n->layout.type, e);
     if (!rc)
-        rc = node_pool_open(n, o, sequences, e);
+        rc = node_pool_open(n, o, sequences, ships, e);
     if (rc)
         goto fail;
     log_info("node", "model=%s hash=%016" PRIx64 " tier=%s threads=%u weights=%.1fMiB ctx=%u "

@@ -128,8 +128,8 @@ int options_check(const struct daemon_options *o, struct err *e)
     OPTION(s, kv_wire, ENUM, .def = "auto", .names = options_kv_types,                             \
            .help = "type that KV travels as; auto: kv_type; or f32, for nodes whose types differ"), \
     OPTION(s, kv_path, ENUM, .def = "auto", .names = options_kv_paths,                             \
-           .help = "how KV travels; auto: on one machine the decode node reads it in the prefill " \
-                   "node's memory if the system lets it; frames: through the socket"),             \
+           .help = "how KV travels; auto: on one machine the decode node maps the prefill node's " \
+                   "pages if the system lets it; frames: through the socket"),                     \
     OPTION(s, huge_pages, ENUM, .def = "auto", .names = options_huge_pages,                        \
            .help = "weights and KV in transparent huge pages; on: refuse to start without"),       \
     OPTION(s, prefix_cache, ENUM, .def = "on", .names = options_off_on,                            \

@@ -53,7 +53,7 @@ struct router_options {
 
 /* How KV comes from a prefill node to a decode node. */
 enum kv_path {
-    KV_PATH_AUTO,   /* read from its memory where that can be done, or else in frames */
+    KV_PATH_AUTO,   /* read in memory that both map where that can be done, or else in frames */
     KV_PATH_FRAMES, /* through the socket */
 };
 

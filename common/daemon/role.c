@@ -18,7 +18,7 @@ int role_run(const struct node_options *o, const struct role *first, const struc
         rows = u32_max(rows, other->rows_max(o));
         sequences = u32_max(sequences, other->sequences(o));
     }
-    rc = node_open(&n, o, rows, sequences, e);
+    rc = node_open(&n, o, rows, sequences, first->role == ROLE_PREFILL || o->change_role, e);
     while (!rc && role) {
         enum node_role next = ROLE_NONE;
 

@@ -23,9 +23,16 @@ bool kv_wire_exact(enum kv_type wire, enum kv_type pool)
     return wire == pool || (wire == KV_F32 && pool != KV_Q8); /* of q8, not every scale */
 }
 
+bool kv_wire_whole(const struct kv_layout *l, enum kv_type wire)
+{
+    return l->type == wire && wire != KV_F32 && l->head_dim == l->v_stride;
+}
+
 size_t kv_wire_bytes(const struct kv_layout *l, enum kv_type wire, uint32_t head_count,
                      uint32_t n_tokens)
 {
+    if (kv_wire_whole(l, wire))
+        return head_count * l->head_bytes;
     return (size_t)2 * head_count * n_tokens * kv_row_bytes(l, wire);
 }
 
@@ -175,24 +182,11 @@ static void kv_wire_walk(bool import, const uint8_t *row, enum kv_type wire,
             }
 }
 
-/* Whole pages travel as they lie. */
-static bool kv_wire_whole(const struct kv_layout *l, enum kv_type wire, uint32_t n_tokens)
-{
-    return n_tokens == KV_PAGE_TOKENS && l->type == wire && wire != KV_F32 &&
-           l->head_dim == l->v_stride;
-}
-
-const uint8_t *kv_wire_in_place(const struct kv_layout *l, enum kv_type wire, const uint8_t *page,
-                                uint32_t layer, uint32_t head_first, uint32_t n_tokens)
-{
-    return kv_wire_whole(l, wire, n_tokens) ? page + kv_layout_k(l, layer, head_first) : NULL;
-}
-
 void kv_wire_export(void *out, enum kv_type wire, const struct kv_layout *l, const uint8_t *page,
                     uint32_t layer, uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
     ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
-    if (kv_wire_whole(l, wire, n_tokens))
+    if (kv_wire_whole(l, wire))
         memcpy(out, page + kv_layout_k(l, layer, head_first), head_count * l->head_bytes);
     else
         kv_wire_walk(false, out, wire, l, page, layer, head_first, head_count, n_tokens);
@@ -202,7 +196,7 @@ void kv_wire_import(uint8_t *page, const struct kv_layout *l, const void *in, en
                     uint32_t layer, uint32_t head_first, uint32_t head_count, uint32_t n_tokens)
 {
     ASSERT(layer < l->n_layer && head_first + head_count <= l->n_kv_head && n_tokens <= KV_PAGE_TOKENS);
-    if (kv_wire_whole(l, wire, n_tokens))
+    if (kv_wire_whole(l, wire))
         memcpy(page + kv_layout_k(l, layer, head_first), in, head_count * l->head_bytes);
     else
         kv_wire_walk(true, in, wire, l, page, layer, head_first, head_count, n_tokens);

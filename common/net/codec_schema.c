@@ -289,9 +289,10 @@ static const struct codec_field cancel[] = {STREAM(cancel.id)};
 static const struct codec_field kv_hello[] = {
     U32_ANY(protocol, hello.protocol), NAME(cluster, hello.cluster),
     NAME(name, hello.name),             U64(model_hash, hello.model_hash),
-    GEOMETRY(hello.geometry),           U64(peek_host, hello.offer.host),
-    U32(peek_pid, hello.offer.pid, 0, INT32_MAX),
-    U64(peek_at, hello.offer.at),       U64(peek_value, hello.offer.value),
+    GEOMETRY(hello.geometry),           U64(share_host, hello.offer.host),
+    U32(share_pid, hello.offer.pid, 0, INT32_MAX), U32(share_fd, hello.offer.fd, 0, INT32_MAX),
+    U64(share_dev, hello.offer.dev),    U64(share_ino, hello.offer.ino),
+    U64(share_size, hello.offer.size),
 };
 #undef T
 #define T Tandem__KvWelcome
@@ -315,8 +316,8 @@ static const struct codec_field kv_again[] = {PAGE};
 #define T Tandem__KvPlace
 static const struct codec_field kv_place[] = {
     PAGE,
-    NUM(CODEC_U64, place, page.place, 1, UINT64_MAX),
     NUM(CODEC_U64, bytes, page.bulk.size, 1, MSG_BULK_MAX),
+    U64(place, page.place),
 };
 #undef T
 #define T Tandem__KvEnd

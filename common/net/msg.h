@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 #include "base/traceparent.h"
-#include "host/peek.h"
+#include "host/share.h"
 
-#define MSG_PROTOCOL 5 /* refused at the handshake if it differs */
+#define MSG_PROTOCOL 6 /* refused at the handshake if it differs */
 
 /* Limits: a peer that sends more is refused, so that no message decides how much memory we take. */
 #define MSG_NAME_MAX 64          /* bytes, NUL included: node, cluster, model names */
@@ -279,21 +279,21 @@ struct msg_kv_hello {
     char name[MSG_NAME_MAX]; /* of the prefill node */
     uint64_t model_hash;
     struct kv_geometry geometry;
-    struct peek_offer offer; /* to read the KV where it lies */
+    struct share_offer offer; /* to map the KV where it lies */
 };
 struct msg_kv_credit { /* KV_WELCOME and KV_CREDIT: bulk bytes the sender may send beyond those so far */
     uint64_t bytes;
-    bool places; /* KV_WELCOME: the offer holds */
+    bool places; /* KV_WELCOME: what was offered is mapped */
 };
 /* Page `page` (tokens 32 * page ...) of one layer, heads head_first .. +head_count: a unit in
- * the form that it travels in (kv/kv_wire.h). The bytes are `bulk`; of KV_PLACE they lie in the sender, and bulk
- * has their size alone. KV_AGAIN: the same fields, no bulk: send it once more. */
+ * the form that it travels in (kv/kv_wire.h). The bytes are `bulk`; of KV_PLACE they lie in the sender's memory,
+ * and bulk has their size alone. KV_AGAIN: the same fields, no bulk: send it once more. */
 struct msg_kv_page {
     struct stream_id id;
     uint32_t layer, page, head_first, head_count;
     uint32_t n_tokens;  /* 32, or less in the last page */
     uint64_t checksum;  /* hash64(bulk, seed 0) */
-    uint64_t place;     /* KV_PLACE: the address; 0 of a KV_PAGE */
+    uint64_t place;     /* KV_PLACE: where in the memory of the offer */
     struct msg_bulk bulk;
 };
 struct msg_kv_end { /* every page was sent; the stream goes on from this token */

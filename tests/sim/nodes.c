@@ -337,16 +337,12 @@ static void bulk_release(void *data, void *hint)
     mem_free(data);
 }
 
-/* A place is the number of a page, from 1. */
 static bool prefill_ship_unit(struct world *w, struct proc *p, const struct prefill_unit *u,
                               bool *blocked)
 {
     uint64_t *buf = mem_alloc(KV_PAGE_TOKENS * sizeof(*buf));
-    const uint8_t *page = kv_pool_page(p->pool, u->page_id);
-    bool place = u->place && kv_wire_in_place(&w->layout, KV_F16, page, u->unit.layer,
-                                              u->unit.head_first, u->unit.n_tokens);
-    struct msg m = {.type = place ? MSG_KV_PLACE : MSG_KV_PAGE};
-    size_t n = compute_export(w, buf, page, &u->unit);
+    struct msg m = {.type = u->place ? MSG_KV_PLACE : MSG_KV_PAGE};
+    size_t n = compute_export(w, buf, kv_pool_page(p->pool, u->page_id), &u->unit);
 
     m.u.page = (struct msg_kv_page){
         .id = u->id, .layer = u->unit.layer, .page = u->unit.page,
@@ -356,11 +352,11 @@ static bool prefill_ship_unit(struct world *w, struct proc *p, const struct pref
     };
     if (draw(w, w->setup.spoil_in) == 1 && !w->calm) {
         buf[draw(w, u->unit.n_tokens)] ^= (uint64_t)1 << draw(w, 64);
-        m.u.page.checksum ^= place; /* it is not those bytes that it is of */
+        m.u.page.checksum ^= u->place; /* it is not those bytes that it is of */
         w->tally.spoiled++;
     }
-    if (place) {
-        m.u.page.place = u->page_id + 1;
+    if (u->place) { /* heads do not matter here */
+        m.u.page.place = kv_pool_offset(p->pool, u->page_id);
         m.u.page.bulk = (struct msg_bulk){.size = u->bytes};
         mem_free(buf);
     }
@@ -465,7 +461,8 @@ static uint32_t decode_peer_of(struct proc *p, struct conn *c)
     return place;
 }
 
-/* decode_place: what the page has now, if its process is still the one that named it. */
+/* decode_place: what the page has now, if its process is still the one that named it. (What a dead one had
+ * stays mapped for real; here it is as if all of it were wrong.) */
 static enum decode_event_type decode_place(struct world *w, struct proc *p, const struct conn *c,
                                            const struct msg_kv_page *k, uint32_t page_id)
 {
@@ -476,7 +473,8 @@ static enum decode_event_type decode_place(struct world *w, struct proc *p, cons
 
     w->tally.placed++;
     if (good) {
-        size_t n = compute_export(w, buf, kv_pool_page(from->pool, (uint32_t)k->place - 1), &u);
+        uint32_t page = (uint32_t)(k->place / w->layout.page_bytes);
+        size_t n = compute_export(w, buf, kv_pool_page(from->pool, page), &u);
 
         compute_import(w, kv_pool_page(p->pool, page_id), buf, &u);
         good = hash64(buf, n, 0) == k->checksum;
@@ -486,19 +484,28 @@ static enum decode_event_type decode_place(struct world *w, struct proc *p, cons
 }
 
 static enum decode_event_type decode_page(struct world *w, struct proc *p, uint32_t peer,
-                                          const struct conn *c, const struct msg_kv_page *k)
+                                          const struct conn *c, const struct msg *m)
 {
+    const struct msg_kv_page *k = &m->u.page;
     struct kv_unit u = {k->layer, k->page, k->head_first, k->head_count, k->n_tokens};
     uint32_t page_id;
 
-    if (decode_core_accepts_page(p->decode, peer, k, &page_id) != DECODE_PAGE_OK)
+    if (decode_core_accepts_page(p->decode, peer, m, &page_id) != DECODE_PAGE_OK)
         return DECODE_PAGE_REFUSED;
-    if (k->place)
+    if (m->type == MSG_KV_PLACE)
         return decode_place(w, p, c, k, page_id);
     if (hash64(k->bulk.data, u.n_tokens * sizeof(uint64_t), 0) != k->checksum)
         return DECODE_PAGE_BAD;
     compute_import(w, kv_pool_page(p->pool, page_id), k->bulk.data, &u);
     return DECODE_PAGE_IN;
+}
+
+static uint64_t pool_bytes(const struct proc *p)
+{
+    size_t bytes;
+
+    kv_pool_memory(p->pool, &bytes);
+    return bytes;
 }
 
 static void decode_on_kv(struct world *w, struct proc *p, struct packet *m)
@@ -507,10 +514,11 @@ static void decode_on_kv(struct world *w, struct proc *p, struct packet *m)
     /* decode_life: of the process, whatever its connection */
     uint64_t life = ((uint64_t)m->conn->dealer << 32 | m->conn->dealer_life) + 1;
     struct decode_event ev = {.type = DECODE_PEER, .peer = peer, .life = life,
-                              .places = w->setup.places, .msg = &m->msg};
+                              .mapped = w->setup.places ? pool_bytes(&w->procs[m->conn->dealer]) : 0,
+                              .msg = &m->msg};
 
     if (m->msg.type == MSG_KV_PAGE || m->msg.type == MSG_KV_PLACE)
-        ev.type = decode_page(w, p, peer, m->conn, &m->msg.u.page);
+        ev.type = decode_page(w, p, peer, m->conn, &m->msg);
     decode_event(w, p, &ev);
 }
 

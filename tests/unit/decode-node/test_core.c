@@ -113,14 +113,21 @@ static struct msg reserve(uint64_t request, uint32_t epoch, uint32_t n_tokens, u
 static struct msg_kv_page page_of(uint64_t request, uint32_t page, uint32_t layer, uint32_t n_tokens)
 {
     return (struct msg_kv_page){.id = {request, 1}, .page = page, .layer = layer, .head_count = 2,
-                                .n_tokens = n_tokens, .bulk.size = PAGE_BYTES / 32 * n_tokens};
+                                .n_tokens = n_tokens, .bulk.size = PAGE_BYTES};
+}
+
+static enum decode_verdict verdict_as(const struct fixture *f, enum msg_type type, uint32_t peer,
+                                      struct msg_kv_page p)
+{
+    struct msg m = {.type = type, .u.page = p};
+    uint32_t id;
+
+    return decode_core_accepts_page(f->core, peer, &m, &id);
 }
 
 static enum decode_verdict verdict(const struct fixture *f, uint32_t peer, struct msg_kv_page p)
 {
-    uint32_t id;
-
-    return decode_core_accepts_page(f->core, peer, &p, &id);
+    return verdict_as(f, MSG_KV_PAGE, peer, p);
 }
 
 static void page_event(struct fixture *f, enum decode_event_type type, uint32_t peer,
@@ -195,7 +202,7 @@ static void a_stream_runs_from_reservation_to_its_last_token(void **state)
     m = sent(&f, 0, DECODE_SEND_ROUTER, MSG_TOKENS);
     assert_int_equal(m->u.tokens.n_tokens, 1);
     assert_int_equal(m->u.tokens.finish, FINISH_LENGTH);
-    assert_int_equal(m->u.tokens.kv_bytes, 2 * (PAGE_BYTES + PAGE_BYTES / 4));
+    assert_int_equal(m->u.tokens.kv_bytes, 4 * PAGE_BYTES);
     assert_int_equal(f.out.n, 1);
     teardown(&f);
 }
@@ -477,62 +484,96 @@ static void a_bad_page_is_asked_for_again(void **state)
     teardown(&f);
 }
 
-/* KV_HELLO whose offer holds, or does not. */
-static void hello_with_places(struct fixture *f, uint32_t peer, bool places)
+/* KV_HELLO of a peer of whose memory so many bytes are mapped. */
+static void hello_mapped(struct fixture *f, uint32_t peer, uint64_t bytes)
 {
     struct msg m = hello("p");
 
-    step(f, (struct decode_event){.type = DECODE_PEER, .peer = peer, .places = places, .msg = &m});
-    assert_int_equal(sent(f, 0, DECODE_SEND_PEER, MSG_KV_WELCOME)->u.credit.places, places);
+    step(f, (struct decode_event){.type = DECODE_PEER, .peer = peer, .mapped = bytes, .msg = &m});
+    assert_int_equal(sent(f, 0, DECODE_SEND_PEER, MSG_KV_WELCOME)->u.credit.places, bytes > 0);
 }
 
-static void a_place_is_welcome_where_the_offer_holds(void **state)
+static enum decode_verdict place_verdict(const struct fixture *f, struct msg_kv_page at)
+{
+    return verdict_as(f, MSG_KV_PLACE, 0, at);
+}
+
+static void place_event(struct fixture *f, enum decode_event_type type, struct msg_kv_page at)
+{
+    struct msg m = {.type = MSG_KV_PLACE, .u.page = at};
+
+    assert_int_equal(place_verdict(f, at), DECODE_PAGE_OK);
+    step(f, (struct decode_event){.type = type, .msg = &m});
+}
+
+static void a_place_is_welcome_where_memory_is_mapped(void **state)
 {
     struct fixture f;
     struct decode_stats stats;
-    struct msg_kv_page at = page_of(1, 0, 0, 32), short_at = page_of(1, 1, 0, 8);
+    struct msg_kv_page at = page_of(1, 0, 0, 32), last = page_of(1, 1, 0, 8);
 
     (void)state;
     setup(&f, 1);
-    at.place = short_at.place = 4096;
     from_router(&f, reserve(1, 1, 40, 2));
-    hello_with_places(&f, 0, false);
-    assert_int_equal(verdict(&f, 0, at), DECODE_PAGE_NO_PLACE);
-    hello_with_places(&f, 0, true);
-    assert_int_equal(verdict(&f, 0, short_at), DECODE_PAGE_NO_PLACE); /* rows, to be converted */
+    hello_mapped(&f, 0, 0);
+    assert_int_equal(place_verdict(&f, at), DECODE_PAGE_NO_PLACE);
+    hello_mapped(&f, 0, 4 * PAGE_BYTES);
     at.bulk.size--;
-    assert_int_equal(verdict(&f, 0, at), DECODE_PAGE_SIZE);
+    assert_int_equal(place_verdict(&f, at), DECODE_PAGE_SIZE);
     at.bulk.size++;
-    page_in(&f, 0, at);
-    page_in(&f, 0, page_of(1, 1, 0, 8));
-    decode_core_stats(f.core, &stats);
-    assert_int_equal(stats.read_bytes, at.bulk.size);
-    assert_int_equal(stats.kv_bytes, at.bulk.size + short_at.bulk.size);
-    hello_with_places(&f, 0, false); /* not of this offer any more */
+    place_event(&f, DECODE_PAGE_IN, at); /* at 0 */
+    last.place = 3 * PAGE_BYTES;         /* just to the end */
+    place_event(&f, DECODE_PAGE_IN, last);
     at.layer = 1;
-    assert_int_equal(verdict(&f, 0, at), DECODE_PAGE_NO_PLACE);
+    page_in(&f, 0, at);
+    decode_core_stats(f.core, &stats);
+    assert_int_equal(stats.read_bytes, 2 * PAGE_BYTES);
+    assert_int_equal(stats.kv_bytes, 3 * PAGE_BYTES);
+    hello_mapped(&f, 0, 0); /* not of this offer any more */
+    last.layer = 1;
+    assert_int_equal(place_verdict(&f, last), DECODE_PAGE_NO_PLACE);
     from_router(&f, cancel(1, 1));
     teardown(&f);
 }
 
-/* As one with a wrong checksum: asked for again, and what is read costs credit too. */
-static void what_cannot_be_read_is_asked_for_again(void **state)
+static void a_place_beyond_what_is_mapped_is_refused(void **state)
+{
+    static const uint64_t places[] = {1, PAGE_BYTES, UINT64_MAX, UINT64_MAX - PAGE_BYTES + 1,
+                                      UINT64_MAX - PAGE_BYTES};
+    struct fixture f;
+    struct msg_kv_page at = page_of(1, 0, 0, 32);
+
+    (void)state;
+    setup(&f, 1);
+    from_router(&f, reserve(1, 1, 40, 2));
+    hello_mapped(&f, 0, PAGE_BYTES);
+    assert_int_equal(place_verdict(&f, at), DECODE_PAGE_OK);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        at.place = places[i];
+        assert_int_equal(place_verdict(&f, at), DECODE_PAGE_NO_PLACE);
+    }
+    hello_mapped(&f, 0, PAGE_BYTES - 1);
+    at.place = 0;
+    assert_int_equal(place_verdict(&f, at), DECODE_PAGE_NO_PLACE);
+    from_router(&f, cancel(1, 1));
+    teardown(&f);
+}
+
+/* As one with a wrong checksum in a frame: asked for again, and what is copied costs credit too. */
+static void what_was_not_right_where_it_lay_is_asked_for_again(void **state)
 {
     struct fixture f;
     struct msg_kv_page at = page_of(1, 0, 0, 32);
 
     (void)state;
     setup(&f, 1);
-    at.place = 4096;
     from_router(&f, reserve(1, 1, 32, 2));
-    hello_with_places(&f, 0, true);
-    for (uint32_t i = 0; i < WINDOW / 4 / PAGE_BYTES; i++) {
-        assert_int_equal(verdict(&f, 0, at), DECODE_PAGE_OK);
-        page_event(&f, DECODE_PAGE_BAD, 0, at);
-    }
+    hello_mapped(&f, 0, PAGE_BYTES);
+    for (uint32_t i = 0; i < WINDOW / 4 / PAGE_BYTES; i++)
+        place_event(&f, DECODE_PAGE_BAD, at);
     assert_int_equal(sent(&f, 0, DECODE_SEND_PEER, MSG_KV_CREDIT)->u.credit.bytes, WINDOW / 4);
     at.layer = 1;
-    page_in(&f, 0, at);
+    place_event(&f, DECODE_PAGE_IN, at);
     from_peer(&f, 0, end_of(1, 32, 5));
     assert_int_equal(sent(&f, 0, DECODE_SEND_PEER, MSG_KV_AGAIN)->u.page.layer, 0);
     page_in(&f, 0, page_of(1, 0, 0, 32));
@@ -636,7 +677,7 @@ static void credit_is_paced_while_a_step_runs(void **state)
         steps++;
         if (f.out.items[f.out.n - 1].type == DECODE_SEND_PEER)
             granted += sent(&f, f.out.n - 1, DECODE_SEND_PEER, MSG_KV_CREDIT)->u.credit.bytes;
-        assert_true(granted <= steps * (2ull * PAGE_BYTES + 1) + 3 * PAGE_BYTES); /* 3: while idle */
+        assert_true(granted <= steps * (2ull * PAGE_BYTES + 1) + 4 * PAGE_BYTES); /* 4: while idle */
     }
     assert_true(steps >= pages / 4 - 2 && steps <= pages / 4 + 2);
     from_router(&f, cancel(1, 1));
@@ -659,7 +700,7 @@ static void hello_refuses_whoever_is_not_one_of_us(void **state)
     from_peer(&f, 0, m);                                                                           \
     assert_non_null(strstr(sent(&f, 0, DECODE_SEND_PEER, MSG_REFUSED)->u.text.text, word));        \
     assert_int_equal(f.out.items[1].type, DECODE_DROP_PEER)
-    HELLO_REFUSED(protocol, MSG_PROTOCOL + 1, "protocol 6");
+    HELLO_REFUSED(protocol, MSG_PROTOCOL + 1, "protocol 7");
     HELLO_REFUSED(model_hash, 8, "model");
     HELLO_REFUSED(cluster[0], 'x', "cluster");
     HELLO_REFUSED(geometry.n_layer, 3, "3 layers");
@@ -1249,8 +1290,9 @@ int main(void)
         cmocka_unit_test(pages_that_are_not_of_our_cut_are_refused),
         cmocka_unit_test(a_page_after_the_end_is_refused),
         cmocka_unit_test(a_bad_page_is_asked_for_again),
-        cmocka_unit_test(a_place_is_welcome_where_the_offer_holds),
-        cmocka_unit_test(what_cannot_be_read_is_asked_for_again),
+        cmocka_unit_test(a_place_is_welcome_where_memory_is_mapped),
+        cmocka_unit_test(a_place_beyond_what_is_mapped_is_refused),
+        cmocka_unit_test(what_was_not_right_where_it_lay_is_asked_for_again),
         cmocka_unit_test(a_page_that_never_comes_right_fails_the_stream),
         cmocka_unit_test(an_end_that_disagrees_fails_the_stream),
         cmocka_unit_test(credit_returns_as_bytes_are_consumed),

@@ -1,5 +1,5 @@
-/* A decode node as a process, over real sockets: the test plays its router and a prefill node whose memory
- * it may read, or may not. */
+/* A decode node as a process, over real sockets: the test plays its router and a prefill node whose pages
+ * it can map, or cannot. */
 #include "decode-node/decode.h"
 
 #include <poll.h>
@@ -12,8 +12,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "base/rng.h"
-#include "host/peek.h"
+#include "host/share.h"
 #include "kv/kv_unit.h"
 #include "kv/kv_wire.h"
 #include "net/sock.h"
@@ -21,7 +20,8 @@
 #include "tests/lib/test.h"
 
 #define MODEL "deploy/demo/austen-5m-q8_0.gguf"
-#define TOKENS 64 /* two pages */
+#define TOKENS 50 /* two pages, the second not full */
+#define N_PAGES 2
 #define PATIENCE (60 * CLOCK_S)
 
 struct rig {
@@ -33,8 +33,9 @@ struct rig {
     struct msg_register reg; /* what it said */
     struct kv_layout layout;
     struct kv_cut cut;
-    uint8_t *pages;          /* of the prompt, as in a pool of this layout */
-    uint64_t probe, request;
+    struct mem_map pages;    /* of the prompt, as in a pool of this layout */
+    int fd;                  /* theirs */
+    uint64_t request;
     struct msg got;          /* the last of the decode node to the prefill node but KV_CREDIT; 0: none */
     bool reserved;
     int64_t give_up;
@@ -100,7 +101,7 @@ static void rig_open(struct rig *r, const char *kv_path)
 
     if (access(MODEL, R_OK) != 0)
         skip();
-    *r = (struct rig){.dir = "/tmp/tandem-test-XXXXXX", .probe = rng_entropy(),
+    *r = (struct rig){.dir = "/tmp/tandem-test-XXXXXX",
                       .give_up = clock_now() + PATIENCE};
     assert_non_null(mkdtemp(r->dir));
     snprintf(r->nodes, sizeof(r->nodes), "ipc://%s/nodes", r->dir);
@@ -115,7 +116,7 @@ static void rig_open(struct rig *r, const char *kv_path)
         serve(r);
     kv_layout_init(&r->layout, (enum kv_type)g->wire_type, g->n_layer, g->n_kv_head, g->head_dim);
     assert_true(kv_cut_init(&r->cut, &r->layout, r->layout.type, MSG_BULK_MAX));
-    r->pages = mem_zalloc(TOKENS / KV_PAGE_TOKENS * r->layout.page_bytes);
+    assert_int_equal(mem_map_open_shared(&r->pages, &r->fd, N_PAGES * r->layout.page_bytes, false, NULL), 0);
     assert_int_equal(sock_open(&r->prefill, r->ctx, &data, NULL), 0);
     assert_int_equal(sock_connect(r->prefill, r->reg.kv_endpoint, NULL), 0);
 }
@@ -127,12 +128,13 @@ static void rig_close(struct rig *r)
     sock_close(&r->router);
     sock_close(&r->prefill);
     sock_ctx_free(&r->ctx);
-    mem_free(r->pages);
+    mem_map_close(&r->pages);
+    close(r->fd);
     unlink(r->kv + 6);
     assert_int_equal(rmdir(r->dir), 0);
 }
 
-/* KV_HELLO with an offer whose value is off by `wrong`; whether places are welcome then. */
+/* KV_HELLO with an offer that is off by `wrong`; whether places are welcome then. */
 static bool hello(struct rig *r, uint64_t wrong)
 {
     struct msg m = {.type = MSG_KV_HELLO, .u.hello = {
@@ -140,14 +142,14 @@ static bool hello(struct rig *r, uint64_t wrong)
         .geometry = r->reg.geometry}};
 
     snprintf(m.u.hello.cluster, sizeof(m.u.hello.cluster), "%s", r->reg.cluster);
-    peek_allow(&m.u.hello.offer, &r->probe);
-    m.u.hello.offer.value += wrong;
+    share_offer(&m.u.hello.offer, r->fd);
+    m.u.hello.offer.ino += wrong;
     say(r, m);
     return answer(r, MSG_KV_WELCOME).u.credit.places;
 }
 
 /* Skips the test where the system lets nobody read anybody. */
-static void rig_open_readable(struct rig *r)
+static void rig_open_mapped(struct rig *r)
 {
     rig_open(r, "auto");
     if (hello(r, 0))
@@ -175,16 +177,15 @@ static void reserve(struct rig *r)
 static struct msg unit(struct rig *r, size_t i, bool place)
 {
     struct kv_unit u = kv_cut_unit(&r->cut, i, TOKENS);
-    const uint8_t *data = kv_wire_in_place(&r->layout, r->layout.type,
-                                           r->pages + u.page * r->layout.page_bytes, u.layer,
-                                           u.head_first, u.n_tokens);
+    size_t at = u.page * r->layout.page_bytes + kv_layout_k(&r->layout, u.layer, u.head_first);
     size_t bytes = kv_wire_bytes(&r->layout, r->layout.type, u.head_count, u.n_tokens);
+    const uint8_t *data = (const uint8_t *)r->pages.data + at;
 
-    assert_non_null(data);
+    assert_true(kv_wire_whole(&r->layout, r->layout.type));
     return (struct msg){.type = place ? MSG_KV_PLACE : MSG_KV_PAGE, .u.page = {
         .id = {r->request, 1}, .layer = u.layer, .page = u.page, .head_first = u.head_first,
         .head_count = u.head_count, .n_tokens = u.n_tokens, .checksum = hash64(data, bytes, 0),
-        .place = place ? (uintptr_t)data : 0,
+        .place = place ? at : 0,
         .bulk = {place ? NULL : data, bytes, NULL, NULL}}};
 }
 
@@ -201,13 +202,13 @@ static void a_page_is_read_where_it_lies_or_asked_for(void **state)
     size_t n;
 
     (void)state;
-    rig_open_readable(&r);
+    rig_open_mapped(&r);
     n = kv_cut_count(&r.cut, TOKENS);
     reserve(&r);
     for (size_t i = 0; i < n; i++) {
         m = unit(&r, i, true);
         if (i == 0)
-            m.u.page.place = 8; /* nothing is there */
+            m.u.page.place = r.pages.size - m.u.page.bulk.size + 1; /* a byte is not there */
         if (i == n - 1)
             m.u.page.checksum++;
         say(&r, m);
@@ -218,28 +219,85 @@ static void a_page_is_read_where_it_lies_or_asked_for(void **state)
     say(&r, unit(&r, 0, false));
     send_end(&r);
     m = answer(&r, MSG_KV_AGAIN);
-    assert_true(m.u.page.page == TOKENS / KV_PAGE_TOKENS - 1 && m.u.page.layer == r.layout.n_layer - 1);
+    assert_true(m.u.page.page == N_PAGES - 1 && m.u.page.layer == r.layout.n_layer - 1);
     say(&r, unit(&r, n - 1, true)); /* a place will do */
     send_end(&r);
     answer(&r, MSG_KV_DONE);
-    assert_false(hello(&r, 0)); /* one read failed */
+    assert_true(hello(&r, 0));
     rig_close(&r);
 }
 
-/* A job that ended early has other KV in its pages: no reason to think that reading does not work. */
-static void a_wrong_checksum_is_forgiven(void **state)
+/* The checksum is of what was there before: a page that has other KV meanwhile is not taken. */
+static void what_has_changed_since_is_not_taken(void **state)
 {
     struct rig r;
     struct msg m;
 
     (void)state;
-    rig_open_readable(&r);
+    rig_open_mapped(&r);
     reserve(&r);
     m = unit(&r, 0, true);
-    m.u.page.checksum++;
+    *(uint8_t *)r.pages.data ^= 1;
     say(&r, m);
     send_end(&r);
     answer(&r, MSG_KV_AGAIN);
+    rig_close(&r);
+}
+
+/* Of the decode node: how many of its mappings are of memory without a name. */
+static int mappings(const struct rig *r)
+{
+    char path[64], line[512];
+    int n = 0;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)r->pid);
+    f = fopen(path, "re");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        n += strstr(line, "/memfd:tandem") != NULL;
+    fclose(f);
+    return n;
+}
+
+/* However often it says hello; another offer takes the place of the one before. */
+static void a_peer_is_mapped_once(void **state)
+{
+    struct rig r;
+
+    (void)state;
+    rig_open_mapped(&r);
+    assert_int_equal(mappings(&r), 1);
+    assert_true(hello(&r, 0));
+    assert_int_equal(mappings(&r), 1);
+    assert_false(hello(&r, 1));
+    assert_int_equal(mappings(&r), 0);
+    assert_true(hello(&r, 0));
+    assert_int_equal(mappings(&r), 1);
+    rig_close(&r);
+}
+
+/* The owner closes its file, as one that dies does: while a stream is under way its bytes are still there,
+ * and afterwards the memory is given back. */
+static void the_memory_of_who_is_gone_is_given_back(void **state)
+{
+    struct rig r;
+    int fd;
+
+    (void)state;
+    rig_open_mapped(&r);
+    reserve(&r);
+    say(&r, unit(&r, 0, true));
+    fd = dup(r.fd); /* for rig_close */
+    close(r.fd);
+    r.fd = fd;
+    for (size_t i = 1; i < kv_cut_count(&r.cut, TOKENS); i++)
+        say(&r, unit(&r, i, true));
+    assert_int_equal(mappings(&r), 1);
+    send_end(&r);
+    answer(&r, MSG_KV_DONE);
+    while (mappings(&r))
+        serve(&r);
     assert_true(hello(&r, 0));
     rig_close(&r);
 }
@@ -277,7 +335,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_page_is_read_where_it_lies_or_asked_for),
-        cmocka_unit_test(a_wrong_checksum_is_forgiven),
+        cmocka_unit_test(what_has_changed_since_is_not_taken),
+        cmocka_unit_test(a_peer_is_mapped_once),
+        cmocka_unit_test(the_memory_of_who_is_gone_is_given_back),
         cmocka_unit_test(an_offer_that_does_not_hold_means_frames),
         cmocka_unit_test(nobody_is_read_if_frames_are_asked_for),
     };

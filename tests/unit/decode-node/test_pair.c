@@ -323,7 +323,7 @@ static void to_decode(struct sim *s, uint32_t p, uint32_t d)
         s->arrived[p][d] += k->bulk.size;
         assert_true(s->arrived[p][d] <= s->granted[p][d]);
         ev.type = DECODE_PAGE_REFUSED;
-        if (decode_core_accepts_page(s->d[d], ev.peer, k, &page_id) == DECODE_PAGE_OK) {
+        if (decode_core_accepts_page(s->d[d], ev.peer, &m, &page_id) == DECODE_PAGE_OK) {
             bool spoil = draw(s, 50) == 0;
 
             s->spoiled += spoil;

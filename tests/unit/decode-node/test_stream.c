@@ -300,7 +300,7 @@ static void fill(struct sim *s, uint32_t r)
         .head_count = u.head_count, .n_tokens = u.n_tokens,
         .bulk.size = kv_wire_bytes(&s->layout, KV_F16, u.head_count, u.n_tokens),
     };
-    assert_int_equal(decode_core_accepts_page(s->core, 0, &m.u.page, &page_id), DECODE_PAGE_OK);
+    assert_int_equal(decode_core_accepts_page(s->core, 0, &m, &page_id), DECODE_PAGE_OK);
     for (uint32_t i = 0; i < u.page * KV_PAGE_TOKENS + u.n_tokens; i++) {
         kv = kv_next(kv, q->tokens[i]);
         if (i >= u.page * KV_PAGE_TOKENS)

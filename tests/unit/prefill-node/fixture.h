@@ -28,7 +28,7 @@ static inline void setup_cache(struct fixture *f, uint32_t queue_max, uint32_t p
 {
     struct prefill_config c = {.cluster = "c", .name = "p", .model_hash = 7, .n_vocab = 1000,
                                .ctx_max = CTX, .queue_max = queue_max, .chunk_tokens = 64,
-                               .wire = KV_F16, .offer = {1, 2, 3, 4}, .lease_ns = LEASE,
+                               .wire = KV_F16, .offer = {1, 2, 3, 4, 5, 6}, .lease_ns = LEASE,
                                .hello_ns = HELLO};
 
     log_level_max = LOG_ERROR;
@@ -138,7 +138,7 @@ static inline void ships(struct fixture *f, uint64_t request, uint32_t page, uin
     assert_int_equal(u.id.request, request);
     assert_int_equal(u.unit.page, page);
     assert_int_equal(u.unit.layer, layer);
-    assert_int_equal(u.bytes, PAGE_BYTES / 32 * u.unit.n_tokens);
+    assert_int_equal(u.bytes, PAGE_BYTES);
     step(f, (struct prefill_event){.type = PREFILL_UNIT_SENT, .unit = &u});
 }
 

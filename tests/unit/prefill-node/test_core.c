@@ -235,6 +235,33 @@ static void credit_bounds_what_is_sent(void **state)
     teardown(&f);
 }
 
+/* A page that the prompt does not fill goes whole: with nothing of those who had it before. */
+static void the_rest_of_a_last_page_is_clear(void **state)
+{
+    struct fixture f;
+    struct prefill_unit u;
+    uint32_t ids[PAGES];
+
+    (void)state;
+    setup(&f, 4);
+    assert_true(kv_pool_take(f.pool, ids, PAGES));
+    for (uint32_t i = 0; i < PAGES; i++) {
+        memset(kv_pool_page(f.pool, ids[i]), 0xee, f.layout.page_bytes);
+        kv_pool_unref(f.pool, ids[i]);
+    }
+    from_router(&f, job_of(1, 40, 5));
+    from_link(&f, 0, credit(MSG_KV_WELCOME, 1 << 20));
+    layer_done(&f, 0);
+    ships(&f, 1, 0, 0);
+    assert_true(prefill_core_next_unit(f.core, NULL, &u));
+    assert_int_equal(u.unit.page, 1);
+    for (size_t i = 0; i < f.layout.page_bytes; i++)
+        assert_int_equal(kv_pool_page(f.pool, u.page_id)[i], 0);
+    from_router(&f, about(MSG_CANCEL, 1, 1));
+    chunk_done(&f, (uint32_t[]){0});
+    teardown(&f);
+}
+
 static void the_older_job_has_the_credit_first(void **state)
 {
     struct fixture f;
@@ -247,7 +274,7 @@ static void the_older_job_has_the_credit_first(void **state)
     from_router(&f, job_of(2, 1, 5));
     chunk_done(&f, (uint32_t[]){50});
     chunk_done(&f, (uint32_t[]){50});
-    from_link(&f, 0, credit(MSG_KV_WELCOME, PAGE_BYTES - 1)); /* enough for the younger one's */
+    from_link(&f, 0, credit(MSG_KV_WELCOME, PAGE_BYTES - 1));
     ships_nothing(&f);
     from_link(&f, 0, credit(MSG_KV_CREDIT, 1));
     blocked[0] = true;
@@ -422,6 +449,7 @@ int main(void)
         cmocka_unit_test(cancel_frees_in_every_state),
         cmocka_unit_test(a_cancelled_stream_is_in_no_batch_after_the_one_that_runs),
         cmocka_unit_test(credit_bounds_what_is_sent),
+        cmocka_unit_test(the_rest_of_a_last_page_is_clear),
         cmocka_unit_test(the_older_job_has_the_credit_first),
         cmocka_unit_test(a_unit_is_sent_again_when_asked_for),
         cmocka_unit_test(a_prefix_that_is_held_is_not_shipped),

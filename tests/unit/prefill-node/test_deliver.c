@@ -188,7 +188,7 @@ static void places_are_named_to_whom_can_read_them(void **state)
     (void)state;
     setup(&f, 4);
     from_router(&f, job_of(1, 64, 5)); /* 2 pages of 2 units */
-    assert_int_equal(sent(&f, 1, PREFILL_SEND_LINK, MSG_KV_HELLO)->u.hello.offer.value, 4);
+    assert_int_equal(sent(&f, 1, PREFILL_SEND_LINK, MSG_KV_HELLO)->u.hello.offer.size, 6);
     layer_done(&f, 0);
     from_link(&f, 0, credit(MSG_KV_WELCOME, 1 << 20));
     assert_false(ships_place(&f, 0, 0));

@@ -49,7 +49,7 @@ static void test_wrong_registrations_are_refused_with_the_value(void **state)
     m = rig_registration(D1);                                                                      \
     m.u.reg.field = (value);                                                                       \
     check_refused(&r, D1, m, part)
-    BAD(protocol, MSG_PROTOCOL + 1, "protocol 6, the router 5");
+    BAD(protocol, MSG_PROTOCOL + 1, "protocol 7, the router 6");
     BAD(role, 3, "role 3");
     BAD(model_hash, 0x43, "0000000000000043, the cluster's model 000000000000002a");
     BAD(geometry.n_layer, 3, "3 layers, the cluster's model has 2");

@@ -30,7 +30,7 @@ static void a_missing_model_is_named(void **state)
     struct err e;
 
     (void)state;
-    assert_int_not_equal(node_open(&n, &o, 32, 1, &e), 0);
+    assert_int_not_equal(node_open(&n, &o, 32, 1, false, &e), 0);
     assert_non_null(strstr(e.text, "/nonexistent.gguf"));
     assert_null(n.compute);
     assert_null(n.pool);

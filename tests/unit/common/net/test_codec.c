@@ -276,10 +276,11 @@ static void test_members_are_the_right_ones(void **state)
     str_clear(&w);
 
     m = (struct msg){.type = MSG_KV_HELLO, .u.hello = {.cluster = "c", .name = "n",
-                     .geometry = {4, 5, 6, 7, 1}, .offer = {11, 12, 13, 14}}};
+                     .geometry = {4, 5, 6, 7, 1}, .offer = {11, 12, 13, 14, 15, 16}}};
     assert_int_equal(codec_encode(&w, &m, NULL), 0);
     h = tandem__kv_hello__unpack(NULL, w.len, (uint8_t *)w.data);
-    assert_true(h->peek_host == 11 && h->peek_pid == 12 && h->peek_at == 13 && h->peek_value == 14);
+    assert_true(h->share_host == 11 && h->share_pid == 12 && h->share_fd == 13);
+    assert_true(h->share_dev == 14 && h->share_ino == 15 && h->share_size == 16);
     tandem__kv_hello__free_unpacked(h, NULL);
     str_clear(&w);
 
@@ -613,7 +614,7 @@ static void test_framing(void **state)
     assert_frames(page, 8, 2, 0, ERR_FORMAT, NULL);
     assert_frames(page, 8, 4, 1, ERR_FORMAT, NULL);
     assert_frames(place, 8, 3, 1, ERR_FORMAT, "KV_PLACE has 3 frames, not 2"); /* it brings no KV */
-    assert_frames(newer, 8, 2, 0, ERR_PEER, "peer speaks protocol 6, we speak 5");
+    assert_frames(newer, 8, 2, 0, ERR_PEER, "peer speaks protocol 7, we speak 6");
     assert_frames(newer_refused, 8, 2, 0, 0, NULL);
     assert_frames(unknown, 8, 2, 0, ERR_UNSUPPORTED, "message type 5 is unknown");
     assert_frames(high, 8, 2, 0, ERR_UNSUPPORTED, NULL);

@@ -308,7 +308,7 @@ static void test_refusal_is_answered(void **state)
     log_level_max = LOG_ERROR;
     loop_run(t.loop);
     log_level_max = LOG_INFO;
-    assert_string_equal(t.text + 2, "peer speaks protocol 6, we speak 5");
+    assert_string_equal(t.text + 2, "peer speaks protocol 7, we speak 6");
     loop_free(&t.loop);
     sock_close(&r);
     sock_ctx_free(&ctx);
