@@ -6,16 +6,21 @@
 #include "base/check.h"
 #include "kernels/panel_layout.h"
 #include "kernels/panel_pack.h"
-#include "model/blocks.h"
+#include "model/blocks_rounded.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF rows are read in place");
 
-/* The form that a type is packed in; of the scaled ones all but Q4_0 and ternary ones become Q8_0. */
+/* The form that a type is packed in; of the scaled ones all but Q4_0 and ternary ones become Q8_0, as
+ * do those that no form holds. */
 static enum dtype packed_type(enum dtype type)
 {
     if (block_is_ternary(type))
         return DTYPE_TQ2_0;
-    return block_is_scaled(type) && type != DTYPE_Q4_0 ? DTYPE_Q8_0 : type;
+    if (type == DTYPE_Q3_K)
+        return DTYPE_Q6_K;
+    if (block_is_rounded(type) || (block_is_scaled(type) && type != DTYPE_Q4_0))
+        return DTYPE_Q8_0;
+    return type;
 }
 
 void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_in)
@@ -40,8 +45,8 @@ void panels_init(struct panels *p, enum dtype type, uint32_t n_out, uint32_t n_i
         p->panel_bytes = panel_t_blocks(n_in) * PANEL_T_BYTES;
         break;
     default:
-        ASSERT(panel_is_k(type));
-        p->panel_bytes = n_in / QK * (panel_k_bytes(type) / 8);
+        ASSERT(panel_is_k(p->type));
+        p->panel_bytes = n_in / QK * (panel_k_bytes(p->type) / 8);
     }
 }
 
@@ -115,17 +120,19 @@ static void pack_q8(uint8_t *panel, const struct panel_rows *rows, size_t n_in)
     pack_no_scales(panel, DTYPE_Q8_0, n_in / QK);
 }
 
-/* The rows are of another scaled type. */
+/* The rows are of another scaled type, or one that no form holds. */
 static void pack_as_q8(uint8_t *panel, enum dtype from, const struct panel_rows *rows, size_t n_in)
 {
     size_t elems = dtype_info(from)->block_elems, per = elems / QK;
+    size_t (*to_q8_0)(struct block_q8_0 *, const void *, enum dtype) =
+        block_is_rounded(from) ? block_rounded_to_q8_0 : block_to_q8_0;
 
     for (size_t b = 0; b < n_in / elems; b++)
         for (size_t n = 0; n < PANEL_ROWS; n++) {
             struct block_q8_0 blocks[QK_K / QK] = {0};
 
             if (rows->step[n]) /* else there is no such row: zeros */
-                block_to_q8_0(blocks, panel_rows_block(rows, n, b), from);
+                to_q8_0(blocks, panel_rows_block(rows, n, b), from);
             for (size_t i = 0; i < per; i++)
                 pack_q8_block(panel, (const uint8_t *)&blocks[i], n, b * per + i);
         }

@@ -21,7 +21,9 @@
  *         each, and 32 bytes of nothing                                         = 3392 bytes
  *   TQ2_0 a block of 256 k: 16 f32 scales and 16 lines (16 rows x 16 k: byte 4n+i, bits 2j and 2j + 1
  *         hold w + 1 of k = 4j + i); n_in is padded to the block                = 1088 bytes
- * Types without a form of their own become one of the same values: Q5_0 and IQ4_NL Q8_0, TQ1_0 and I2_S TQ2_0.
+ * Types without a form of their own become one of the same values: Q5_0 and IQ4_NL Q8_0, TQ1_0 and
+ * I2_S TQ2_0, Q3_K Q6_K; or, where there is none, the nearest: Q2_K, IQ4_XS and MXFP4 Q8_0
+ * (blocks_rounded.h).
  * How blocks and their scales interleave is panels.c's business and is documented there. Rows past
  * n_out are zero with zero scales; n_in is padded to the line (floats) with zeros. */
 #ifndef TANDEM_KERNELS_PANELS_H
@@ -61,7 +63,8 @@ size_t panels_bytes(const struct panels *p);
 /* Packs panels p0 <= p < p1 from rows in the file's layout (row r at rows + r * row_bytes). */
 void panels_pack(struct panels *p, const void *rows, uint32_t p0, uint32_t p1);
 
-/* out[n_in] = row r, exactly as dtype_row_to_f32 of the file's row: the embedding lookup. */
+/* out[n_in] = row r, exactly as dtype_row_to_f32 of the file's row: the embedding lookup. Of types
+ * that are rounded, the row as it is packed. */
 void panels_row(float *out, const struct panels *p, uint32_t row);
 
 #endif

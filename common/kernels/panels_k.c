@@ -151,7 +151,12 @@ void panel_k_pack(uint8_t *panel, const struct panels *p, const struct panel_row
         for (size_t n = 0; n < PANEL_ROWS; n++) {
             const uint8_t *block = panel_rows_block(rows, n, b);
 
-            if (p->type == DTYPE_Q6_K)
+            if (p->from == DTYPE_Q3_K && rows->step[n]) { /* else there is no such row: zeros */
+                struct block_q6_k same;
+
+                block_to_q6_k(&same, block, p->from);
+                pack_q6_k(panel, (const uint8_t *)&same, n, b);
+            } else if (p->type == DTYPE_Q6_K)
                 pack_q6_k(panel, block, n, b);
             else
                 pack_min(panel, p->type, block, n, b);

@@ -62,18 +62,25 @@ static void from_q5_0(struct block_q8_0 *out, const void *bytes)
         out->qs[i] = (int8_t)(q[i] - 16);
 }
 
+void block_look_up(int8_t w[QK], const uint8_t *qs, const int8_t *table)
+{
+    uint8_t q[QK];
+
+    nibbles(q, qs);
+    for (size_t i = 0; i < QK; i++)
+        w[i] = table[q[i]];
+}
+
+const int8_t block_iq4_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                    1,    13,   25,  38,  53,  69,  89,  113};
+
 static void from_iq4_nl(struct block_q8_0 *out, const void *bytes)
 {
-    static const int8_t table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                     1,    13,   25,  38,  53,  69,  89,  113};
     struct block_iq4_nl b;
-    uint8_t q[QK];
 
     memcpy(&b, bytes, sizeof(b));
     out->d = b.d;
-    nibbles(q, b.qs);
-    for (size_t i = 0; i < QK; i++)
-        out->qs[i] = table[q[i]];
+    block_look_up(out->qs, b.qs, block_iq4_table);
 }
 
 /* w[digit * n + i] = digit `digit` of byte i, less 1. A byte is the fraction in 256ths, rounded up:
@@ -228,6 +235,45 @@ void block_to_min(struct block_min *out, const void *block, enum dtype type)
     case DTYPE_Q5_1: from_q5_1(out, block); return;
     default: UNREACHABLE();
     }
+}
+
+/* What block_q6_k_unpack undoes. */
+static void q6_k_pack(struct block_q6_k *block, const uint8_t *q)
+{
+    for (size_t half = 0; half < 2; half++, q += 128) {
+        uint8_t *ql = block->ql + 64 * half, *qh = block->qh + 32 * half;
+
+        for (size_t l = 0; l < 32; l++) {
+            ql[l] = (uint8_t)((q[l] & 15) | q[l + 64] << 4);
+            ql[l + 32] = (uint8_t)((q[l + 32] & 15) | q[l + 96] << 4);
+            qh[l] = (uint8_t)(q[l] >> 4 | q[l + 32] >> 4 << 2 | q[l + 64] >> 4 << 4 |
+                              q[l + 96] >> 4 << 6);
+        }
+    }
+}
+
+void block_to_q6_k(struct block_q6_k *out, const void *block, enum dtype type)
+{
+    struct block_q3_k b;
+    uint8_t q[QK_K];
+
+    if (type == DTYPE_Q6_K) {
+        memcpy(out, block, sizeof(*out));
+        return;
+    }
+    memcpy(&b, block, sizeof(b));
+    out->d = b.d;
+    for (size_t i = 0; i < QK_K / 16; i++) {
+        int low = b.scales[i % 8] >> i / 8 * 4 & 15, high = b.scales[8 + i % 4] >> i / 4 * 2 & 3;
+
+        out->scales[i] = (int8_t)((low | high << 4) - 32);
+    }
+    for (size_t i = 0; i < QK_K; i++) {
+        int low = b.qs[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+
+        q[i] = (uint8_t)((low | (b.hmask[i % 32] >> i / 32 & 1) << 2) + 32 - 4);
+    }
+    q6_k_pack(out, q);
 }
 
 void block_q6_k_unpack(uint8_t *q, const struct block_q6_k *block)

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "model/blocks.h"
+#include "model/blocks_rounded.h"
 
 /* Numbers, names and block sizes of the file format (ggml.h, ggml-common.h of llama.cpp). A type
  * that was removed from the format keeps its name, for the error, and has no block. */
@@ -18,8 +18,8 @@
     X(7, "Q5_1", 32, 24, 1)                                                                        \
     X(8, "Q8_0", 32, 34, 1)                                                                        \
     X(9, "Q8_1", 32, 36, 0)                                                                        \
-    X(10, "Q2_K", 256, 84, 0)                                                                      \
-    X(11, "Q3_K", 256, 110, 0)                                                                     \
+    X(10, "Q2_K", 256, 84, 1)                                                                      \
+    X(11, "Q3_K", 256, 110, 1)                                                                     \
     X(12, "Q4_K", 256, 144, 1)                                                                     \
     X(13, "Q5_K", 256, 176, 1)                                                                     \
     X(14, "Q6_K", 256, 210, 1)                                                                     \
@@ -31,7 +31,7 @@
     X(20, "IQ4_NL", 32, 18, 1)                                                                     \
     X(21, "IQ3_S", 256, 110, 0)                                                                    \
     X(22, "IQ2_S", 256, 82, 0)                                                                     \
-    X(23, "IQ4_XS", 256, 136, 0)                                                                   \
+    X(23, "IQ4_XS", 256, 136, 1)                                                                   \
     X(24, "I8", 1, 1, 0)                                                                           \
     X(25, "I16", 1, 2, 0)                                                                          \
     X(26, "I32", 1, 4, 0)                                                                          \
@@ -47,7 +47,7 @@
     X(36, "I2_S", 128, 32, 1) /* of bitnet.cpp; llama.cpp had IQ4_NL_4_4 here, and removed it */    \
     X(37, "IQ4_NL_4_8", 0, 0, 0)                                                                   \
     X(38, "IQ4_NL_8_8", 0, 0, 0)                                                                   \
-    X(39, "MXFP4", 32, 17, 0)                                                                      \
+    X(39, "MXFP4", 32, 17, 1)                                                                      \
     X(40, "NVFP4", 64, 36, 0)                                                                      \
     X(41, "Q1_0", 128, 18, 0)                                                                      \
     X(42, "Q2_0", 64, 18, 0)
@@ -136,12 +136,12 @@ static size_t min_to_f32(float *out, const uint8_t *bytes, enum dtype type)
 }
 
 /* Exact: 11, 7 and 5 bits. */
-static size_t q6_k_to_f32(float *out, const uint8_t *bytes)
+static size_t q6_k_to_f32(float *out, const uint8_t *bytes, enum dtype type)
 {
     struct block_q6_k b;
     uint8_t q[QK_K];
 
-    memcpy(&b, bytes, sizeof(b));
+    block_to_q6_k(&b, bytes, type);
     block_q6_k_unpack(q, &b);
     for (size_t i = 0; i < QK_K; i++)
         out[i] = dtype_f16_to_f32(b.d) * b.scales[i / 16] * (float)(q[i] - 32);
@@ -167,7 +167,8 @@ static void blocks_to_f32(float *out, const uint8_t *bytes, enum dtype type, siz
         out += type == DTYPE_I2_S    ? i2_s_to_f32(out, bytes)
                : block_is_scaled(type) ? scaled_to_f32(out, bytes, type)
                : block_has_min(type) ? min_to_f32(out, bytes, type)
-                                     : q6_k_to_f32(out, bytes);
+               : block_is_rounded(type) ? block_rounded_to_f32(out, bytes, type)
+                                        : q6_k_to_f32(out, bytes, type);
 }
 
 void dtype_row_to_f32(float *out, const void *row, enum dtype type, size_t n)

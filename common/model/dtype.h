@@ -14,20 +14,24 @@ enum dtype {
     DTYPE_Q5_0 = 6,
     DTYPE_Q5_1 = 7,
     DTYPE_Q8_0 = 8,
+    DTYPE_Q2_K = 10,
+    DTYPE_Q3_K = 11,
     DTYPE_Q4_K = 12,
     DTYPE_Q5_K = 13,
     DTYPE_Q6_K = 14,
     DTYPE_IQ4_NL = 20,
+    DTYPE_IQ4_XS = 23,
     DTYPE_BF16 = 30,
     DTYPE_TQ1_0 = 34,
     DTYPE_TQ2_0 = 35,
     DTYPE_I2_S = 36,
+    DTYPE_MXFP4 = 39,
     DTYPE_LIMIT = 64 /* one past the largest value a table needs */
 };
 
 #define QK 32    /* weights a block of the types without K, and activations a block of int8 */
 #define QK_I2_S 128 /* weights a block of that type */
-#define QK_K 256 /* weights a block of the K and T types; it has blocks of 32 or 16 of its own */
+#define QK_K 256 /* weights a block of the K and T types and IQ4_XS; it has blocks of 32 or 16 of its own */
 
 struct dtype_info {
     const char *name;     /* "Q4_0" */

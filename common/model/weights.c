@@ -77,7 +77,7 @@ static const char *supported_types(char *out, size_t cap)
 static int check_type(const struct gguf_tensor *t, const struct spec *s, struct err *e)
 {
     const struct dtype_info *d = dtype_info(t->type);
-    char types[128];
+    char types[192];
 
     if ((s->flags & SPEC_F32) && t->type != DTYPE_F32)
         return err_set(e, ERR_UNSUPPORTED, "tensor \"%s\" is %s, this one has to be F32", t->name,

@@ -11,7 +11,8 @@
 const enum dtype weights_types[WEIGHTS_TYPES] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0,
                                                  DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K,
                                                  DTYPE_Q4_1, DTYPE_Q5_1, DTYPE_Q5_0, DTYPE_IQ4_NL,
-                                                 DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_I2_S};
+                                                 DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_I2_S, DTYPE_Q3_K,
+                                                 DTYPE_Q2_K, DTYPE_IQ4_XS, DTYPE_MXFP4};
 
 uint32_t weights_length(enum dtype type, uint32_t n_in)
 {
@@ -69,8 +70,12 @@ static void scales_of(size_t at[2], enum dtype type)
     at[0] = at[1] = 0;
     if (block_has_min(type))
         at[1] = 2;
-    if (type == DTYPE_Q6_K || type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0)
+    if (type == DTYPE_Q6_K || type == DTYPE_Q3_K || type == DTYPE_TQ1_0 || type == DTYPE_TQ2_0)
         at[0] = at[1] = last;
+    if (type == DTYPE_Q2_K) {
+        at[0] = last - 2;
+        at[1] = last;
+    }
 }
 
 /* Random bytes, or runs of 4 or all of the block's at an end of their range; under scales. */
@@ -89,6 +94,10 @@ static void fill_bytes(uint8_t *block, enum dtype type, enum weights_kind kind, 
         memset(block + offsetof(struct block_q6_k, scales), ends[pick / 64 % 6], 16);
     if (type == DTYPE_I2_S)
         return; /* its scale is not in blocks */
+    if (type == DTYPE_MXFP4) { /* an exponent; at most those that a half has */
+        block[0] = (uint8_t)(kind == WEIGHTS_EXTREME ? 104 + pick / 64 % 2 * 39 : 118 + pick / 64 % 8);
+        return;
+    }
     scales_of(at, type);
     for (size_t i = 0; i < 2; i++) {
         uint16_t d = half(kind, pick >> (16 + 16 * i));

@@ -14,7 +14,7 @@ enum weights_kind {
     WEIGHTS_KIND_COUNT
 };
 
-#define WEIGHTS_TYPES 15
+#define WEIGHTS_TYPES 19
 #define WEIGHTS_FORMS 10 /* the first of them are packed in a form of their own */
 extern const enum dtype weights_types[WEIGHTS_TYPES];
 

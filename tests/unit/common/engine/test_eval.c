@@ -288,7 +288,8 @@ static void each_type_has_the_perplexity_of_the_reference(void **state)
     static const char *const names[] = {
         "llama", "llama3", "llama-bf16", "llama-q4_0", "llama-q4_1", "llama-q5_0", "llama-q5_1",
         "llama-q8_0", "llama-moe-q8_0", "llama256-q8_0", "llama256-q6_k", "llama256-q5_k_m",
-        "llama256-q4_k_m", "llama256-q4_0", "llama256-iq4_nl", "llama256-tq1_0", "llama256-tq2_0",
+        "llama256-q4_k_m", "llama256-q2_k", "llama256-q4_0", "llama256-iq4_nl", "llama256-tq1_0",
+        "llama256-tq2_0",
         "stories260K-f32", "babyllama-f32", "babyllama-q8_0", "babyllama-q4_0"};
 
     (void)state;

@@ -263,7 +263,7 @@ static void check_all(enum cpu_tier tier, enum kv_type kv, uint32_t chunk)
         skip();
     }
     n = golden_read(g, ARRAY_LEN(g), index);
-    assert_true(n >= 24);
+    assert_true(n >= 25);
     for (size_t i = 0; i < n; i++)
         check_model(&g[i], tier, kv, chunk);
 }

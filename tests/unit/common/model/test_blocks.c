@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "model/blocks.h"
+#include "model/blocks_rounded.h"
 
 #define HALF 0x3800  /* 0.5 */
 #define MINUS 0xbe00 /* -1.5 */
@@ -120,6 +120,33 @@ static void test_q5_k_rows(void **state)
     }
 }
 
+/* sc of block i of 16: all values of 6 bits come up in four blocks. */
+static unsigned six(unsigned i, unsigned turn) { return (i * 4 + turn) % 64; }
+
+/* q of weight i, of 3 bits. */
+static unsigned three(unsigned i) { return (i * 3 + i / 32) % 8; }
+
+static void test_q3_k_rows(void **state)
+{
+    (void)state;
+    for (unsigned turn = 0; turn < 4; turn++) {
+        struct block_q3_k b = {.d = MINUS};
+        float out[QK_K];
+
+        for (unsigned i = 0; i < 16; i++) {
+            set_bits(&b.scales[i % 8], i < 8 ? 0 : 4, six(i, turn) & 15);
+            set_bits(&b.scales[8 + i % 4], i / 4 * 2, six(i, turn) >> 4);
+        }
+        for (unsigned i = 0; i < QK_K; i++) {
+            set_bits(&b.qs[i / 128 * 32 + i % 32], i % 128 / 32 * 2, three(i) & 3);
+            set_bits(&b.hmask[i % 32], i / 32, three(i) >> 2);
+        }
+        dtype_row_to_f32(out, &b, DTYPE_Q3_K, QK_K);
+        for (unsigned i = 0; i < QK_K; i++)
+            assert_true(out[i] == -1.5f * ((float)six(i / 16, turn) - 32) * ((float)three(i) - 4));
+    }
+}
+
 static int ternary(unsigned i) { return (int)((i * i + i / 5) % 3) - 1; }
 
 static void test_tq2_0_rows(void **state)
@@ -183,8 +210,8 @@ static void test_every_quantised_type_is_of_one_family(void **state)
         const struct dtype_info *d = dtype_info(t);
 
         if (d && d->supported && d->block_elems > 1)
-            assert_int_equal(block_is_scaled(t) + block_has_min(t) + (t == DTYPE_Q6_K) +
-                                 (t == DTYPE_I2_S),
+            assert_int_equal(block_is_scaled(t) + block_has_min(t) + block_is_rounded(t) +
+                                 (t == DTYPE_Q6_K || t == DTYPE_Q3_K) + (t == DTYPE_I2_S),
                              1);
     }
 }
@@ -197,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_q5_1_rows),
         cmocka_unit_test(test_iq4_nl_rows),
         cmocka_unit_test(test_q5_k_rows),
+        cmocka_unit_test(test_q3_k_rows),
         cmocka_unit_test(test_tq2_0_rows),
         cmocka_unit_test(test_i2_s_rows),
         cmocka_unit_test(test_tq1_0_rows),

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -241,12 +242,52 @@ static void test_q6_k_rows(void **state)
     }
 }
 
+/* Bytes of hex digits; returns how many. */
+static size_t hex_read(uint8_t *out, size_t cap, const char *hex)
+{
+    size_t n = strlen(hex) / 2;
+
+    assert_true(n <= cap);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(sscanf(hex + 2 * i, "%2hhx", &out[i]), 1);
+    return n;
+}
+
+/* Quantised by the reference, and the floats that it makes of them: tests/fixtures/blocks/generate.py. */
+static void test_rows_are_the_floats_of_the_reference(void **state)
+{
+    static char name[16], row[1024], floats[QK_K * 8 + 1];
+    FILE *f = fopen("tests/fixtures/blocks/rows.txt", "r");
+    uint32_t rows = 0;
+
+    (void)state;
+    assert_non_null(f);
+    for (; fscanf(f, "%15s %1023s %2048s", name, row, floats) == 3; rows++) {
+        uint8_t bytes[512], want[QK_K * 4];
+        float out[QK_K];
+        uint32_t type = 0;
+
+        while (!dtype_info(type) || strcmp(dtype_info(type)->name, name) != 0)
+            assert_true(++type < DTYPE_LIMIT);
+        assert_int_equal(hex_read(bytes, sizeof(bytes), row),
+                         QK_K / dtype_info(type)->block_elems * dtype_info(type)->block_bytes);
+        assert_int_equal(hex_read(want, sizeof(want), floats), sizeof(want));
+        dtype_row_to_f32(out, bytes, (enum dtype)type, QK_K);
+        for (size_t i = 0; i < QK_K; i++)
+            assert_int_equal(bits(out[i]), (uint32_t)want[4 * i] << 24 | want[4 * i + 1] << 16 |
+                                               want[4 * i + 2] << 8 | want[4 * i + 3]);
+    }
+    assert_int_equal(rows, 4);
+    fclose(f);
+}
+
 static void test_types_have_names_and_blocks(void **state)
 {
     const uint32_t removed[] = {4, 5, 31, 32, 33, 37, 38};
     const uint32_t runs[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_0,   DTYPE_Q4_0,
                              DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q4_K,   DTYPE_Q5_K,
-                             DTYPE_Q6_K, DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_IQ4_NL, DTYPE_I2_S};
+                             DTYPE_Q6_K, DTYPE_TQ1_0, DTYPE_TQ2_0, DTYPE_IQ4_NL, DTYPE_I2_S,
+                             DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_IQ4_XS, DTYPE_MXFP4};
     uint32_t n_known = 0, n_supported = 0;
 
     (void)state;
@@ -278,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_q4_0_rows),
         cmocka_unit_test(test_q4_k_rows),
         cmocka_unit_test(test_q6_k_rows),
+        cmocka_unit_test(test_rows_are_the_floats_of_the_reference),
         cmocka_unit_test(test_types_have_names_and_blocks),
     };
 

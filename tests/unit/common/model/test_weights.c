@@ -119,9 +119,20 @@ static void test_every_shape_is_checked(void **state)
 static void test_types_without_kernels_are_refused_by_name(void **state)
 {
     (void)state;
-    refuses("blk.0.attn_q.weight", 11, 256, 1, ERR_UNSUPPORTED,
-            "tensor \"blk.0.attn_q.weight\" is Q3_K, which this build cannot run (F32, F16, Q4_0, "
-            "Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, BF16, TQ1_0, TQ2_0, I2_S)");
+    refuses("blk.0.attn_q.weight", 21, 256, 1, ERR_UNSUPPORTED,
+            "tensor \"blk.0.attn_q.weight\" is IQ3_S, which this build cannot run (F32, F16, Q4_0, "
+            "Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, BF16, TQ1_0, TQ2_0, "
+            "I2_S, MXFP4)");
+    for (uint32_t type = 0; type < DTYPE_LIMIT; type++) {
+        const struct dtype_info *d = dtype_info(type);
+        char says[96];
+
+        if (!d || d->supported || !d->block_elems)
+            continue;
+        snprintf(says, sizeof(says),
+                 "tensor \"blk.0.ffn_up.weight\" is %s, which this build cannot run (", d->name);
+        refuses("blk.0.ffn_up.weight", type, 256, 1, ERR_UNSUPPORTED, says);
+    }
     refuses("blk.0.ffn_up.weight", 26, 8, 6, ERR_UNSUPPORTED, "is I32, which");
     refuses("output_norm.weight", DTYPE_F16, 8, 0, ERR_UNSUPPORTED,
             "is F16, this one has to be F32");
