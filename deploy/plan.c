@@ -31,6 +31,17 @@ uint32_t plan_kv_pages(uint64_t page_bytes, uint32_t context, uint32_t wanted,
     return pages < OPTIONS_KV_PAGES_MAX ? (uint32_t)pages : OPTIONS_KV_PAGES_MAX;
 }
 
+/* As a node holds it: types without kernels are packed as larger ones. */
+static uint64_t plan_tensor_bytes(const struct gguf_tensor *t)
+{
+    struct panels packed;
+
+    if (t->ne[1] == 1) /* a vector */
+        return t->bytes;
+    panels_init(&packed, (enum dtype)t->type, (uint32_t)t->ne[1], (uint32_t)t->ne[0]);
+    return panels_bytes(&packed) * t->ne[2];
+}
+
 /* Opens the model as the nodes will: what they would refuse is refused here, before anything runs. */
 static int plan_model(struct plan *p, const char *path, struct err *e)
 {
@@ -45,7 +56,7 @@ static int plan_model(struct plan *p, const char *path, struct err *e)
     if (!rc) {
         weights_fini(&weights);
         for (uint32_t i = 0; i < gguf_n_tensors(g); i++)
-            p->weight_bytes += gguf_tensor_at(g, i)->bytes;
+            p->weight_bytes += plan_tensor_bytes(gguf_tensor_at(g, i));
     }
     gguf_close(&g);
     return rc ? err_wrap(e, "model") : 0;

@@ -28,7 +28,7 @@ struct plan {
     struct place_host *said; /* [n_hosts], what place() was told; its lists are the cluster's */
     size_t n_hosts;
     struct hparams hparams;
-    uint64_t weight_bytes; /* of one copy */
+    uint64_t weight_bytes; /* of one copy, in packed form */
     struct placement placement;
     struct solve solve; /* prefill 0: the ratio was not ours to choose */
     struct plan_node *nodes; /* as placement.nodes: the router, prefill, decode */

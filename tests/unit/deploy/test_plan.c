@@ -1,5 +1,6 @@
 #include "deploy/plan.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -11,7 +12,9 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "deploy/launch.h"
+#include "engine/engine.h"
 #include "kv/kv_layout.h"
+#include "tests/lib/data.h"
 #include "tests/lib/topo_make.h"
 #include "tests/unit/deploy/demo_model.h"
 
@@ -28,24 +31,54 @@ static void test_pages_are_bounded_by_memory_and_by_one_sequence(void **state)
     assert_int_equal(plan_kv_pages(1, UINT32_MAX, UINT32_MAX, 0, 1), OPTIONS_KV_PAGES_MAX);
 }
 
-/* A cluster with the demo model. */
-static void load_text(struct cluster *c, const char *more)
+static void load_model(struct cluster *c, const char *model, const char *more)
 {
-    char *model = demo_model();
     struct str text = {0};
     struct err e = {0};
 
     str_addf(&text, "cluster: demo\nmodel: \"%s\"\n%s", model, more);
     *c = (struct cluster){0};
     assert_int_equal(cluster_load_text(c, str_text(&text), text.len, "c.yaml", NULL, &e), 0);
-    mem_free(model);
     str_fini(&text);
+}
+
+/* A cluster with the demo model. */
+static void load_text(struct cluster *c, const char *more)
+{
+    char *model = demo_model();
+
+    load_model(c, model, more);
+    mem_free(model);
 }
 
 /* Of 1 prefill and 2 decode nodes. */
 static void load(struct cluster *c)
 {
     load_text(c, "prefill: {nodes: 1}\ndecode: {nodes: 2}\n");
+}
+
+/* Q2_K has 2.6 bits a weight in the file and runs as Q8_0. */
+static void test_weights_take_what_the_engine_packs_them_in(void **state)
+{
+    char model[PATH_MAX];
+    struct engine_options o = {.model = model, .tier = CPU_REF, .n_threads = 1, .rows_max = 32,
+                               .kv_type = KV_F16};
+    struct plan p = {0};
+    struct cluster c;
+    struct engine *en;
+    struct err e = {0};
+
+    (void)state;
+    DATA_OR_SKIP(path, "golden/llama256-q2_k.gguf");
+    assert_non_null(realpath(path, model));
+    load_model(&c, model, "prefill: {nodes: 1}\ndecode: {nodes: 1}\n");
+    assert_int_equal(plan_init(&p, &c, NULL, &e), 0);
+    assert_int_equal(engine_open(&en, &o, &e), 0);
+    p.weight_bytes -= 5 * 256 * sizeof(float); /* norms; the rest is in whole pages of memory */
+    assert_in_range(engine_weight_bytes(en), p.weight_bytes, p.weight_bytes + 4095);
+    engine_close(&en);
+    plan_fini(&p);
+    cluster_fini(&c);
 }
 
 static void test_plan_of_this_machine(void **state)
@@ -365,6 +398,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pages_are_bounded_by_memory_and_by_one_sequence),
+        cmocka_unit_test(test_weights_take_what_the_engine_packs_them_in),
         cmocka_unit_test(test_plan_of_this_machine),
         cmocka_unit_test(test_a_missing_model_is_named),
         cmocka_unit_test(test_a_wire_that_rounds_is_refused),
