@@ -104,7 +104,7 @@ static void warn_of_slow_types(const struct pack_list *l)
         const struct panels *p = l->items[i].to;
 
         if (p->from != p->type && p->type != DTYPE_TQ2_0 && !told[p->from])
-            log_warn("model", "type=%s has no kernels and runs as %s, slower than a file of that",
+            log_warn("model", "type=%s has no kernels and runs as %s, with the memory and time of that",
                      dtype_info(p->from)->name, dtype_info(p->type)->name);
         told[p->from] = true;
     }
