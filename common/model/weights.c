@@ -59,7 +59,7 @@ struct loader {
     bool *taken;   /* [gguf_n_tensors] */
 };
 
-/* "F32, F16, ...": the types that have kernels. */
+/* "F32, F16, ...": the types that run. */
 static const char *supported_types(char *out, size_t cap)
 {
     size_t n = 0;
@@ -83,7 +83,7 @@ static int check_type(const struct gguf_tensor *t, const struct spec *s, struct 
         return err_set(e, ERR_UNSUPPORTED, "tensor \"%s\" is %s, this one has to be F32", t->name,
                        d->name);
     if (!d->supported)
-        return err_set(e, ERR_UNSUPPORTED, "tensor \"%s\" is %s, which this build cannot run (%s)",
+        return err_set(e, ERR_UNSUPPORTED, "tensor \"%s\" is %s; the types that run are %s",
                        t->name, d->name, supported_types(types, sizeof(types)));
     return 0;
 }

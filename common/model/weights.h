@@ -33,7 +33,7 @@ struct weights {
     struct layer_weights *layers;          /* [n_layer], owned */
 };
 
-/* ERR_FORMAT: a tensor is missing or has another shape. ERR_UNSUPPORTED: a type without kernels, or
+/* ERR_FORMAT: a tensor is missing or has another shape. ERR_UNSUPPORTED: a type that does not run, or
  * a tensor we do not know: a bias that we left out would change the result. Sentences start with
  * the file's name. After a failure there is nothing to free. */
 int weights_load(struct weights *w, const struct gguf *g, const struct hparams *h, struct err *e);
