@@ -162,11 +162,27 @@ static void rule_huge(struct doctor_report *out, const struct doctor_facts *f,
         if (never)
             doctor_mend(out, "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled");
     }
+    if (!never && (!strcmp(f->shared_huge, "never") || !strcmp(f->shared_huge, "deny"))) {
+        doctor_find(out, "huge pages", DOCTOR_SLOW, "of shared memory: %s, so that %s", f->shared_huge,
+                    w->huge_pages ? "with huge_pages: on no KV is shared"
+                                  : "KV that nodes of this host share has pages of 4 KiB");
+        doctor_mend(out, "echo advise | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled");
+    }
     if (f->reserved_bytes) {
         doctor_find(out, "huge pages", DOCTOR_SLOW, "%s reserved and unused, of no use to tandem",
                     doctor_size(f->reserved_bytes));
         doctor_mend(out, "sudo sysctl -w vm.nr_hugepages=0");
     }
+}
+
+static void rule_shares(struct doctor_report *out, const struct doctor_facts *f)
+{
+    if (f->shares == DOCTOR_UNKNOWN)
+        return;
+    doctor_find(out, "kv", f->shares ? DOCTOR_OK : DOCTOR_SLOW, "nodes of this host %s%s",
+                f->shares ? "can share it" : "send it through sockets: ", f->shares_not);
+    if (!f->shares)
+        doctor_mend(out, "a /proc where they see each other, and a system that lets them use memfd_create");
 }
 
 static bool doctor_has(const uint32_t *list, uint32_t n, uint32_t value)
@@ -320,6 +336,7 @@ void doctor_check(struct doctor_report *out, const struct doctor_facts *f,
     rule_quota(out, f, w);
     rule_files(out, f, w);
     rule_huge(out, f, w);
+    rule_shares(out, f);
     rule_balancing(out, f);
     rule_governor(out, f);
     rule_amx(out, f);

@@ -16,7 +16,7 @@
 #include "deploy/doctor_facts.h"
 #include "deploy/doctor_want.h"
 
-#define DOCTOR_FINDINGS_MAX (DOCTOR_PORTS_MAX + DOCTOR_DOMAINS_MAX + 16) /* the other rules: 13 */
+#define DOCTOR_FINDINGS_MAX (DOCTOR_PORTS_MAX + DOCTOR_DOMAINS_MAX + 16) /* the other rules: 15 */
 
 enum doctor_state {
     DOCTOR_OK,

@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "config/ranges.h"
 #include "host/cpu.h"
+#include "host/share.h"
 #include "model/gguf.h"
 
 #define FACTS_FILE_MAX (4u << 20) /* /proc/net/tcp of a busy machine; what is behind is not read */
@@ -244,24 +245,76 @@ static void facts_domains(struct doctor_facts *f, const char *root)
     mem_free(online);
 }
 
+/* The chosen one of a switch's settings, "always [madvise] never". */
+static void facts_chosen(char out[16], const char *root, const char *file)
+{
+    char *text = facts_text(root, "/sys/kernel/mm/transparent_hugepage/%s", file);
+    const char *chosen = strchr(text, '[');
+
+    if (chosen)
+        memcpy(out, chosen + 1, size_min(strcspn(chosen + 1, "]"), 15));
+    mem_free(text);
+}
+
 static void facts_memory(struct doctor_facts *f, const char *root)
 {
     char *meminfo = facts_text(root, "/proc/meminfo");
-    char *huge = facts_text(root, "/sys/kernel/mm/transparent_hugepage/enabled");
-    const char *chosen = strchr(huge, '['), *free_pages = facts_line(meminfo, "HugePages_Free:");
-    size_t n;
+    const char *free_pages = facts_line(meminfo, "HugePages_Free:");
 
     f->memory = facts_kib(meminfo, "MemAvailable:");
     if (free_pages)
         f->reserved_bytes = strtoull(free_pages, NULL, 10) * facts_kib(meminfo, "Hugepagesize:");
-    if (chosen) {
-        n = size_min(strcspn(chosen + 1, "]"), sizeof(f->huge) - 1);
-        memcpy(f->huge, chosen + 1, n);
-    }
+    facts_chosen(f->huge, root, "enabled");
+    facts_chosen(f->shared_huge, root, "shmem_enabled");
     f->numa_balancing = facts_int(root, "/proc/sys/kernel/numa_balancing", DOCTOR_UNKNOWN);
     facts_domains(f, root);
     mem_free(meminfo);
-    mem_free(huge);
+}
+
+/* Why a child cannot map what is offered, into why[256], a string; "" if it can. */
+static void facts_try(char why[256], const struct share_offer *offer)
+{
+    struct share_map theirs;
+    struct err e = {0};
+    ssize_t n = 0;
+    int fds[2];
+    pid_t pid;
+
+    if (pipe2(fds, O_CLOEXEC))
+        return;
+    pid = fork();
+    if (pid == 0)
+        _exit(share_open(&theirs, offer, &e) && write(fds[1], e.text, strlen(e.text)) < 0);
+    close(fds[1]);
+    if (pid > 0) {
+        n = read(fds[0], why, 255); /* one short line: one write */
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    close(fds[0]);
+    why[n > 0 ? n : 0] = '\0';
+}
+
+/* As a decode node maps the KV of a prefill node. */
+static void facts_shares(struct doctor_facts *f, const char *root)
+{
+    struct share_offer offer;
+    struct mem_map m;
+    struct err e = {0};
+    int fd;
+
+    f->shares = DOCTOR_UNKNOWN;
+    if (*root)
+        return;
+    if (mem_map_open_shared(&m, &fd, 1, false, &e)) {
+        snprintf(f->shares_not, sizeof(f->shares_not), "%.250s", e.text);
+    } else {
+        share_offer(&offer, fd);
+        facts_try(f->shares_not, &offer);
+        mem_map_close(&m);
+        close(fd);
+    }
+    f->shares = !*f->shares_not;
 }
 
 static void facts_limits(struct doctor_facts *f, const char *root)
@@ -423,6 +476,7 @@ void doctor_facts_read(struct doctor_facts *f, const char *root, const struct do
     f->group_memory = UINT64_MAX;
     facts_cpus(f, root);
     facts_memory(f, root);
+    facts_shares(f, root);
     facts_groups(f, root, "", facts_quota2);
     facts_groups(f, root, "", facts_memory2);
     facts_groups(f, root, "cpu", facts_quota1);

@@ -36,6 +36,9 @@ struct doctor_facts {
     struct doctor_domain domains[DOCTOR_DOMAINS_MAX]; /* available */
     uint32_t n_domains;
     char huge[16];           /* transparent huge pages: always, madvise or never */
+    char shared_huge[16];    /* the same of shared memory: also within_size, advise, deny, force */
+    int shares;              /* processes can map each other's memory, as nodes do with KV */
+    char shares_not[256];    /* why, if they cannot */
     uint64_t reserved_bytes; /* pages of the hugetlb pool that nobody uses, nor can tandem */
     int numa_balancing;
     uint64_t files;          /* open at once; 0 unknown, UINT64_MAX: no limit */

@@ -25,9 +25,10 @@ both_are_looked_at() {
     file "$(free_port)" other
     doctor --json "$TMP/two.yaml"
     jq -e . "$TMP/said" >/dev/null && [ "$(jq -r .host "$TMP/said" | tr '\n' ' ')" = "local other " ] || return 1
-    # each has its programs, its model and enough memory; their one clock is not apart
+    # each has its programs, its model and enough memory, and says how KV goes; their one clock is not apart
     [ "$(jq -r '.findings[] | select(.check == "programs" or .check == "model" or .check == "memory") | .state' "$TMP/said" | tr '\n' ' ')" = \
         "ok ok ok ok ok ok " ] || { cat "$TMP/said"; return 1; }
+    [ "$(jq -r '.findings[] | select(.check == "kv") | .value' "$TMP/said" | grep -c '^nodes of this host')" = 2 ] || return 1
     jq -e 'select(.host == "other") | .findings[] | select(.check == "clock" and (.value | contains("this machine")))' "$TMP/said" |
         jq -e '.state == "ok"'
 }

@@ -76,6 +76,7 @@ static void put_good_host(void)
     put("sys/devices/system/node/node1/meminfo",
         "Node 1 MemTotal:        8388608 kB\nNode 1 MemFree:         4194304 kB\n");
     put("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+    put("sys/kernel/mm/transparent_hugepage/shmem_enabled", "always within_size [advise] never deny force\n");
     put("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n");
     put("sys/fs/cgroup/user.slice/a.scope/cpu.max", "max 100000\n");
     put("sys/fs/cgroup/user.slice/a.scope/memory.max", "max\n");
@@ -244,6 +245,36 @@ static void kernel_settings_cost_speed(void **state)
     expect("numa balancing", DOCTOR_OK, "on, 1 domain", "");
 }
 
+static void shared_memory_has_a_switch_of_its_own(void **state)
+{
+    (void)state;
+    put_good_host();
+    put("sys/kernel/mm/transparent_hugepage/shmem_enabled", "always within_size advise [never] deny force\n");
+    examine(WANT "}");
+    expect("huge pages", DOCTOR_SLOW, "of shared memory: never, so that KV that nodes of this host share has pages of 4 KiB",
+           "echo advise | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled");
+    examine(WANT ", \"huge_pages\": true}");
+    expect("huge pages", DOCTOR_SLOW, "with huge_pages: on no KV is shared", "echo advise");
+    assert_null(find(&report, "kv", DOCTOR_OK)); /* no folder tells that */
+}
+
+static void what_nodes_can_share_is_said(void **state)
+{
+    struct doctor_facts f = {.shares = true};
+    struct doctor_want none;
+
+    (void)state;
+    doctor_want_read(&none, NULL);
+    report = (struct doctor_report){0};
+    doctor_check(&report, &f, &none);
+    expect("kv", DOCTOR_OK, "nodes of this host can share it", "");
+    f = (struct doctor_facts){.shares_not = "the system makes no memfd: EPERM"};
+    report = (struct doctor_report){0};
+    doctor_check(&report, &f, &none);
+    expect("kv", DOCTOR_SLOW, "through sockets: the system makes no memfd: EPERM", "memfd_create");
+    doctor_want_fini(&none);
+}
+
 static void an_empty_tree_is_no_finding(void **state)
 {
     (void)state;
@@ -369,6 +400,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(control_groups_limit_processors, tree_make, tree_remove),
         cmocka_unit_test_setup_teardown(a_cpuset_is_told_by_its_list, tree_make, tree_remove),
         cmocka_unit_test_setup_teardown(kernel_settings_cost_speed, tree_make, tree_remove),
+        cmocka_unit_test_setup_teardown(shared_memory_has_a_switch_of_its_own, tree_make, tree_remove),
+        cmocka_unit_test_setup_teardown(what_nodes_can_share_is_said, tree_make, tree_remove),
         cmocka_unit_test_setup_teardown(an_empty_tree_is_no_finding, tree_make, tree_remove),
         cmocka_unit_test(clocks_apart_are_told),
         cmocka_unit_test(wants_are_summed_by_host_and_domain),
