@@ -24,6 +24,7 @@
 #define STREAMS 4
 #define PROMPT 64        /* tokens of each of them */
 #define QUIET_STEPS 12   /* of a round, before the KV comes */
+#define ROUNDS_LOST_MAX 3 /* in a row, because a stream ended in them */
 
 struct ingest {
     char dir[64], nodes[96], kv[96];
@@ -41,6 +42,8 @@ struct ingest {
     int fd;
     uint32_t n;     /* tokens whose KV comes in */
     uint64_t request;
+    uint64_t first, last; /* of the streams that run; first 0: none do */
+    bool ended;           /* one of them has no context left */
     bool reserved, welcome;
     bool places;     /* the node has mapped `memory` */
     int64_t stepped; /* when the last step ended; 0: none yet */
@@ -134,11 +137,14 @@ static void on_router(struct ingest *g, const struct peer *from, const struct ms
         sock_send(g->router, from, &answer, NULL);
     } else if (m->type == MSG_RESERVED) {
         g->reserved = true;
-    } else if (m->type == MSG_TOKENS && m->u.tokens.id.request == STREAMS) { /* the last to begin */
-        g->stepped = clock_now();
-        g->steps++;
-        if (m->u.tokens.finish != FINISH_NONE)
-            refused(g, "ended a stream", "its context is too short for so many rounds");
+    } else if (m->type == MSG_TOKENS) {
+        uint64_t request = m->u.tokens.id.request;
+
+        if (request == g->last) { /* one a step of all */
+            g->stepped = clock_now();
+            g->steps++;
+        }
+        g->ended |= request >= g->first && request <= g->last && m->u.tokens.finish != FINISH_NONE;
     } else if (m->type == MSG_RESERVE_REFUSED || m->type == MSG_DECODE_FAILED) {
         refused(g, "refused a stream", m->u.failed.text);
     }
@@ -254,28 +260,46 @@ static int send_kv(struct ingest *g, struct err *e)
     return rc;
 }
 
-/* Serves until the n-th step from now has ended. */
+/* Serves until the n-th step from now has ended, or one of the streams has. */
 static int steps_await(struct ingest *g, uint32_t n, struct err *e)
 {
     uint32_t until = g->steps + n;
     int64_t give_up = clock_now() + PATIENCE;
     int rc = 0;
 
-    while (!rc && g->steps < until)
+    while (!rc && g->steps < until && !g->ended)
         rc = serve(g, give_up, e);
     return rc;
 }
 
-/* Some steps without KV, then those in which it comes; of each, what a step took on average. */
+/* New streams in the place of those that ran, warm. */
+static int streams_begin(struct ingest *g, struct err *e)
+{
+    int rc = 0;
+
+    for (uint64_t i = g->first; i && i <= g->last; i++) {
+        struct msg m = {.type = MSG_CANCEL, .u.cancel.id = {i, 1}};
+
+        sock_send(g->router, &g->node, &m, NULL); /* one that has ended hears nothing */
+    }
+    g->first = g->request + 1;
+    g->last = g->request + STREAMS;
+    for (int i = 0; !rc && i < STREAMS; i++)
+        rc = reserve(g, PROMPT, true, e);
+    g->ended = false;
+    return rc ? rc : steps_await(g, QUIET_STEPS, e);
+}
+
+/* Some steps without KV, then those in which it comes; of each, what a step took on average. Adds nothing
+ * if a stream ended meanwhile. */
 static int round_run(struct ingest *g, struct times *quiet, struct times *busy, int64_t *ns,
                      struct err *e)
 {
-    int64_t start = g->stepped;
+    int64_t start = g->stepped, calm;
     uint32_t first = g->steps;
     int rc = steps_await(g, QUIET_STEPS, e);
 
-    if (!rc)
-        times_add(quiet, (g->stepped - start) / u32_max(1, g->steps - first));
+    calm = (g->stepped - start) / u32_max(1, g->steps - first);
     if (!rc)
         rc = reserve(g, g->n, false, e);
     if (!rc)
@@ -286,10 +310,32 @@ static int round_run(struct ingest *g, struct times *quiet, struct times *busy, 
         rc = send_kv(g, e);
     if (!rc)
         rc = steps_await(g, 1, e); /* in which the last window is taken in */
-    if (!rc)
+    if (!rc && !g->ended) {
+        times_add(quiet, calm);
         times_add(busy, (g->stepped - start) / u32_max(1, g->steps - first));
-    *ns += g->stepped - start;
+        *ns += g->stepped - start;
+    }
     return rc ? rc : steps_await(g, 1, e);
+}
+
+/* So many rounds that count. */
+static int rounds_run(struct ingest *g, uint32_t rounds, struct times *quiet, struct times *busy, int64_t *ns,
+                      struct err *e)
+{
+    uint32_t lost = 0;
+    int rc = 0;
+
+    while (!rc && busy->n < rounds) {
+        uint32_t before = busy->n;
+
+        rc = round_run(g, quiet, busy, ns, e);
+        lost = busy->n > before ? 0 : lost + 1;
+        if (!rc && lost > ROUNDS_LOST_MAX)
+            return err_set(e, ERR_LIMIT, "a context of %u tokens is too short for a round", g->reg.ctx_max);
+        if (!rc && g->ended)
+            rc = streams_begin(g, e);
+    }
+    return rc;
 }
 
 /* path: an option of the node. */
@@ -306,14 +352,12 @@ static int ingest_run_path(const char *program, const char *model, const char *p
     for (int64_t start = clock_now(); !rc && !g.node.n;)
         rc = serve(&g, start + PATIENCE, e);
     g.n = u32_min(n, g.node.n ? g.reg.ctx_max - 16 : n);
-    for (int i = 0; !rc && i < STREAMS; i++)
-        rc = reserve(&g, PROMPT, true, e);
     if (!rc)
-        rc = steps_await(&g, QUIET_STEPS, e); /* all run, and are warm */
+        rc = streams_begin(&g, e);
     if (!rc)
         rc = hello(&g, e);
-    for (uint32_t r = 0; !rc && r < rounds; r++)
-        rc = round_run(&g, &quiet, &busy, &ns, e);
+    if (!rc)
+        rc = rounds_run(&g, u32_min(rounds, TIMES_MAX), &quiet, &busy, &ns, e);
     if (!rc) {
         double more = 100 * (times_ratio(&busy, &quiet) - 1); /* before they are sorted */
         double bytes = (double)kv_layout_token_bytes(&g.layout) * g.layout.n_layer * g.n;
