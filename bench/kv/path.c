@@ -13,7 +13,6 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "host/share.h"
 #include "kv/kv_wire.h"
 #include "net/credit.h"
 #include "net/sock.h"
@@ -37,7 +36,6 @@ struct run {
     struct parcel *parcels; /* [BUFFERS] */
     struct sock_ctx *ctx, *sender_ctx; /* a node has one */
     char endpoint[MSG_ENDPOINT_MAX];
-    struct share_map map; /* the receiver's, of the sender's pages */
     int64_t start;
     atomic_bool failed;
     atomic_bool over; /* the receiver has all, and the sender may close */
@@ -70,6 +68,7 @@ int path_open(struct path *p, enum kv_type type, uint32_t layers, uint32_t heads
 
 void path_close(struct path *p)
 {
+    share_close(&p->map);
     mem_map_close(&p->memory);
     if (p->fd >= 0)
         close(p->fd);
@@ -215,11 +214,12 @@ static void *sender(void *arg)
 static bool unit_read(const struct run *r, const struct kv_unit *u, const struct msg_kv_page *m)
 {
     const struct path *p = r->path;
+    const struct share_map *map = &p->map;
     uint8_t *to = p->to + unit_at(p, u);
 
-    if (!r->map.data || m->bulk.size != unit_bytes(p, u) || m->place > r->map.offer.size - m->bulk.size)
+    if (!map->data || m->bulk.size != unit_bytes(p, u) || m->place > map->offer.size - m->bulk.size)
         return false;
-    memcpy(to, r->map.data + m->place, m->bulk.size);
+    memcpy(to, map->data + m->place, m->bulk.size);
     return !p->convert || hash64(to, m->bulk.size, 0) == m->checksum;
 }
 
@@ -261,7 +261,7 @@ static int receive_all(struct run *r, struct sock *s, struct err *e)
             continue;
         }
         if (m.type == MSG_KV_HELLO) {
-            if (by_place(r) && share_open(&r->map, &m.u.hello.offer, e)) {
+            if (by_place(r) && !r->path->map.data && share_open(&r->path->map, &m.u.hello.offer, e)) {
                 atomic_store(&r->failed, true);
                 return e->code;
             }
@@ -343,7 +343,6 @@ int path_run(struct path *p, enum path_way way, int64_t *ns, struct err *e)
         pthread_join(thread, NULL);
     }
     sock_close(&s);
-    share_close(&r.map);
     sock_ctx_free(&r.ctx);
     sock_ctx_free(&r.sender_ctx);
     mem_free(r.parcels);

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "host/share.h"
 #include "kv/kv_layout.h"
 #include "kv/kv_unit.h"
 
@@ -26,6 +27,7 @@ struct path {
     uint8_t *from, *to; /* [n_pages * layout.page_bytes] */
     struct mem_map memory; /* of `from`, shared */
     int fd;                /* its file */
+    struct share_map map;  /* the receiver's of it, once it was mapped: a peer is mapped once */
     bool convert;       /* false: frames of any bytes, unchecked: the way alone */
 };
 
