@@ -268,11 +268,12 @@ void block_to_q6_k(struct block_q6_k *out, const void *block, enum dtype type)
 
         out->scales[i] = (int8_t)((low | high << 4) - 32);
     }
-    for (size_t i = 0; i < QK_K; i++) {
-        int low = b.qs[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+    for (size_t j = 0; j < QK_K / 32; j++)
+        for (size_t l = 0; l < 32; l++) {
+            int low = b.qs[j / 4 * 32 + l] >> j % 4 * 2 & 3, high = b.hmask[l] >> j & 1;
 
-        q[i] = (uint8_t)((low | (b.hmask[i % 32] >> i / 32 & 1) << 2) + 32 - 4);
-    }
+            q[32 * j + l] = (uint8_t)((low | high << 2) + 32 - 4);
+        }
     q6_k_pack(out, q);
 }
 
