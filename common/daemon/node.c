@@ -73,7 +73,7 @@ static int node_pool_open(struct node *n, const struct node_options *o, uint32_t
 
     if (!pages)
         pages = node_pool_pages(&n->layout, sequences, n->ctx_max, memory / POOL_MEMORY_SHARE);
-    if (ships && o->kv_path != KV_PATH_FRAMES)
+    if (ships && o->kv_path != KV_PATH_FRAMES && kv_wire_whole(&n->layout, n->wire))
         rc = node_pool_open_shared(n, o, pages, e);
     else
         rc = kv_pool_open(&n->pool, &n->layout, pages, e);

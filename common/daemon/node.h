@@ -42,8 +42,8 @@ int node_wire(enum kv_type *wire, int asked, enum kv_type pool, struct err *e);
 
 /* Loads the model (this takes its time), starts the compute thread, maps the pool, and logs what
  * they take. rows_max: of a pass; sequences: of full length that a pool sized from the model has room
- * for; ships: KV is to leave the pool, so let other processes map it, if they may (kv_path) and can. On
- * failure n is closed. */
+ * for; ships: KV is to leave the pool, so let other processes map it, if they may (kv_path) and it travels
+ * as it lies there. On failure n is closed. */
 int node_open(struct node *n, const struct node_options *o, uint32_t rows_max, uint32_t sequences,
               bool ships, struct err *e);
 void node_close(struct node *n); /* also of a zeroed one; waits for a running pass */

@@ -80,5 +80,6 @@ down
 up rows "$DEMO" "prefill: {nodes: 1, prefix_cache: off, kv_wire: f32}" "decode: {nodes: 2, prefix_cache: off, kv_wire: f32}" || echo "not ok a cluster with kv_wire: f32 starts"
 t "the same streams with kv_wire: f32" same
 t "all of it came in frames" in_frames
+t "for no memory is offered" once "KV comes in frames: it makes no offer"
 t "all of it was converted" converted "$(of decode tandem_kv_bytes_total)" "$(of decode tandem_kv_bytes_total)"
 down

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@ struct rig {
     uint64_t sums[UNITS_MAX];   /* checksums of the units that came; 0: did not */
     uint32_t n_units, n_came, n_again, n_resumed, n_hello;
     bool places;                /* we read its memory */
+    bool offers;                /* it said that we may */
     struct share_map map;       /* its, once it said hello to somebody who does */
     uint32_t n_places;          /* units that came so */
     uint32_t cut_after;         /* lose the connection at this unit; 0: never */
@@ -117,6 +119,7 @@ static void on_hello(struct rig *r, const struct peer *from, const struct share_
     struct msg m = {.type = MSG_KV_WELCOME, .u.credit = {1 << 30, r->places}};
 
     r->n_hello++;
+    r->offers = offer->host;
     if (r->places && !r->map.data) {
         assert_int_equal(offer->pid, r->pid);
         r->places = m.u.credit.places = !share_open(&r->map, offer, NULL);
@@ -325,12 +328,37 @@ static void what_a_decode_node_reads_is_what_would_have_come(void **state)
     rig_close(&r);
 }
 
+/* Where a file may not be as large as the pool, there is no shared memory: KV goes in frames. */
+static void a_node_that_cannot_share_offers_nothing(void **state)
+{
+    uint64_t want[UNITS_MAX];
+    struct rlimit had, small;
+    struct rig r;
+
+    (void)state;
+    rig_start(&r);
+    stream(&r, 1, 0);
+    memcpy(want, r.sums, sizeof(want));
+    assert_true(r.offers);
+    rig_close(&r);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &had), 0);
+    small = (struct rlimit){64 << 10, had.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    rig_start(&r); /* which inherits it */
+    setrlimit(RLIMIT_FSIZE, &had);
+    stream(&r, 1, 0);
+    assert_false(r.offers);
+    assert_memory_equal(r.sums, want, sizeof(want));
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cut_connection_costs_no_stream_and_no_unit_comes_twice),
         cmocka_unit_test(who_does_not_read_holds_up_nobody_else),
         cmocka_unit_test(what_a_decode_node_reads_is_what_would_have_come),
+        cmocka_unit_test(a_node_that_cannot_share_offers_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
