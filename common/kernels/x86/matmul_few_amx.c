@@ -3,8 +3,12 @@
  * line is two k of all its rows, the second. Each product's factors commute and sums are over k as
  * before, so the bits are those of matmul_bf16_amx.c, and weights are unpacked by table look-up.
  *
- *     panel --table--> ring[LAG ahead] --load--> A;  C[row of W][row of x] += A B
+ *     scales --> table[1 ahead];  panel --table--> ring[1 ahead] --load--> A;
+ *     C[row of W][row of x] += A B
  *
+ * While block t is looked up, the tables of t + 1 are made and t - 1 is multiplied, in turns so short
+ * that the processor has all three before it, and with such a distance between a store and the load of
+ * what it stored that nothing waits.
  * The sums of one or two panels and 1 to 4 tiles of rows of x stay in tile registers over all of k,
  * and are turned on their way to y. */
 #include "kernels/panel_layout.h"
@@ -13,8 +17,7 @@
 #include "kernels/x86/table_amx.h"
 #include "kernels/x86/tile_config_amx.h"
 
-#define LAG 1 /* blocks that unpacking is ahead of multiplying; 2 was slower */
-#define RING 2 /* tiles a panel, a power of two */
+#define RING 2     /* tiles a panel: one written, one read */
 #define AHEAD 2048 /* bytes; 1024 and 4096 were slower */
 
 struct job {
@@ -55,8 +58,8 @@ static void put(const struct job *j, const float *sums, uint32_t tile, uint32_t 
             _mm512_mask_storeu_ps(y + r * j->y_stride, cols, _mm512_castsi512_ps(l[r]));
 }
 
-/* Sums += weights at a, those of the second panel RING tiles on, by the tiles of rows of x: of up to
- * four products that of number q. */
+/* Sums += weights at a, those of the second panel RING tiles on, by the tiles of rows of x: part q of
+ * 4. What is stored last is loaded last. */
 UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t *x, int row_tiles,
                             int panels, int q)
 {
@@ -64,23 +67,18 @@ UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t
 
     switch (q) {
     case 0:
-        _tile_loadd(6, a, PANEL_LINE);
-        if (row_tiles == 1) {
+        if (row_tiles == 1)
             _tile_loadd(5, x, j->x_line);
-            _tile_dpbf16ps(0, 6, 5);
-        } else {
+        else
             _tile_stream_loadd(4, x, PANEL_LINE);
-            _tile_dpbf16ps(0, 6, 4);
-        }
         break;
     case 1:
-        if (panels == 2) {
-            _tile_loadd(7, a + RING * TILE_BYTES, PANEL_LINE);
-            if (row_tiles == 1)
-                _tile_dpbf16ps(1, 7, 5);
-            else
-                _tile_dpbf16ps(1, 7, 4);
-        } else if (row_tiles > 2) {
+        _tile_loadd(6, a, PANEL_LINE);
+        if (row_tiles == 1)
+            _tile_dpbf16ps(0, 6, 5);
+        else
+            _tile_dpbf16ps(0, 6, 4);
+        if (row_tiles > 2) {
             _tile_stream_loadd(4, x + step, PANEL_LINE);
             _tile_dpbf16ps(1, 6, 4);
         }
@@ -98,69 +96,116 @@ UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t
         if (row_tiles == 4) {
             _tile_stream_loadd(5, x + 3 * step, PANEL_LINE);
             _tile_dpbf16ps(3, 6, 5);
-        } else if (row_tiles == 2 && panels == 2) {
-            _tile_dpbf16ps(3, 7, 5);
+        }
+        if (panels == 2) {
+            _tile_loadd(7, a + RING * TILE_BYTES, PANEL_LINE);
+            if (row_tiles == 1)
+                _tile_dpbf16ps(1, 7, 5);
+            else
+                _tile_dpbf16ps(1, 7, 4);
+            if (row_tiles == 2)
+                _tile_dpbf16ps(3, 7, 5);
         }
     }
 }
 
-/* A quarter of block t, of one or two panels; product q of the block before it. */
-#define UNPACK(q)                                                                                  \
-    do {                                                                                           \
-        for (int i = 0; t < j->blocks && i < panels; i++)                                          \
-            table_quarter(ring + (i * RING + t % RING) * TILE_BYTES, &table[i], type,              \
-                          panel + i * bytes, t, q, ahead);                                         \
-        TABLE_STORED();                                                                            \
-    } while (0)
-#define MULTIPLY(q)                                                                                \
-    do {                                                                                           \
-        if (t >= LAG)                                                                              \
-            multiply(j, ring + b % RING * TILE_BYTES, j->x + b * j->x_block, row_tiles, panels, q); \
-    } while (0)
+/* What the steps of a stream share: per panel a ring of tiles and tables, of even blocks and of odd
+ * ones, and what lies `bytes` further in the second panel. */
+struct steps {
+    uint8_t ring[2][RING][TILE_BYTES] __attribute__((aligned(64)));
+    struct table table[2][2];
+    size_t bytes;
+};
+
+/* One block of one or two panels to tiles; asks for what is at `ahead` instead of `lines`. Beside it the
+ * tables of the next block, whose scales are at `next`, and the products of the block before it, with x. */
+UNPACK_INLINE void step(struct steps *s, const struct job *j, enum dtype type, int row_tiles,
+                        int panels, int odd, const uint8_t *lines, const uint8_t *ahead,
+                        struct table_at next, const uint8_t *x)
+{
+    struct table_make make[2];
+    size_t bytes = s->bytes;
+
+#pragma GCC unroll 8
+    for (int k = 0; k < 4 * panels; k++) {
+        int i = k / 4, q = k % 4;
+
+        table_quarter(s->ring[i][odd], &s->table[i][odd], type, lines + i * bytes, q);
+        _mm_prefetch(ahead + i * bytes + q * PANEL_LINE, _MM_HINT_T0);
+        TABLE_STORED();
+        for (int part = 2 * q; part < 2 * q + 2; part++)
+            table_part(&s->table[i][!odd], &make[i], type, next.f16 + i * bytes,
+                       next.scales + i * bytes, part);
+        TABLE_STORED();
+        if (x && k % panels == panels - 1)
+            multiply(j, s->ring[0][!odd], x, row_tiles, panels, k / panels);
+    }
+    table_whole(&s->table[0][!odd], 2, make, type, next.f16, bytes, panels);
+}
+
+/* y from the sums of one row of x, which tiles have beside each other. */
+static void put_row(const struct job *j, const float *sums, uint32_t p)
+{
+    uint32_t left = j->w->n_out - p * PANEL_ROWS;
+
+    _mm512_mask_storeu_ps(j->y + p * PANEL_ROWS, lanes_avx512(left < PANEL_ROWS ? left : PANEL_ROWS),
+                          _mm512_load_ps(sums));
+}
 
 /* Panel p, or two, by all rows of x: all of y that they give. */
 UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int row_tiles,
                           int panels)
 {
-    uint8_t ring[2 * RING * TILE_BYTES] __attribute__((aligned(64)));
     float sums[4][16 * 16] __attribute__((aligned(64)));
-    struct table table[2];
-    size_t bytes = j->w->panel_bytes;
-    const uint8_t *panel = panel_at(j->w, p);
+    struct steps s;
+    struct table_make make[2];
+    const uint8_t *panel = panel_at(j->w, p), *x = j->x, *before = NULL;
+    size_t blocks = j->blocks, bytes = j->w->panel_bytes, b;
+    size_t line = j->m == 1 ? 4 : PANEL_LINE; /* of sums */
     /* from here on, what is AHEAD is of the panel after these */
-    uint32_t in_panel = j->blocks - (uint32_t)(j->blocks * (size_t)AHEAD / (bytes + AHEAD));
+    size_t in_panel = blocks - blocks * AHEAD / (bytes + AHEAD);
+    struct table_at at = table_at(type, panel, 0);
 
+    s.bytes = bytes;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (uint32_t t = 0; t < j->blocks + LAG; t++) {
-        uint32_t b = t - LAG;
-        size_t ahead = t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes;
+    for (int i = 0; i < panels; i++)
+#pragma GCC unroll 8
+        for (int part = 0; part < 8; part++)
+            table_part(&s.table[i][0], &make[i], type, at.f16 + i * bytes, at.scales + i * bytes,
+                       part);
+    table_whole(&s.table[0][0], 2, make, type, at.f16, bytes, panels);
+    for (b = 0; b + 2 <= blocks; b += 2) {
+        struct table_at next = table_next(type, at);
+        const uint8_t *lines = at.lines;
+        const uint8_t *ahead = lines + (b < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes);
 
-        /* in turns so short that the processor has both before it at any time */
-        if (panels == 2) {
-            UNPACK(0);
-            MULTIPLY(0);
-            UNPACK(1);
-            MULTIPLY(1);
-            UNPACK(2);
-            MULTIPLY(2);
-            UNPACK(3);
-            MULTIPLY(3);
-        } else {
-            UNPACK(0);
-            UNPACK(1);
-            MULTIPLY(0);
-            MULTIPLY(1);
-            UNPACK(2);
-            UNPACK(3);
-            MULTIPLY(2);
-            MULTIPLY(3);
-        }
+        __asm__("" : "+r"(ahead)); /* one register, of which the compiler would make eight */
+        for (int i = 0; i < panels; i++)
+            table_ahead(type, ahead + i * bytes, b);
+        step(&s, j, type, row_tiles, panels, 0, lines, ahead, next, before);
+        if (b + 2 < blocks) /* the last one's tables are made of any scales */
+            at = table_at(type, panel, b + 2);
+        step(&s, j, type, row_tiles, panels, 1, next.lines, ahead + panel_block_bytes(type), at, x);
+        before = x + j->x_block;
+        x = before + j->x_block;
     }
-    _tile_stored(0, sums[0], PANEL_LINE);
-    _tile_stored(1, sums[1], PANEL_LINE);
+    if (b < blocks) {
+        step(&s, j, type, row_tiles, panels, 0, at.lines, at.lines + AHEAD, at, before);
+        before = x;
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++)
+        multiply(j, s.ring[0][(blocks - 1) % RING], before, row_tiles, panels, q);
+    _tile_stored(0, sums[0], line);
+    _tile_stored(1, sums[1], line);
+    if (row_tiles == 1 && j->m == 1) {
+        for (int i = 0; i < panels; i++)
+            put_row(j, sums[i], p + (uint32_t)i);
+        return;
+    }
     _tile_stored(2, sums[2], PANEL_LINE);
     _tile_stored(3, sums[3], PANEL_LINE);
     for (uint32_t i = 0; i < (uint32_t)row_tiles; i++) {

@@ -33,8 +33,7 @@ UNPACK_INLINE __m512 table_row(const struct table *t, int n)
 
 /* A quarter of the tile: rows n, n + 1, n + 8 and n + 9, n = 2 q, whose nibbles are, in other order, those
  * of a word of line q. */
-UNPACK_INLINE void table_rows(uint8_t *tile, const uint8_t *line, const struct table *t, int q,
-                              size_t ahead)
+UNPACK_INLINE void table_rows(uint8_t *tile, const uint8_t *line, const struct table *t, int q)
 {
     const __m512i low = _mm512_set1_epi16(15), second = _mm512_set1_epi16(16);
     __m512i w = _mm512_load_si512(line + q * PANEL_LINE);
@@ -44,7 +43,6 @@ UNPACK_INLINE void table_rows(uint8_t *tile, const uint8_t *line, const struct t
     __m512i at1 = _mm512_or_si512(_mm512_srli_epi16(w, 8), second);
     __m512i at8 = _mm512_or_si512(_mm512_srli_epi16(w, 4), second);
 
-    _mm_prefetch(line + q * PANEL_LINE + ahead, _MM_HINT_T0);
     tile += 2 * q * PANEL_LINE;
     _mm512_store_si512(tile, _mm512_permutexvar_epi16(_mm512_and_si512(w, low), v));
     _mm512_store_si512(tile + PANEL_LINE, _mm512_permutexvar_epi16(at1, v));
@@ -53,46 +51,56 @@ UNPACK_INLINE void table_rows(uint8_t *tile, const uint8_t *line, const struct t
                        _mm512_permutexvar_epi16(_mm512_srli_epi16(w, 12), u));
 }
 
+/* A table of Q4_0 that is being made, from d, none of which is zero, infinite or NaN: of the 16 multiples
+ * of a row's d only the four odd ones are rounded (to nearest, as all would be), for 16 rows at once.
+ * odd[0] has those of rows 0-3 and 8-11, odd[1] of the others: of each 1 and 5 times d in lanes 0 and 1,
+ * 3 and 7 times d in lanes 2 and 3. */
+struct table_make {
+    __m512 d;
+    __m512i odd[2];
+};
+
+UNPACK_INLINE void table_odd(struct table_make *m, __m512 d)
+{
+    __m512i p = (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(d, _mm512_set1_ps(3)), d);
+    __m512i q = (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(d, _mm512_set1_ps(7)),
+                                             _mm512_mul_ps(d, _mm512_set1_ps(5)));
+
+    m->d = d;
+    m->odd[0] = _mm512_unpacklo_epi16(p, q);
+    m->odd[1] = _mm512_unpackhi_epi16(p, q);
+}
+
 /* For each q, which of 1, 3, 5 and 7 times d is q - 8 times d but for a power of two, 2^e, and the sign:
- * where its two bytes are after others of a row, and e in a bf16's exponent with the sign. */
-#define TABLE_ODD(row)                                                                             \
-    (row) + 0, (row) + 1, (row) + 6, (row) + 7, (row) + 2, (row) + 3, (row) + 4, (row) + 5,        \
-    (row) + 0, (row) + 1, (row) + 2, (row) + 3, (row) + 0, (row) + 1, (row) + 0, (row) + 1,        \
-    (row) + 0, (row) + 1, (row) + 0, (row) + 1, (row) + 0, (row) + 1, (row) + 2, (row) + 3,        \
-    (row) + 0, (row) + 1, (row) + 4, (row) + 5, (row) + 2, (row) + 3, (row) + 6, (row) + 7
+ * where its two bytes are, d's being at `at`, and e in a bf16's exponent with the sign. */
+#define TABLE_ODD(at)                                                                              \
+    (at) + 0, (at) + 1, (at) + 34, (at) + 35, (at) + 32, (at) + 33, (at) + 2, (at) + 3,            \
+    (at) + 0, (at) + 1, (at) + 32, (at) + 33, (at) + 0, (at) + 1, (at) + 0, (at) + 1,              \
+    (at) + 0, (at) + 1, (at) + 0, (at) + 1, (at) + 0, (at) + 1, (at) + 32, (at) + 33,              \
+    (at) + 0, (at) + 1, (at) + 2, (at) + 3, (at) + 32, (at) + 33, (at) + 34, (at) + 35
 #define TABLE_POWER                                                                                \
     0x8180, 0x8000, 0x8080, 0x8000, 0x8100, 0x8000, 0x8080, 0x8000, 0x0000, 0x0000, 0x0080,        \
     0x0000, 0x0100, 0x0000, 0x0080, 0x0000
 
-/* value of all rows from d, none of which is zero, infinite or NaN: of the 16 multiples of d only the
- * four odd ones are rounded (to nearest, as all would be), four times for 16 rows at once. */
-UNPACK_INLINE void table_multiples(struct table *t, __m512 d)
+/* value of rows n and n + 1, n even. */
+UNPACK_INLINE void table_multiples(struct table *t, const struct table_make *m, int n)
 {
-    static const uint8_t odd[4][PANEL_LINE] = {{TABLE_ODD(0), TABLE_ODD(8)},
-                                               {TABLE_ODD(16), TABLE_ODD(24)},
-                                               {TABLE_ODD(32), TABLE_ODD(40)},
-                                               {TABLE_ODD(48), TABLE_ODD(56)}};
+    static const uint8_t odd[4][PANEL_LINE] = {{TABLE_ODD(0), TABLE_ODD(4)},
+                                               {TABLE_ODD(8), TABLE_ODD(12)},
+                                               {TABLE_ODD(16), TABLE_ODD(20)},
+                                               {TABLE_ODD(24), TABLE_ODD(28)}};
     static const uint16_t power[PANEL_LINE / 2] = {TABLE_POWER, TABLE_POWER};
-    /* words 0, 16, 1, 17, ... (a permutation of bytes is half the work of one of words) */
-    const __m512i both = _mm512_set_epi8(
-        63, 62, 31, 30, 61, 60, 29, 28, 59, 58, 27, 26, 57, 56, 25, 24, 55, 54, 23, 22, 53, 52, 21,
-        20, 51, 50, 19, 18, 49, 48, 17, 16, 47, 46, 15, 14, 45, 44, 13, 12, 43, 42, 11, 10, 41, 40,
-        9, 8, 39, 38, 7, 6, 37, 36, 5, 4, 35, 34, 3, 2, 33, 32, 1, 0);
-    __m512i p = (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(d, _mm512_set1_ps(3)), d);
-    __m512i q = (__m512i)_mm512_cvtne2ps_pbh(_mm512_mul_ps(d, _mm512_set1_ps(7)),
-                                             _mm512_mul_ps(d, _mm512_set1_ps(5)));
-    __m512i rows[2]; /* lane l: rows 4l and 4l + 1, or 4l + 2 and 4l + 3; of each, 1, 3, 5, 7 times d */
+    __m512i v = _mm512_permutexvar_epi8(_mm512_loadu_si512(odd[n / 8 * 2 + n / 2 % 2]),
+                                        m->odd[n / 4 % 2]);
 
-    p = _mm512_permutexvar_epi8(both, p);
-    q = _mm512_permutexvar_epi8(both, q);
-    rows[0] = _mm512_unpacklo_epi32(p, q);
-    rows[1] = _mm512_unpackhi_epi32(p, q);
-    for (int n = 0; n < PANEL_ROWS; n += 2) {
-        __m512i v = _mm512_permutexvar_epi8(_mm512_loadu_si512(odd[n / 4]), rows[n / 2 % 2]);
+    _mm512_store_si512(t->value[n],
+                       _mm512_maskz_add_epi16(0xfefffeff, v, _mm512_loadu_si512(power)));
+}
 
-        _mm512_store_si512(t->value[n],
-                           _mm512_maskz_add_epi16(0xfefffeff, v, _mm512_loadu_si512(power)));
-    }
+/* Whether some d is zero, infinite or NaN. */
+UNPACK_INLINE bool table_is_any(__m512 d)
+{
+    return _mm512_fpclass_ps_mask(d, 0x9f) != 0;
 }
 
 /* value of all rows where some d is zero, infinite or NaN. */
@@ -106,15 +114,13 @@ static __attribute__((noinline, cold)) void table_any(struct table *t, __m512 d)
 }
 
 /* As table_rows; the 5th bit of an index is any, as the table of a row is there twice. */
-UNPACK_INLINE void table_rows_values(uint8_t *tile, const uint8_t *line, const struct table *t, int q,
-                                     size_t ahead)
+UNPACK_INLINE void table_rows_values(uint8_t *tile, const uint8_t *line, const struct table *t, int q)
 {
     __m512i w = _mm512_load_si512(line + q * PANEL_LINE);
     /* a load is cheaper than a shift, but not past the panel's end */
     __m512i w1 = q < 3 ? _mm512_loadu_si512(line + q * PANEL_LINE + 1) : _mm512_srli_epi16(w, 8);
     __m512i at[4] = {w, w1, _mm512_srli_epi16(w, 4), _mm512_srli_epi16(w1, 4)};
 
-    _mm_prefetch(line + q * PANEL_LINE + ahead, _MM_HINT_T0);
     for (int i = 0; i < 4; i++) {
         int row = 2 * q + i / 2 * 8 + i % 2;
         __m512i v = _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)t->value[row]));
@@ -123,40 +129,74 @@ UNPACK_INLINE void table_rows_values(uint8_t *tile, const uint8_t *line, const s
     }
 }
 
-/* What the quarters of block b share. */
-UNPACK_INLINE void table_block(struct table *t, enum dtype type, const uint8_t *panel, size_t b,
-                               size_t ahead)
+/* Where a block's scales and lines are. */
+struct table_at {
+    const uint8_t *f16, *scales, *lines;
+};
+
+UNPACK_INLINE struct table_at table_at(enum dtype type, const uint8_t *panel, size_t b)
+{
+    if (type == DTYPE_Q4_0)
+        return (struct table_at){panel + panel_scales_at(type, b), panel,
+                                 panel + panel_lines_at(type, b)};
+    return (struct table_at){panel + panel_k_at(type, b), panel + panel_k_scales_at(type, b),
+                             panel + panel_k_lines_at(type, b)};
+}
+
+/* The block after an even one. */
+UNPACK_INLINE struct table_at table_next(enum dtype type, struct table_at at)
+{
+    return (struct table_at){at.f16 + (type == DTYPE_Q4_0 ? PANEL_LINE / 2 : 0),
+                             at.scales + (type == DTYPE_Q4_0 ? 0 : 2 * PANEL_ROWS),
+                             at.lines + panel_block_bytes(type)};
+}
+
+/* Asks for the scales whose lines are at `lines`, of block b, even. */
+UNPACK_INLINE void table_ahead(enum dtype type, const uint8_t *lines, size_t b)
+{
+    int n = type == DTYPE_Q4_0 ? 1 : b % (QK_K / QK) == 0 ? PANEL_K_LINES / PANEL_LINE : 0;
+
+    for (int i = 1; i <= n; i++)
+        _mm_prefetch(lines - i * PANEL_LINE, _MM_HINT_T0);
+}
+
+/* Part 0 to 7 of a table, in this order; table_whole is to follow. type and part are constants. */
+UNPACK_INLINE void table_part(struct table *t, struct table_make *m, enum dtype type,
+                              const uint8_t *f16, const uint8_t *scales, int part)
 {
     if (type == DTYPE_Q4_0) {
-        __m512 d = unpack_f16(panel + panel_scales_at(DTYPE_Q4_0, b));
+        if (part == 0)
+            table_odd(m, unpack_f16(f16));
+        table_multiples(t, m, 2 * part);
+    } else if (part == 0) {
+        struct unpack_min s = unpack_min_q4_k(f16, scales);
 
-        if (b % 2 == 0)
-            _mm_prefetch(panel + panel_lines_at(DTYPE_Q4_0, b) - PANEL_LINE + ahead, _MM_HINT_T0);
-        if (_mm512_fpclass_ps_mask(d, 0x9f)) /* zeros, infinities, NaN */
-            table_any(t, d);
-        else
-            table_multiples(t, d);
-    } else {
-        struct unpack_min s = unpack_min_q4_k(panel, b);
-
-        unpack_ahead_k(panel + panel_k_at(DTYPE_Q4_K, b), b, ahead);
         _mm512_store_ps(t->d, s.d);
         _mm512_store_ps(t->bias, s.bias);
     }
+}
+
+/* The tables of one panel's block, or of two panels' that are step and bytes apart. */
+UNPACK_INLINE void table_whole(struct table *t, size_t step, const struct table_make *m,
+                               enum dtype type, const uint8_t *f16, size_t bytes, int panels)
+{
+    /* of two d that are finite and not zero the product is, too: they come from f16 */
+    if (type == DTYPE_Q4_0 &&
+        table_is_any(panels == 2 ? _mm512_mul_ps(m[0].d, m[1].d) : m[0].d))
+        for (int i = 0; i < panels; i++)
+            if (table_is_any(unpack_f16(f16 + i * bytes)))
+                table_any(t + i * step, unpack_f16(f16 + i * bytes));
     TABLE_STORED();
 }
 
-/* Quarter q of the tile of block b, q = 0 to 3 in this order; asks for what lies `ahead` bytes after it.
- * type and q are constants. */
-UNPACK_INLINE void table_quarter(uint8_t *tile, struct table *t, enum dtype type,
-                                 const uint8_t *panel, size_t b, int q, size_t ahead)
+/* Quarter q of the tile whose lines these are. type and q are constants. */
+UNPACK_INLINE void table_quarter(uint8_t *tile, const struct table *t, enum dtype type,
+                                 const uint8_t *lines, int q)
 {
-    if (q == 0)
-        table_block(t, type, panel, b, ahead);
     if (type == DTYPE_Q4_0)
-        table_rows_values(tile, panel + panel_lines_at(DTYPE_Q4_0, b), t, q, ahead);
+        table_rows_values(tile, lines, t, q);
     else
-        table_rows(tile, panel + panel_k_lines_at(DTYPE_Q4_K, b), t, q, ahead);
+        table_rows(tile, lines, t, q);
 }
 
 /* 16 lines of 16 dwords: lane n of line i <-> lane i of line n. */

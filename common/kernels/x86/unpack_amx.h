@@ -190,10 +190,8 @@ struct unpack_min {
 };
 
 /* d sc q - dmin m: the two products with f16 are exact, and so is that with q. */
-UNPACK_INLINE struct unpack_min unpack_min_q4_k(const uint8_t *panel, size_t b)
+UNPACK_INLINE struct unpack_min unpack_min_q4_k(const uint8_t *f16, const uint8_t *scales)
 {
-    const uint8_t *f16 = panel + panel_k_at(DTYPE_Q4_K, b);
-    const uint8_t *scales = panel + panel_k_scales_at(DTYPE_Q4_K, b);
     __m512 sc, m;
 
     sc = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)scales)));
@@ -206,7 +204,8 @@ UNPACK_INLINE struct unpack_min unpack_min_q4_k(const uint8_t *panel, size_t b)
 
 UNPACK_INLINE void unpack_q4_k(struct unpack *u, const uint8_t *panel)
 {
-    struct unpack_min min = unpack_min_q4_k(panel, u->b);
+    struct unpack_min min = unpack_min_q4_k(panel + panel_k_at(DTYPE_Q4_K, u->b),
+                                               panel + panel_k_scales_at(DTYPE_Q4_K, u->b));
 
     unpack_spread(&u->s, min.d, min.bias);
     unpack_ahead_k(panel + panel_k_at(DTYPE_Q4_K, u->b), u->b, u->ahead);
