@@ -73,6 +73,11 @@ static int share_file(int *file, const struct share_offer *o, struct err *e)
         return err_set(e, ERR_UNSUPPORTED, "descriptor %" PRIu32 " of process %" PRIu32
                        " cannot be opened: %s", o->fd, o->pid, strerror(errno));
     if (fstat(look, &s) == 0 && share_is(&s, o)) {
+        if (s.st_uid != geteuid()) { /* root could open it */
+            close(look);
+            return err_set(e, ERR_UNSUPPORTED, "descriptor %" PRIu32 " of process %" PRIu32
+                           " is another user's", o->fd, o->pid);
+        }
         snprintf(path, sizeof(path), "/proc/self/fd/%d", look);
         *file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     }

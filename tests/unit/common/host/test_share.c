@@ -14,12 +14,14 @@
 #include "tests/lib/test.h"
 
 #define BYTES ((size_t)300 << 10)
+#define NOBODY 65534 /* a user other than root */
 
 /* A child that has memory to share, and files that are none. */
 struct other {
     pid_t pid;
     struct share_offer offer; /* of memory that it filled with 0x5a */
     struct share_offer plain, fifo, device, unsealed;
+    struct share_offer foreign; /* memory of another user; none: only root can make that */
 };
 
 static int plain_file(void)
@@ -44,8 +46,8 @@ static int unsealed_file(void)
 static void other_run(int answer)
 {
     struct other o = {0};
-    struct mem_map m;
-    int fd, ends[2];
+    struct mem_map m, theirs;
+    int fd, foreign, ends[2];
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (mem_map_open_shared(&m, &fd, BYTES, false, NULL) || pipe(ends))
@@ -56,6 +58,10 @@ static void other_run(int answer)
     share_offer(&o.fifo, ends[0]);
     share_offer(&o.device, open("/dev/zero", O_RDONLY));
     share_offer(&o.unsealed, unsealed_file());
+    if (mem_map_open_shared(&theirs, &foreign, BYTES, false, NULL))
+        _exit(3);
+    if (fchown(foreign, NOBODY, (gid_t)-1) == 0)
+        share_offer(&o.foreign, foreign);
     o.pid = getpid();
     if (write(answer, &o, sizeof(o)) != (ssize_t)sizeof(o))
         _exit(1);
@@ -199,6 +205,21 @@ static void what_is_no_sealed_memory_is_refused(void **state)
     other_kill(&o);
 }
 
+/* Root may look at all, and yet maps only what is root's. */
+static void what_another_user_has_is_refused(void **state)
+{
+    struct other o;
+
+    (void)state;
+    other_open_mappable(&o);
+    if (!o.foreign.host) {
+        other_kill(&o);
+        skip();
+    }
+    refused(&o.foreign, "is another user's");
+    other_kill(&o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,6 +227,7 @@ int main(void)
         cmocka_unit_test(it_is_mapped_to_be_read),
         cmocka_unit_test(an_offer_that_does_not_hold_is_refused),
         cmocka_unit_test(what_is_no_sealed_memory_is_refused),
+        cmocka_unit_test(what_another_user_has_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
