@@ -146,7 +146,7 @@ static int node_check_geometry(const struct node_table *t, const struct kv_geome
         if (strcmp(other->name, reg->name) != 0 &&
             other->geometry.wire_type != reg->geometry.wire_type)
             return err_set(e, ERR_PEER, "the node sends KV as %s, node %s as %s: kv_wire must agree, as it "
-                           "does with --kv_type=%s", kv_type_name(reg->geometry.wire_type), other->name,
+                           "does with --kv_type=%s --kv_wire=auto", kv_type_name(reg->geometry.wire_type), other->name,
                            kv_type_name(other->geometry.wire_type),
                            kv_type_name(other->geometry.wire_type));
     }

@@ -77,7 +77,7 @@ static void test_wire_types_agree(void **state)
     rig_init(&r);
     m.u.reg.geometry.wire_type = 1;
     rig_register(&r, P1);
-    check_refused(&r, D1, m, "as f32, node prefill-1 as f16: kv_wire must agree, as it does with --kv_type=f16");
+    check_refused(&r, D1, m, "as f32, node prefill-1 as f16: kv_wire must agree, as it does with --kv_type=f16 --kv_wire=auto");
     rig_fini(&r);
 }
 
