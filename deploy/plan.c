@@ -87,20 +87,43 @@ static uint32_t plan_sequences(const struct cluster *c, bool prefill)
                : PLAN_PREFILL_SEQUENCES;
 }
 
-/* The type of a role's KV; an error if it may not travel as the role is told. */
-static int plan_kv_type(enum kv_type *type, const struct cluster *c, bool prefill, struct err *e)
+/* A role's tier and the type of its KV; an error if that may not travel as the role is told. */
+static int plan_kv_type(enum kv_type *type, enum cpu_tier *tier, const struct cluster *c, bool prefill,
+                        struct err *e)
 {
     int asked = prefill ? c->prefill.options.kv_type : c->decode.options.kv_type;
     int wire = prefill ? c->prefill.options.kv_wire : c->decode.options.kv_wire;
     const char *cpu = prefill ? c->prefill.options.common.cpu : c->decode.options.common.cpu;
     enum kv_type travels;
-    enum cpu_tier tier;
-    int rc = cpu_tier_choose(&tier, cpu, e);
+    int rc = cpu_tier_choose(tier, cpu, e);
 
     if (rc)
         return rc;
-    *type = asked == KV_AUTO ? kernels_kv_auto(kernels_get(tier)) : (enum kv_type)asked;
+    *type = asked == KV_AUTO ? kernels_kv_auto(kernels_get(*tier)) : (enum kv_type)asked;
     return node_wire(&travels, wire, *type, e);
+}
+
+/* Nodes of one tier promise equal streams, so the KV of either role is the other's bit for bit. Other hosts
+ * may have other tiers, which only they know. */
+static int plan_check_kv(const struct plan *p, const struct cluster *c, struct err *e)
+{
+    enum kv_type prefill, decode;
+    enum cpu_tier tier[2];
+    bool ships = false;
+    int rc;
+
+    for (size_t i = 0; i < p->n; i++)
+        ships = ships || p->nodes[i].place->kind == PLACE_PREFILL;
+    if (p->n_hosts > 1 || !ships)
+        return 0;
+    if ((rc = plan_kv_type(&prefill, &tier[0], c, true, e)) ||
+        (rc = plan_kv_type(&decode, &tier[1], c, false, e)))
+        return rc;
+    if (prefill == decode || tier[0] != tier[1])
+        return 0;
+    return err_set(e, ERR_CONFIG, "kv_type: prefill nodes have %s and decode nodes %s, and a stream that starts "
+                   "again would get other tokens; use one type for both", kv_type_name(prefill),
+                   kv_type_name(decode));
 }
 
 /* sharers: nodes of its domain, itself included. */
@@ -110,6 +133,7 @@ static int plan_node_init(const struct plan *p, const struct cluster *c, struct 
     bool prefill = node->kind == PLACE_PREFILL;
     uint32_t asked = prefill ? c->prefill.options.kv_pages : c->decode.options.kv_pages;
     struct kv_layout kv;
+    enum cpu_tier tier;
     enum kv_type type;
     int rc;
 
@@ -118,7 +142,7 @@ static int plan_node_init(const struct plan *p, const struct cluster *c, struct 
     out->domain = &p->topos[node->host]->domains[node->domain];
     if (node->kind == PLACE_ROUTER)
         return 0;
-    rc = plan_kv_type(&type, c, prefill, e);
+    rc = plan_kv_type(&type, &tier, c, prefill, e);
     if (rc)
         return rc;
     kv_layout_init(&kv, type, p->hparams.n_layer, p->hparams.n_head_kv, p->hparams.head_dim);
@@ -168,7 +192,7 @@ static int plan_solve(struct plan *p, const struct cluster *c, struct place_poli
     if (c->ratio_prefill || c->prefill.nodes || c->decode.nodes || policy->decode_only ||
         !plan_has_choice(p))
         return 0;
-    rc = plan_kv_type(&type, c, false, e);
+    rc = plan_kv_type(&type, &tier, c, false, e);
     if (!rc)
         rc = cpu_tier_choose(&tier, c->cpu, e);
     if (!rc)
@@ -237,6 +261,8 @@ static int plan_nodes(struct plan *p, const struct cluster *c, struct err *e)
         memory[i].weight_bytes = p->nodes[i].weight_bytes;
         memory[i].kv_bytes = p->nodes[i].kv_bytes;
     }
+    if (!rc)
+        rc = plan_check_kv(p, c, e);
     if (!rc)
         rc = place_check_memory(&p->placement, plan_hosts(p), p->n_hosts, memory, e);
     mem_free(memory);

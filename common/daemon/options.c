@@ -126,7 +126,7 @@ int options_check(const struct daemon_options *o, struct err *e)
            .help = "type of KV values; auto: bf16 with cpu amx, which alone has it, and a "        \
                    "router on this machine, else f16; q8 takes half the memory"),                  \
     OPTION(s, kv_wire, ENUM, .def = "auto", .names = options_kv_types,                             \
-           .help = "type that KV travels as; auto: kv_type; or f32, for nodes whose types differ"), \
+           .help = "type that KV travels as; auto: kv_type; or f32, for tiers whose types differ"), \
     OPTION(s, kv_path, ENUM, .def = "auto", .names = options_kv_paths,                             \
            .help = "how KV travels; auto: on one machine the decode node maps the prefill node's " \
                    "pages if the system lets it; frames: through the socket"),                     \

@@ -135,9 +135,30 @@ static void test_a_wire_that_rounds_is_refused(void **state)
     assert_int_equal(plan_init(&p, &c, NULL, &e), ERR_CONFIG);
     assert_non_null(strstr(e.text, "kv_wire: q8 does not carry a kv_type of f16"));
     plan_fini(&p);
-    c.decode.options.kv_type = KV_Q8;
+    c.decode.options.kv_type = c.prefill.options.kv_type = KV_Q8;
     assert_int_equal(plan_init(&p, &c, NULL, &e), 0);
     assert_true(p.nodes[3].kv_bytes < (uint64_t)p.nodes[3].kv_pages * 6 * 2 * 2 * 64 * 32 * 1.1);
+    plan_fini(&p);
+    cluster_fini(&c);
+}
+
+/* So are types of which a decode node rounds one to the other, though a wire of f32 carries both. */
+static void test_roles_of_one_tier_have_one_kv_type(void **state)
+{
+    struct plan p = {0};
+    struct cluster c;
+    struct err e = {0};
+
+    (void)state;
+    load(&c);
+    c.prefill.options.kv_wire = c.decode.options.kv_wire = KV_F32;
+    c.prefill.options.kv_type = KV_F16;
+    c.decode.options.kv_type = KV_F32;
+    assert_int_equal(plan_init(&p, &c, NULL, &e), ERR_CONFIG);
+    assert_non_null(strstr(e.text, "prefill nodes have f16 and decode nodes f32"));
+    plan_fini(&p);
+    c.decode.options.kv_type = KV_F16;
+    assert_int_equal(plan_init(&p, &c, NULL, &e), 0);
     plan_fini(&p);
     cluster_fini(&c);
 }
@@ -402,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_plan_of_this_machine),
         cmocka_unit_test(test_a_missing_model_is_named),
         cmocka_unit_test(test_a_wire_that_rounds_is_refused),
+        cmocka_unit_test(test_roles_of_one_tier_have_one_kv_type),
         cmocka_unit_test(test_command_lines_agree_with_each_other),
         cmocka_unit_test(several_hosts_are_one_plan),
         cmocka_unit_test(what_a_host_has_not_is_refused_with_its_place),
