@@ -24,6 +24,14 @@ void cost_model_init(struct cost_model *m, const struct msg_register *reg)
     };
 }
 
+void cost_model_level(struct cost_model *a, struct cost_model *b)
+{
+    if (!a->known || !b->known)
+        return;
+    a->read_bytes_s = b->read_bytes_s = fmax(a->read_bytes_s, b->read_bytes_s);
+    a->flops_s = b->flops_s = fmax(a->flops_s, b->flops_s);
+}
+
 /* The correction x, seen at `seen`, as of now. */
 static double cost_faded(double x, int64_t seen, int64_t now)
 {

@@ -46,6 +46,10 @@ struct cost_rates {
 };
 
 void cost_model_init(struct cost_model *m, const struct msg_register *reg);
+/* Two nodes that are alike, halves of one machine: what either measured both can, for others on the machine
+ * make a measurement too low and never too high. One that is too low would never be corrected: a node
+ * that seems slow gets no work, and nothing is seen of it. */
+void cost_model_level(struct cost_model *a, struct cost_model *b);
 struct cost_rates cost_rates(const struct cost_model *m, int64_t now);
 
 /* A step of `rows` sequences that have kv_tokens tokens together. */

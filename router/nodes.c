@@ -36,6 +36,12 @@ struct node *node_table_named(const struct node_table *t, const char *name)
     return NULL;
 }
 
+/* Whether two nodes have as many cores of one machine, and compute alike on them. */
+static bool node_alike(const struct msg_register *a, const struct msg_register *b)
+{
+    return *a->host && !strcmp(a->host, b->host) && !strcmp(a->tier, b->tier) && a->cores == b->cores;
+}
+
 struct node *node_table_add(struct node_table *t, uint64_t handle, const struct msg_register *reg)
 {
     struct node *node = mem_zalloc(sizeof(*node));
@@ -45,6 +51,9 @@ struct node *node_table_add(struct node_table *t, uint64_t handle, const struct 
     node->reg = *reg;
     node->beat.pages_free = node->beat.pages_total = reg->pages_total;
     cost_model_init(&node->cost, reg);
+    for (size_t i = 0; i < t->n; i++)
+        if (node_alike(&t->items[i]->reg, reg))
+            cost_model_level(&t->items[i]->cost, &node->cost);
     t->items[t->n++] = node;
     t->n_waiting++;
     map_put(&t->by_handle, handle, node);

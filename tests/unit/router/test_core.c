@@ -743,6 +743,36 @@ static void test_load_spreads_over_decode_nodes(void **state)
     rig_fini(&r);
 }
 
+/* Both are of one machine, and the second measured itself beside others: a fifth. */
+static void spread_of_a_bad_measurement(const char *host, bool shared)
+{
+    struct rig r;
+
+    rig_init(&r);
+    rig_register(&r, P1);
+    for (uint64_t node = D1; node <= D2; node++) {
+        struct msg m = rig_registration(node);
+
+        snprintf(m.u.reg.host, sizeof(m.u.reg.host), "%s", host);
+        m.u.reg.cores = 2;
+        if (node == D2)
+            m.u.reg.read_bytes_s /= 5;
+        rig_msg(&r, node, m);
+    }
+    rig_submit(&r, 1, 64, 64);
+    assert_non_null(rig_sent(&r, D1, MSG_RESERVE));
+    rig_submit(&r, 2, 64, 64);
+    assert_int_equal(rig_sent(&r, D2, MSG_RESERVE) != NULL, shared);
+    rig_fini(&r);
+}
+
+static void test_a_bad_measurement_of_a_node_does_not_starve_it(void **state)
+{
+    (void)state;
+    spread_of_a_bad_measurement("h1", true);
+    spread_of_a_bad_measurement("", false); /* two machines: that one may well be slow */
+}
+
 static void test_retry_after_grows_with_the_queue(void **state)
 {
     struct rig r;
@@ -796,6 +826,7 @@ int main(void)
         cmocka_unit_test(test_context_overflow_names_the_numbers),
         cmocka_unit_test(test_context_is_what_some_pair_can_hold),
         cmocka_unit_test(test_load_spreads_over_decode_nodes),
+        cmocka_unit_test(test_a_bad_measurement_of_a_node_does_not_starve_it),
         cmocka_unit_test(test_retry_after_grows_with_the_queue),
     };
 
