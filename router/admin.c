@@ -126,6 +126,9 @@ void admin_role(struct router *r, struct http_conn *c, struct http_text rest)
         admin_fail(r, c, 409, "node '%.64s' has that role already", node->reg.name);
     } else if (node->drained) {
         admin_fail(r, c, 409, "node '%.64s' is leaving already", node->reg.name);
+    } else if (router_core_needs(r->core, node)) {
+        admin_fail(r, c, 409, "node '%.64s' is the only one of its role, and without it no request could be served",
+                   node->reg.name);
     } else {
         router_node_event(r, prefill ? ROUTER_BECOME_PREFILL : ROUTER_BECOME_DECODE, node->handle);
         admin_answer(r, c, node);

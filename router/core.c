@@ -367,13 +367,21 @@ bool router_core_explain(const struct router_core *c, uint64_t id, struct str *o
     return entry != NULL;
 }
 
-uint32_t router_core_decodes(const struct router_core *c)
+static uint32_t core_up(const struct router_core *c, enum node_role role)
 {
     uint32_t n = 0;
 
     for (size_t i = 0; i < c->nodes.n; i++)
-        n += c->nodes.items[i]->state == NODE_UP && c->nodes.items[i]->reg.role == ROLE_DECODE;
+        n += c->nodes.items[i]->state == NODE_UP && c->nodes.items[i]->reg.role == role;
     return n;
+}
+
+uint32_t router_core_decodes(const struct router_core *c) { return core_up(c, ROLE_DECODE); }
+
+bool router_core_needs(const struct router_core *c, const struct node *node)
+{
+    return node->state == NODE_UP && core_up(c, node->reg.role) == 1 &&
+           (node->reg.role == ROLE_DECODE || c->config.mode == ROUTER_DISAGGREGATED);
 }
 
 bool router_core_ready(const struct router_core *c)

@@ -97,6 +97,8 @@ const struct node *router_core_node_named(const struct router_core *core, const 
 bool router_core_explain(const struct router_core *core, uint64_t id, struct str *out);
 /* Decode nodes that take new requests: registered and not draining. */
 uint32_t router_core_decodes(const struct router_core *core);
+/* Whether the node is the only one that takes new requests of a role without which none is served. */
+bool router_core_needs(const struct router_core *core, const struct node *node);
 /* What the mode needs is registered: a decode node, and in mode disaggregated a prefill node. */
 bool router_core_ready(const struct router_core *core);
 /* The longest sequence that the nodes can hold; if not ready, the model's own context. */

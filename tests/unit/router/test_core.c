@@ -743,6 +743,31 @@ static void test_load_spreads_over_decode_nodes(void **state)
     rig_fini(&r);
 }
 
+/* Of which node the role is not to be changed. */
+static void test_the_only_node_of_a_role_is_needed(void **state)
+{
+    struct router_config config = rig_config();
+    struct rig r;
+
+    (void)state;
+    rig_pair(&r);
+    assert_true(router_core_needs(r.core, router_core_node_named(r.core, "prefill-1")));
+    assert_true(router_core_needs(r.core, router_core_node_named(r.core, "decode-1")));
+    rig_register(&r, P2);
+    rig_register(&r, D2);
+    assert_false(router_core_needs(r.core, router_core_node_named(r.core, "prefill-1")));
+    assert_false(router_core_needs(r.core, router_core_node_named(r.core, "decode-1")));
+    rig_fini(&r);
+
+    config.mode = ROUTER_AUTO;
+    rig_init_with(&r, &config);
+    rig_register(&r, P1);
+    rig_register(&r, D1);
+    assert_false(router_core_needs(r.core, router_core_node_named(r.core, "prefill-1"))); /* D1 would do */
+    assert_true(router_core_needs(r.core, router_core_node_named(r.core, "decode-1")));
+    rig_fini(&r);
+}
+
 /* Both are of one machine, and the second measured itself beside others: a fifth. */
 static void spread_of_a_bad_measurement(const char *host, bool shared)
 {
@@ -826,6 +851,7 @@ int main(void)
         cmocka_unit_test(test_context_overflow_names_the_numbers),
         cmocka_unit_test(test_context_is_what_some_pair_can_hold),
         cmocka_unit_test(test_load_spreads_over_decode_nodes),
+        cmocka_unit_test(test_the_only_node_of_a_role_is_needed),
         cmocka_unit_test(test_a_bad_measurement_of_a_node_does_not_starve_it),
         cmocka_unit_test(test_retry_after_grows_with_the_queue),
     };
