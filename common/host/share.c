@@ -112,6 +112,8 @@ int share_open(struct share_map *m, const struct share_offer *o, struct err *e)
     *m = (struct share_map){0};
     if (!o->host)
         return err_set(e, ERR_UNSUPPORTED, "it makes no offer");
+    if (!share_host())
+        return err_set(e, ERR_UNSUPPORTED, "this system does not tell where we are: no /proc");
     if (o->host != share_host())
         return err_set(e, ERR_UNSUPPORTED, "it runs on another machine, or in another namespace of pids");
     rc = share_file(&file, o, e);
