@@ -36,7 +36,7 @@ static void inbox_nodes_changed(struct router_core *c)
 static void inbox_welcome(struct router_core *c, struct node *node)
 {
     struct msg m = {.type = MSG_REGISTERED};
-    char tiers[MSG_TEXT_MAX / 2];
+    char kinds[MSG_TEXT_MAX / 2];
 
     node_table_up(&c->nodes, node);
     c->room = true;
@@ -49,11 +49,11 @@ static void inbox_welcome(struct router_core *c, struct node *node)
     action_note(c, LOG_INFO, "node=%s role=%s tier=%s slots=%u ctx=%u pages=%u pid=%d registered",
                 node->reg.name, node_role_name(node->reg.role), node->reg.tier, node->reg.slots,
                 node->reg.ctx_max, node->reg.pages_total, node->reg.pid);
-    if (node_table_mixed_tiers(&c->nodes, tiers, sizeof(tiers)))
+    if (node_table_mixed(&c->nodes, kinds, sizeof(kinds)))
         action_note(c, LOG_WARN,
-                    "nodes of several kernel tiers: %s; equal streams are promised only among "
-                    "nodes of amx and among the others",
-                    tiers);
+                    "nodes of several kernel tiers or kv_type: %s; equal streams are promised only among "
+                    "nodes of one kv_type, and of amx or of the others",
+                    kinds);
 }
 
 static struct node *inbox_namesake(struct router_core *c, const struct node *node)
@@ -111,7 +111,8 @@ static void inbox_end(struct router_core *c, struct node *node, const char *why,
     snprintf(text, sizeof(text), "node %s is lost: %.200s", node->reg.name, why);
     if (node->state != NODE_WAITING) {
         c->counters.nodes_lost++;
-        action_note(c, LOG_WARN, "node=%s running=%u lost: %s", node->reg.name, node->running, why);
+        action_note(c, end == NODE_LEFT ? LOG_INFO : LOG_WARN, "node=%s running=%u %s: %s", node->reg.name,
+                    node->running, end == NODE_LEFT ? "left" : "lost", why);
         inbox_restart_streams(c, node, end, false, text);
     }
     action_add(c, ROUTER_DISCONNECT)->node = node->handle;

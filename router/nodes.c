@@ -190,23 +190,31 @@ int node_check(const struct node_table *t, const struct node_expect *expect,
     return node_check_geometry(t, &expect->geometry, reg, e);
 }
 
-bool node_table_mixed_tiers(const struct node_table *t, char *out, size_t out_bytes)
+/* Tiers but amx agree bit for bit. */
+static bool node_agree(const struct msg_register *a, const struct msg_register *b)
+{
+    return a->kv_type == b->kv_type && !strcmp(a->tier, "amx") == !strcmp(b->tier, "amx");
+}
+
+bool node_table_mixed(const struct node_table *t, char *out, size_t out_bytes)
 {
     struct str s = {0};
     uint32_t kinds = 0;
-    bool amx = false; /* the others agree bit for bit */
+    bool mixed = false;
 
     for (size_t i = 0; i < t->n; i++) {
         const struct msg_register *reg = &t->items[i]->reg;
         size_t j = 0;
 
-        while (j < i && strcmp(t->items[j]->reg.tier, reg->tier) != 0)
+        while (j < i && (strcmp(t->items[j]->reg.tier, reg->tier) != 0 ||
+                         t->items[j]->reg.kv_type != reg->kv_type))
             j++;
-        amx = amx || !strcmp(reg->tier, "amx");
+        mixed = mixed || !node_agree(reg, &t->items[0]->reg);
         if (j == i)
-            str_addf(&s, "%s%s (%s)", kinds++ ? ", " : "", reg->tier, reg->name);
+            str_addf(&s, "%s%s with %s (%s)", kinds++ ? ", " : "", reg->tier,
+                     kv_type_name((enum kv_type)reg->kv_type), reg->name);
     }
     snprintf(out, out_bytes, "%s", str_text(&s));
     str_fini(&s);
-    return amx && kinds > 1;
+    return mixed;
 }

@@ -83,8 +83,8 @@ uint32_t node_table_count(const struct node_table *t, enum node_role role);
 int node_check(const struct node_table *t, const struct node_expect *expect,
                const struct msg_register *reg, struct err *e);
 
-/* If the nodes are of kernel tiers that do not agree bit for bit, which are amx and any other: writes
- * "amx (prefill-1), ..." and returns true. */
-bool node_table_mixed_tiers(const struct node_table *t, char *out, size_t out_bytes);
+/* If the nodes do not agree bit for bit, for their kernel tiers are amx and others or their pages have
+ * several types: writes "amx with bf16 (prefill-1), ..." and returns true. */
+bool node_table_mixed(const struct node_table *t, char *out, size_t out_bytes);
 
 #endif

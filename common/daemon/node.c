@@ -209,6 +209,7 @@ void node_register(const struct node *n, const struct node_options *o, struct ms
                                          (uint32_t)n->wire};
     reg->ctx_max = n->ctx_max;
     reg->pages_total = kv_pool_total(n->pool);
+    reg->kv_type = n->layout.type;
     reg->cores = n->n_threads;
     reg->domain = o->domain < 0 ? 0 : (uint32_t)o->domain;
     reg->pid = (int32_t)getpid();

@@ -145,6 +145,7 @@ static const struct codec_field reg[] = {
     U64(flops_s, reg.flops_s),
     BOOL(change_role, reg.change_role),
     NAME_OR_NONE(metrics, reg.metrics),
+    U32(kv_type, reg.kv_type, 0, KV_TYPE_COUNT - 1),
 };
 #undef T
 #define T Tandem__Registered

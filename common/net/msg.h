@@ -165,6 +165,7 @@ struct msg_register {
     uint64_t read_bytes_s;    /* measured read bandwidth of the node's cores */
     uint64_t flops_s;         /* measured matmul rate at a full chunk */
     char metrics[MSG_ENDPOINT_MAX]; /* host:port of its /metrics; "": it has none */
+    uint32_t kv_type; /* enum kv_type: of the node's pages */
 };
 struct msg_registered {
     uint32_t heartbeat_ms; /* how often to beat */

@@ -1,5 +1,7 @@
 #include "rig.h"
 
+#include "kv/kv_layout.h"
+
 static const char *refusal(const struct rig *r, uint64_t node)
 {
     const struct msg *m = rig_sent(r, node, MSG_REFUSED);
@@ -81,7 +83,7 @@ static void test_wire_types_agree(void **state)
     rig_fini(&r);
 }
 
-static void test_mixed_tiers_are_named(void **state)
+static void test_mixed_kinds_are_named(void **state)
 {
     struct rig r;
     struct msg m = rig_registration(D1);
@@ -96,7 +98,15 @@ static void test_mixed_tiers_are_named(void **state)
     m = rig_registration(D2);
     strcpy(m.u.reg.tier, "amx");
     rig_msg(&r, D2, m);
-    assert_true(rig_has_note(&r, "avx2 (prefill-1), ref (decode-1), amx (decode-2)"));
+    assert_true(rig_has_note(&r, "avx2 with f16 (prefill-1), ref with f16 (decode-1), amx with f16 (decode-2)"));
+    rig_fini(&r);
+
+    rig_init(&r);
+    rig_register(&r, P1);
+    m = rig_registration(D1);
+    m.u.reg.kv_type = KV_Q8;
+    rig_msg(&r, D1, m);
+    assert_true(rig_has_note(&r, "avx2 with f16 (prefill-1), avx2 with q8 (decode-1)"));
     rig_fini(&r);
 }
 
@@ -254,7 +264,7 @@ int main(void)
         cmocka_unit_test(test_registration_is_answered),
         cmocka_unit_test(test_wrong_registrations_are_refused_with_the_value),
         cmocka_unit_test(test_wire_types_agree),
-        cmocka_unit_test(test_mixed_tiers_are_named),
+        cmocka_unit_test(test_mixed_kinds_are_named),
         cmocka_unit_test(test_second_node_of_a_live_name_is_refused),
         cmocka_unit_test(test_node_started_again_takes_its_name),
         cmocka_unit_test(test_waiting_process_may_change_its_connection),

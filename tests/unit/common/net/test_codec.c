@@ -1,4 +1,5 @@
 /* Every message survives the wire with every field at its bounds; nothing outside them gets in. */
+#include "kv/kv_layout.h"
 #include "net/codec.h"
 
 #include <math.h>
@@ -295,12 +296,14 @@ static void test_members_are_the_right_ones(void **state)
 
     m = (struct msg){.type = MSG_REGISTER, .u.reg = {1, ROLE_DECODE, "c", "n", "t", "k", 2, 3,
                      {4, 5, 6, 7, 1}, 8, 9, 10, 11, 12, 13}};
+    m.u.reg.kv_type = KV_Q8;
     assert_int_equal(codec_encode(&w, &m, NULL), 0);
     r = tandem__register__unpack(NULL, w.len, (uint8_t *)w.data);
     assert_true(r->protocol == 1 && r->role == TANDEM__NODE_ROLE__ROLE_DECODE && r->boot == 2);
     assert_true(r->model_hash == 3 && r->n_layer == 4 && r->n_kv_head == 5 && r->head_dim == 6);
     assert_true(r->page_tokens == 7 && r->wire_type == 1 && r->ctx_max == 8 && r->slots == 9);
     assert_true(r->pages_total == 10 && r->cores == 11 && r->domain == 12 && r->pid == 13);
+    assert_int_equal(r->kv_type, KV_Q8);
     assert_true(*r->cluster == 'c' && *r->name == 'n' && *r->tier == 't' && *r->kv_endpoint == 'k');
     tandem__register__free_unpacked(r, NULL);
     str_fini(&w);
