@@ -33,7 +33,7 @@ static void room_yield(struct decode_core *d, struct slot *slot, struct decode_a
         log_info("decode", "request=%" PRIu64 " epoch=%u set aside at %u tokens: no KV pages are left",
                  slot->id.request, slot->id.epoch, slot->pos);
     else
-        stream_fail(d, slot, "no KV pages are left, nor room to set it aside", out);
+        stream_evict(d, slot, "no KV pages are left, nor room to set it aside", out);
 }
 
 /* Pages for all known tokens of a running slot. May take them from lower ranks, or end with the slot
@@ -47,7 +47,7 @@ static void room_for(struct decode_core *d, struct slot *slot, struct decode_act
             continue;
         waiting = room_lowest(d, SLOT_FILLING);
         if (victim == slot && waiting && room_running(d) == 1)
-            stream_fail(d, waiting, "its KV pages went to a sequence that runs", out);
+            stream_evict(d, waiting, "its KV pages went to a sequence that runs", out);
         else
             room_yield(d, victim, out);
     }

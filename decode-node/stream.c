@@ -20,13 +20,28 @@ void stream_drop(struct decode_core *d, struct slot *slot, const char *why,
     slots_drop(&d->slots, slot);
 }
 
+static void stream_break(struct decode_core *d, struct slot *slot, bool room, const char *why,
+                         struct decode_actions *out)
+{
+    struct msg *m = actions_send_router(out, MSG_DECODE_FAILED);
+
+    log_warn("decode", "request=%" PRIu64 " epoch=%u failed: %s", slot->id.request, slot->id.epoch,
+             why);
+    actions_fail(m, slot->id, true, why);
+    m->u.failed.room = room;
+    stream_drop(d, slot, why, out);
+}
+
 void stream_fail(struct decode_core *d, struct slot *slot, const char *why,
                  struct decode_actions *out)
 {
-    log_warn("decode", "request=%" PRIu64 " epoch=%u failed: %s", slot->id.request, slot->id.epoch,
-             why);
-    actions_fail(actions_send_router(out, MSG_DECODE_FAILED), slot->id, true, why);
-    stream_drop(d, slot, why, out);
+    stream_break(d, slot, false, why, out);
+}
+
+void stream_evict(struct decode_core *d, struct slot *slot, const char *why,
+                  struct decode_actions *out)
+{
+    stream_break(d, slot, true, why, out);
 }
 
 void stream_run_next(struct decode_core *d, int64_t now, struct decode_actions *out)

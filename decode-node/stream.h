@@ -21,6 +21,9 @@ void stream_drop(struct decode_core *d, struct slot *slot, const char *why,
 /* As stream_drop; the router hears that the stream broke here, and may start it anew. */
 void stream_fail(struct decode_core *d, struct slot *slot, const char *why,
                  struct decode_actions *out);
+/* As stream_fail, for want of pages: that is not held against the request. */
+void stream_evict(struct decode_core *d, struct slot *slot, const char *why,
+                  struct decode_actions *out);
 /* The router is gone: all are dropped. */
 void stream_router_lost(struct decode_core *d, struct decode_actions *out);
 

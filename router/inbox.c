@@ -358,7 +358,9 @@ static void inbox_failed(struct router_core *c, struct node *node, const struct 
     }
     node->held_until = c->now + STREAM_HOLD;
     stream_let_go(s, node);
-    if (f->retry || m->type == MSG_RESERVE_REFUSED)
+    if (f->retry && f->room) /* who has its pages gets on, so its turn comes */
+        stream_again(c, s, node->handle, why);
+    else if (f->retry || m->type == MSG_RESERVE_REFUSED)
         stream_restart(c, s, node->handle, why);
     else
         stream_fail(c, s, 500, 0, why);

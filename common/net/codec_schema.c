@@ -235,7 +235,8 @@ static const struct codec_field prefill_token[] = {
     U32(hit_tokens, first.hit_tokens, 0, MSG_TOKENS_MAX),
 };
 #undef T
-#define FAILED {STREAM(failed.id), BOOL(retry, failed.retry), TEXT(text, failed.text)}
+#define FAILED_FIELDS STREAM(failed.id), BOOL(retry, failed.retry), TEXT(text, failed.text)
+#define FAILED {FAILED_FIELDS}
 #define T Tandem__PrefillFailed
 static const struct codec_field prefill_failed[] = FAILED;
 #undef T
@@ -243,7 +244,7 @@ static const struct codec_field prefill_failed[] = FAILED;
 static const struct codec_field reserve_refused[] = FAILED;
 #undef T
 #define T Tandem__DecodeFailed
-static const struct codec_field decode_failed[] = FAILED;
+static const struct codec_field decode_failed[] = {FAILED_FIELDS, BOOL(room, failed.room)};
 #undef T
 #define T Tandem__KvAbort
 static const struct codec_field kv_abort[] = FAILED;

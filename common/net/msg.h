@@ -236,6 +236,7 @@ struct msg_failed { /* PREFILL_FAILED, DECODE_FAILED, RESERVE_REFUSED, KV_ABORT 
     struct stream_id id;
     bool retry; /* another node, or this one later, may succeed */
     char text[MSG_TEXT_MAX];
+    bool room; /* DECODE_FAILED: nothing was wrong, its pages went to others, who go on */
 };
 
 struct msg_reserve {

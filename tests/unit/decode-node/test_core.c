@@ -819,6 +819,7 @@ static void a_connection_that_never_comes_back_costs_its_lease(void **state)
     step(&f, (struct decode_event){.type = DECODE_TICK});
     assert_int_equal(f.out.n, 1);
     assert_true(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.retry);
+    assert_false(sent(&f, 0, DECODE_SEND_ROUTER, MSG_DECODE_FAILED)->u.failed.room);
     teardown(&f);
 }
 

@@ -210,6 +210,7 @@ static void step(struct sim *s, struct decode_event ev)
                 break;
             case MSG_DECODE_FAILED:
                 s->failed++;
+                assert_true(a->msg.u.failed.room);
                 again(s, &a->msg.u.failed);
                 break;
             case MSG_RESERVE_REFUSED:

@@ -459,6 +459,28 @@ static void test_an_attempt_that_brought_tokens_is_not_held_against_the_request(
     rig_fini(&r);
 }
 
+static void test_want_of_pages_is_not_held_against_a_request(void **state)
+{
+    struct rig r;
+    struct stream_id id;
+
+    (void)state;
+    rig_pair(&r);
+    rig_submit(&r, 1, 3, 300);
+    id = rig_sent(&r, D1, MSG_RESERVE)->u.reserve.id;
+    for (; id.epoch <= 3 * ROUTER_RESTARTS_MAX; id.epoch++) {
+        struct msg m = {.type = MSG_DECODE_FAILED, .u.failed = {id, true, "no KV pages are left", true}};
+
+        rig_reserved(&r, D1, id);
+        rig_msg(&r, D1, m);
+        assert_int_equal(rig_count(&r, ROUTER_FAIL), 0);
+        rig_wait(&r, 100, (uint64_t[]){P1, D1, 0});
+    }
+    rig_cancel(&r, 1);
+    check_idle(&r);
+    rig_fini(&r);
+}
+
 static void test_refused_reservation_goes_elsewhere_or_back(void **state)
 {
     struct rig r;
@@ -837,6 +859,7 @@ int main(void)
         cmocka_unit_test(test_failure_without_retry_fails_the_request),
         cmocka_unit_test(test_fourth_failure_ends_the_request),
         cmocka_unit_test(test_an_attempt_that_brought_tokens_is_not_held_against_the_request),
+        cmocka_unit_test(test_want_of_pages_is_not_held_against_a_request),
         cmocka_unit_test(test_refused_reservation_goes_elsewhere_or_back),
         cmocka_unit_test(test_unanswered_reservation_is_tried_again),
         cmocka_unit_test(test_stale_epochs_are_dropped_and_counted),
