@@ -134,6 +134,38 @@ UNPACK_INLINE void multiply(const uint16_t *a, size_t step, const uint8_t *b, in
         }                                                                                          \
     } while (0)
 
+/* A quarter of block u->b of a panel. The compiler does not move it past tile instructions. */
+UNPACK_INLINE void turn(struct unpack *u, uint8_t *tile, const struct panels *w, enum dtype type,
+                        const uint8_t *panel, int q)
+{
+    unpack_quarter(u, tile, w, type, panel, q);
+    __asm__ volatile("" : : : "memory");
+}
+
+/* Block b > 0 of two panels to tiles, and the one before it, at `last`, multiplied by a tile of rows of x,
+ * in turns as in slab_both. */
+UNPACK_INLINE void stream_both(const struct job *j, enum dtype type, const uint8_t *panel,
+                               uint32_t b, size_t ahead, uint8_t *tile, const uint8_t *last)
+{
+    struct unpack u = {.b = b, .ahead = ahead}, v = u;
+    const uint8_t *second = panel + j->w->panel_bytes;
+
+    turn(&u, tile, j->w, type, panel, 0);
+    _tile_stream_loadd(5, act_bf16_at(j->x, 0, b - 1), PANEL_LINE);
+    turn(&u, tile, j->w, type, panel, 1);
+    _tile_loadd(6, last, PANEL_LINE);
+    _tile_dpbf16ps(0, 5, 6);
+    turn(&u, tile, j->w, type, panel, 2);
+    turn(&u, tile, j->w, type, panel, 3);
+    tile += RING * TILE_BYTES;
+    turn(&v, tile, j->w, type, second, 0);
+    turn(&v, tile, j->w, type, second, 1);
+    _tile_loadd(7, last + RING * TILE_BYTES, PANEL_LINE);
+    _tile_dpbf16ps(1, 5, 7);
+    turn(&v, tile, j->w, type, second, 2);
+    turn(&v, tile, j->w, type, second, 3);
+}
+
 /* Panel p, or two, by row_tiles tiles of rows: all of y that they give. */
 UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int row_tiles,
                           int panels)
@@ -153,10 +185,15 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
     for (uint32_t t = 0; t < blocks + LAG; t++) {
         uint32_t b = t - LAG, first = b & ~(KC_BLOCKS - 1u);
         uint32_t n = blocks - first < KC_BLOCKS ? blocks - first : KC_BLOCKS;
+        size_t ahead = t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes;
+        uint8_t *tile = ring + t % RING * TILE_BYTES;
 
+        if (row_tiles == 1 && panels == 2 && t >= LAG && t < blocks) {
+            stream_both(j, type, panel, t, ahead, tile, ring + b % RING * TILE_BYTES);
+            continue;
+        }
         for (int i = 0; t < blocks && i < panels; i++)
-            unpack_block(ring + (i * RING + t % RING) * TILE_BYTES, j->w, type, panel + i * bytes, t,
-                         t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes);
+            unpack_block(tile + i * RING * TILE_BYTES, j->w, type, panel + i * bytes, t, ahead);
         if (t >= LAG)
             multiply(act_bf16_at(j->x, 0, b), n * 16 * QK, ring + b % RING * TILE_BYTES, row_tiles,
                      panels);
@@ -268,12 +305,11 @@ UNPACK_INLINE void slab_unpack(const struct job *j, const struct part *s, enum d
                      s->b0 + i, SLAB_AHEAD);
 }
 
-/* A quarter of block i of panel k. The compiler does not move it past tile instructions. */
+/* A quarter of block i of panel k. */
 UNPACK_INLINE void slab_quarter(const struct job *j, const struct part *s, enum dtype type,
                                 struct unpack *u, uint32_t i, uint32_t k, int q)
 {
-    unpack_quarter(u, s->tiles + (k * KC_BLOCKS + i) * TILE_BYTES, j->w, type, s->panel[k], q);
-    __asm__ volatile("" : : : "memory");
+    turn(u, s->tiles + (k * KC_BLOCKS + i) * TILE_BYTES, j->w, type, s->panel[k], q);
 }
 
 /* Block i is unpacked and the one before it, at b, multiplied, in turns so short that the processor
