@@ -288,6 +288,8 @@ static void the_memory_of_who_is_gone_is_given_back(void **state)
     rig_open_mapped(&r);
     reserve(&r);
     say(&r, unit(&r, 0, true));
+    send_end(&r);
+    answer(&r, MSG_KV_AGAIN); /* so unit 0 has come, and the stream is under way */
     fd = dup(r.fd); /* for rig_close */
     close(r.fd);
     r.fd = fd;
