@@ -374,7 +374,7 @@ static void decode_metrics(struct decode *d, const struct decode_stats *s, struc
         {"tandem_step_seconds", "gauge", "Of a step, smoothed.", (double)s->step_ns * 1e-9},
         {"tandem_kv_read_bytes_total", "counter", "KV read from the memory of prefill nodes here.",
          (double)s->read_bytes},
-        {"tandem_pages_bad_total", "counter", "KV pages with a wrong checksum, or that could not be read.",
+        {"tandem_pages_bad_total", "counter", "KV pages that came with a wrong checksum.",
          (double)s->pages_bad},
         {"tandem_pages_refused_total", "counter", "KV pages that no stream here was to get.",
          (double)s->pages_refused},

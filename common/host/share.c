@@ -63,6 +63,7 @@ void share_offer(struct share_offer *o, int fd)
 static int share_file(int *file, const struct share_offer *o, struct err *e)
 {
     char path[SHARE_PATH_MAX];
+    const char *wrong = NULL;
     struct stat s;
     int look;
 
@@ -72,20 +73,18 @@ static int share_file(int *file, const struct share_offer *o, struct err *e)
     if (look < 0)
         return err_set(e, ERR_UNSUPPORTED, "descriptor %" PRIu32 " of process %" PRIu32
                        " cannot be opened: %s", o->fd, o->pid, strerror(errno));
-    if (fstat(look, &s) == 0 && share_is(&s, o)) {
-        if (s.st_uid != geteuid()) { /* root could open it */
-            close(look);
-            return err_set(e, ERR_UNSUPPORTED, "descriptor %" PRIu32 " of process %" PRIu32
-                           " is another user's", o->fd, o->pid);
-        }
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", look);
-        *file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    }
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", look);
+    if (fstat(look, &s) != 0 || !share_is(&s, o))
+        wrong = "not the memory that it was said to be";
+    else if (s.st_uid != geteuid()) /* root could open it */
+        wrong = "another user's";
+    else if ((*file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)) < 0)
+        wrong = "not the memory that it was said to be";
     close(look);
-    if (*file >= 0)
+    if (!wrong)
         return 0;
-    return err_set(e, ERR_UNSUPPORTED, "descriptor %" PRIu32 " of process %" PRIu32
-                   " is not the memory that it was said to be", o->fd, o->pid);
+    return err_set(e, ERR_UNSUPPORTED, "descriptor %" PRIu32 " of process %" PRIu32 " is %s", o->fd, o->pid,
+                   wrong);
 }
 
 /* A file that may shrink would end us by SIGBUS. */
@@ -107,14 +106,15 @@ static int share_map(struct share_map *m, int file, const struct share_offer *o,
 
 int share_open(struct share_map *m, const struct share_offer *o, struct err *e)
 {
+    uint64_t here = share_host();
     int rc, file;
 
     *m = (struct share_map){0};
     if (!o->host)
         return err_set(e, ERR_UNSUPPORTED, "it makes no offer");
-    if (!share_host())
+    if (!here)
         return err_set(e, ERR_UNSUPPORTED, "this system does not tell where we are: no /proc");
-    if (o->host != share_host())
+    if (o->host != here)
         return err_set(e, ERR_UNSUPPORTED, "it runs on another machine, or in another namespace of pids");
     rc = share_file(&file, o, e);
     if (!rc) {
