@@ -115,6 +115,20 @@ static inline size_t panel_k_lines_at(enum dtype type, size_t b)
            (small ? PANEL_LINE : PANEL_K_LINES + b % 8 * panel_k_lines(type) * PANEL_LINE);
 }
 
+/* How far on a kernel asks for lines that reads `panels` panels beside each other, each once, and is at
+ * block b of 32 k: a whole number of blocks, 2 to 3 KiB (1 KiB is slower, 4 KiB by a tenth), which near
+ * the end of the panels are blocks of those behind them. */
+static inline size_t panel_ahead(enum dtype type, size_t b, size_t blocks, size_t panel_bytes,
+                                 int panels)
+{
+    size_t n = type == DTYPE_BF16 ? 2 : type == DTYPE_Q8_0 ? 4 : 8;
+    size_t bytes = type == DTYPE_BF16   ? n * QK * PANEL_LINE / 2
+                   : panel_is_k(type) ? panel_k_bytes(type)
+                                      : panel_scales_at(type, n);
+
+    return bytes + (b + n < blocks ? 0 : (size_t)(panels - 1) * panel_bytes);
+}
+
 /* Row n of a panel of such a type, read back. */
 void panel_k_row(float *out, const uint8_t *panel, const struct panels *p, size_t n);
 

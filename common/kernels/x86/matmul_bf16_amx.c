@@ -21,7 +21,6 @@
 
 #define LAG 1  /* blocks that unpacking is ahead of multiplying; 2 and 3 were slower */
 #define RING 2 /* tiles a panel: LAG written, one read, a power of two */
-#define AHEAD 2048
 #define SLAB_AHEAD 576 /* of its unpacking, from L2 */
 #define KC_BLOCKS (ACT_BF16_KC / QK)
 #define SCRATCH_BYTES (512 << 10) /* sums that wait; with its part of x it fits an L2 of 2 MiB */
@@ -175,8 +174,6 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
     uint32_t blocks = j->x->k_pad / QK;
     const uint8_t *panel = panel_at(j->w, p);
     size_t bytes = j->w->panel_bytes;
-    /* from here on, what is AHEAD is of the panel after these */
-    uint32_t in_panel = blocks - (uint32_t)(blocks * (size_t)AHEAD / (bytes + AHEAD));
 
     _tile_zero(0);
     _tile_zero(1);
@@ -185,7 +182,7 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
     for (uint32_t t = 0; t < blocks + LAG; t++) {
         uint32_t b = t - LAG, first = b & ~(KC_BLOCKS - 1u);
         uint32_t n = blocks - first < KC_BLOCKS ? blocks - first : KC_BLOCKS;
-        size_t ahead = t < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes;
+        size_t ahead = panel_ahead(type, t, blocks, bytes, panels);
         uint8_t *tile = ring + t % RING * TILE_BYTES;
 
         if (row_tiles == 1 && panels == 2 && t >= LAG && t < blocks) {

@@ -17,8 +17,7 @@
 #include "kernels/x86/table_amx.h"
 #include "kernels/x86/tile_config_amx.h"
 
-#define RING 2     /* tiles a panel: one written, one read */
-#define AHEAD 2048 /* bytes; 1024 and 4096 were slower */
+#define RING 2 /* tiles a panel: one written, one read */
 
 struct job {
     float *y;
@@ -162,8 +161,6 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
     const uint8_t *panel = panel_at(j->w, p), *x = j->x, *before = NULL;
     size_t blocks = j->blocks, bytes = j->w->panel_bytes, b;
     size_t line = j->m == 1 ? 4 : PANEL_LINE; /* of sums */
-    /* from here on, what is AHEAD is of the panel after these */
-    size_t in_panel = blocks - blocks * AHEAD / (bytes + AHEAD);
     struct table_at at = table_at(type, panel, 0);
 
     s.bytes = bytes;
@@ -180,7 +177,7 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
     for (b = 0; b + 2 <= blocks; b += 2) {
         struct table_at next = table_next(type, at);
         const uint8_t *lines = at.lines;
-        const uint8_t *ahead = lines + (b < in_panel ? AHEAD : AHEAD + (panels - 1) * bytes);
+        const uint8_t *ahead = lines + panel_ahead(type, b, blocks, bytes, panels);
 
         __asm__("" : "+r"(ahead)); /* one register, of which the compiler would make eight */
         for (int i = 0; i < panels; i++)
@@ -193,7 +190,7 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
         x = before + j->x_block;
     }
     if (b < blocks) {
-        step(&s, j, type, row_tiles, panels, 0, at.lines, at.lines + AHEAD, at, before);
+        step(&s, j, type, row_tiles, panels, 0, at.lines, at.lines, at, before);
         before = x;
     }
 #pragma GCC unroll 4

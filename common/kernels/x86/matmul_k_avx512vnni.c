@@ -24,15 +24,6 @@ TILE_INLINE __m512i broadcast(const void *dword)
     return _mm512_set1_epi32(*(const int32_t *)dword);
 }
 
-/* Where to prefetch from block b: the same line 256 k on, which after the last ones is in the next
- * panels. (Of the distances tried, 2 to 3 KiB were best, and 4 KiB worse by a tenth.) */
-TILE_INLINE size_t ahead_of(const struct tile *t, enum dtype type, size_t b, int panels)
-{
-    if (!t->fetch)
-        return 0;
-    return panel_k_bytes(type) + (b + 8 < t->blocks ? 0 : (size_t)(panels - 1) * t->panel_bytes);
-}
-
 TILE_INLINE __m512i load(const uint8_t *line, size_t ahead)
 {
     _mm_prefetch(line + ahead, _MM_HINT_T0);
@@ -104,7 +95,7 @@ TILE_INLINE void block_min(__m512 (*acc)[TILE_ROWS], const struct tile *t, enum 
 {
     const __m512i nibble = _mm512_set1_epi8(15), ones = _mm512_set1_epi16(1);
     const uint8_t *line = t->panel + panel_k_lines_at(type, b);
-    size_t ahead = ahead_of(t, type, b, panels);
+    size_t ahead = t->fetch ? panel_ahead(type, b, t->blocks, t->panel_bytes, panels) : 0;
     __m512i s[TILE_PANELS][TILE_ROWS], fifth[TILE_PANELS];
 
     TILE_UNROLL for (int i = 0; i < panels; i++) {
@@ -208,7 +199,7 @@ TILE_INLINE void tile(const struct tile *t, enum dtype type, int panels, int row
     for (size_t b = t->b0; type != DTYPE_Q6_K && b < t->b1; b++)
         block_min(acc, t, type, b, panels, rows);
     for (size_t b = t->b0; type == DTYPE_Q6_K && b < t->b1; b += 8) {
-        size_t ahead = ahead_of(t, type, b, panels);
+        size_t ahead = t->fetch ? panel_ahead(type, b, t->blocks, t->panel_bytes, panels) : 0;
 
         TILE_UNROLL for (int i = 0; i < panels; i++)
             fetch_scales(t->panel + i * t->panel_bytes, type, b, ahead);

@@ -24,18 +24,6 @@ TILE_INLINE __m512i broadcast(const void *dword)
     return _mm512_set1_epi32(*(const int32_t *)dword);
 }
 
-/* Where to prefetch from block b: the same line a little over 2 KiB on, which near the end of the
- * panels is in the next ones. (1 to 3 KiB are about as good, 4 KiB is worse by a tenth.) */
-TILE_INLINE size_t ahead_of(const struct tile *t, enum dtype type, size_t b, int panels)
-{
-    const size_t n = type == DTYPE_Q8_0 ? 4 : 8;
-
-    if (!t->fetch)
-        return 0;
-    return panel_scales_at(type, n) +
-           (b + n < t->blocks ? 0 : (size_t)(panels - 1) * t->panel_bytes);
-}
-
 /* The lines' bytes are unsigned, w + 128 or w + 8, so the products start at -128 or -8
  * times the sum of the row's q, which one dpwssd takes from the block's two sums. */
 TILE_INLINE __m512i offset_of(enum dtype type, const int16_t *sum)
@@ -83,7 +71,7 @@ TILE_INLINE void tile(const struct tile *t, enum dtype type, int panels, int row
             acc[i][m] = _mm512_maskz_loadu_ps(lanes, t->y + m * t->y_stride + i * PANEL_ROWS);
         }
     for (size_t b = t->b0; b < t->b1; b++) {
-        size_t ahead = ahead_of(t, type, b, panels);
+        size_t ahead = t->fetch ? panel_ahead(type, b, t->blocks, t->panel_bytes, panels) : 0;
         const int8_t *q = t->q + b * QK;
         const uint8_t *lines[TILE_PANELS];
         __m512i s[TILE_PANELS][TILE_ROWS];
