@@ -6,10 +6,12 @@
 #include "kernels/roofline_loops.h"
 #include "kernels/x86/tile_config_amx.h"
 
-static void tiles_begin(struct tile_config *before)
+static void tiles_begin(struct tile_config *before, uint32_t l1[4][256], uint32_t any, uint32_t fixed)
 {
     struct tile_config c = {.palette = 1};
 
+    roofline_noise(l1[0], 4 * 256, any, fixed);
+    __asm__ volatile("" : : "r"(l1) : "memory");
     memset(before, 0, sizeof(*before));
     _tile_storeconfig(before);
     __asm__ volatile("" : : "r"(before) : "memory");
@@ -18,6 +20,10 @@ static void tiles_begin(struct tile_config *before)
         c.rows[i] = 16;
     }
     tile_config_load(&c); /* and zeroes all tiles */
+    _tile_loadd(4, l1[0], 64);
+    _tile_loadd(5, l1[2], 64);
+    _tile_loadd(6, l1[1], 64);
+    _tile_loadd(7, l1[3], 64);
 }
 
 #define TILES_MULTIPLY(product)                                                                    \
@@ -28,26 +34,25 @@ static void tiles_begin(struct tile_config *before)
         product(3, 5, 7);                                                                          \
     } while (0)
 
-#define LOOP(name, product, k)                                                                     \
+#define LOOP(name, product, k, any, fixed)                                                                   \
     double roofline_##name##_amx(uint32_t turns)                                                   \
     {                                                                                              \
+        _Alignas(64) uint32_t l1[4][256];                                                          \
         struct tile_config before;                                                                 \
                                                                                                    \
-        tiles_begin(&before);                                                                      \
+        tiles_begin(&before, l1, any, fixed);                                                      \
         for (uint32_t i = 0; i < turns; i++)                                                       \
             TILES_MULTIPLY(product);                                                               \
-        tile_config_load(&before);                                                                      \
+        tile_config_load(&before);                                                                 \
         return 4 * 2.0 * 16 * 16 * (k) * turns;                                                    \
     }                                                                                              \
                                                                                                    \
     double roofline_##name##_l1_amx(uint32_t turns)                                                \
     {                                                                                              \
-        _Alignas(64) uint8_t l1[4][1024];                                                          \
+        _Alignas(64) uint32_t l1[4][256];                                                          \
         struct tile_config before;                                                                 \
                                                                                                    \
-        memset(l1, 0, sizeof(l1));                                                                 \
-        __asm__ volatile("" : : "r"(l1) : "memory");                                               \
-        tiles_begin(&before);                                                                      \
+        tiles_begin(&before, l1, any, fixed);                                                      \
         for (uint32_t i = 0; i < turns; i++) {                                                     \
             _tile_loadd(4, l1[0], 64);                                                             \
             _tile_loadd(6, l1[1], 64);                                                             \
@@ -58,9 +63,9 @@ static void tiles_begin(struct tile_config *before)
             product(1, 4, 7);                                                                      \
             product(3, 5, 7);                                                                      \
         }                                                                                          \
-        tile_config_load(&before);                                                                      \
+        tile_config_load(&before);                                                                 \
         return 4 * 2.0 * 16 * 16 * (k) * turns;                                                    \
     }
 
-LOOP(bf16, _tile_dpbf16ps, 32)
-LOOP(int8, _tile_dpbssd, 64)
+LOOP(bf16, _tile_dpbf16ps, 32, ROOFLINE_ANY_BF16, ROOFLINE_ONE_BF16)
+LOOP(int8, _tile_dpbssd, 64, UINT32_MAX, 0)

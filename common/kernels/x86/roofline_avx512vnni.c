@@ -4,14 +4,18 @@
 
 double roofline_f32_avx512vnni(uint32_t turns)
 {
-    __m512 a[ROOFLINE_CHAINS], x = _mm512_set1_ps(0.5f);
+    _Alignas(64) uint32_t noise[4][16];
+    __m512 a[ROOFLINE_CHAINS], x[4];
 
+    roofline_noise(noise[0], 64, ROOFLINE_ANY_F32, ROOFLINE_ONE_F32);
+    for (int j = 0; j < 4; j++)
+        x[j] = _mm512_load_ps((const float *)noise[j]);
     _Pragma("GCC unroll 12") for (int j = 0; j < ROOFLINE_CHAINS; j++)
-        a[j] = x;
+        a[j] = x[0];
     for (uint32_t i = 0; i < turns; i++)
         _Pragma("GCC unroll 12") for (int j = 0; j < ROOFLINE_CHAINS; j++)
         {
-            a[j] = _mm512_fmadd_ps(x, x, a[j]);
+            a[j] = _mm512_fmadd_ps(x[j % 4], x[(j + 1) % 4], a[j]);
             __asm__ volatile("" : "+v"(a[j]));
         }
     return 2.0 * 16 * ROOFLINE_CHAINS * turns;
@@ -19,14 +23,18 @@ double roofline_f32_avx512vnni(uint32_t turns)
 
 double roofline_int8_avx512vnni(uint32_t turns)
 {
-    __m512i a[ROOFLINE_CHAINS], x = _mm512_set1_epi32(1);
+    _Alignas(64) uint32_t noise[4][16];
+    __m512i a[ROOFLINE_CHAINS], x[4];
 
+    roofline_noise(noise[0], 64, UINT32_MAX, 0);
+    for (int j = 0; j < 4; j++)
+        x[j] = _mm512_load_si512(noise[j]);
     _Pragma("GCC unroll 12") for (int j = 0; j < ROOFLINE_CHAINS; j++)
-        a[j] = x;
+        a[j] = x[0];
     for (uint32_t i = 0; i < turns; i++)
         _Pragma("GCC unroll 12") for (int j = 0; j < ROOFLINE_CHAINS; j++)
         {
-            a[j] = _mm512_dpbusd_epi32(a[j], x, x);
+            a[j] = _mm512_dpbusd_epi32(a[j], x[j % 4], x[(j + 1) % 4]);
             __asm__ volatile("" : "+v"(a[j]));
         }
     return 2.0 * 64 * ROOFLINE_CHAINS * turns;

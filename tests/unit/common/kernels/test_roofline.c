@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "kernels/roofline.h"
+#include "kernels/roofline_loops.h"
 
 /* The rates themselves are the machine's business: nothing here compares one with a number. */
 
@@ -77,10 +78,33 @@ static void text_lists_what_there_is(void **state)
     assert_string_equal(roof_name(roof_of_matmul(CPU_AVX2, false)), "f32");
 }
 
+/* Each bit under `any` is 0 and is 1 in some operand; none is over. */
+static void operands_are_no_pattern(void **state)
+{
+    static const uint32_t any[] = {UINT32_MAX, ROOFLINE_ANY_F32, ROOFLINE_ANY_BF16};
+    static const uint32_t fixed[] = {0, ROOFLINE_ONE_F32, ROOFLINE_ONE_BF16};
+    uint32_t words[4][16];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        uint32_t ones = 0, zeros = 0;
+
+        roofline_noise(words[0], 64, any[i], fixed[i]);
+        for (int j = 0; j < 64; j++) {
+            assert_int_equal(words[j / 16][j % 16] & ~any[i], fixed[i]);
+            ones |= words[j / 16][j % 16];
+            zeros |= ~words[j / 16][j % 16];
+        }
+        assert_int_equal(ones & zeros & any[i], any[i]);
+        assert_memory_not_equal(words[0], words[1], sizeof(words[0]));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_the_machine_has_is_measured),
+        cmocka_unit_test(operands_are_no_pattern),
         cmocka_unit_test(the_reference_tier_has_no_unit_of_its_own),
         cmocka_unit_test(any_memory_is_read_within_its_bounds),
         cmocka_unit_test(text_lists_what_there_is),
