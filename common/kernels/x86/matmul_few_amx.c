@@ -9,8 +9,8 @@
  * While block t is looked up, the tables of t + 1 are made and t - 1 is multiplied, in turns so short
  * that the processor has all three before it, and with such a distance between a store and the load of
  * what it stored that nothing waits.
- * The sums of one or two panels and 1 to 4 tiles of rows of x stay in tile registers over all of k,
- * and are turned on their way to y. */
+ * The sums of up to four panels and one tile of rows of x, of two and two, or of one and up to four,
+ * stay in tile registers over all of k, and are turned on their way to y. */
 #include "kernels/panel_layout.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/lanes_avx512.h"
@@ -18,6 +18,7 @@
 #include "kernels/x86/tile_config_amx.h"
 
 #define RING 2 /* tiles a panel: one written, one read */
+#define PANELS 4
 
 struct job {
     float *y;
@@ -57,26 +58,45 @@ static void put(const struct job *j, const float *sums, uint32_t tile, uint32_t 
             _mm512_mask_storeu_ps(y + r * j->y_stride, cols, _mm512_castsi512_ps(l[r]));
 }
 
-/* Sums += weights at a, those of the second panel RING tiles on, by the tiles of rows of x: part q of
- * 4. What is stored last is loaded last. */
-UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t *x, int row_tiles,
-                            int panels, int q)
+/* Part q of 4 of: sums += weights at a, those of the next panel RING tiles on, by a tile of rows of x.
+ * What is stored last is loaded last. */
+UNPACK_INLINE void multiply_tile(const struct job *j, const uint8_t *a, const uint8_t *x, int panels,
+                                 int q)
+{
+    if (q == 0)
+        _tile_loadd(5, x, j->x_line);
+    switch ((q + 1) * panels) { /* 4 (panel + 1): that panel's turn */
+    case 4:
+        _tile_loadd(6, a, PANEL_LINE);
+        _tile_dpbf16ps(0, 6, 5);
+        break;
+    case 8:
+        _tile_loadd(7, a + RING * TILE_BYTES, PANEL_LINE);
+        _tile_dpbf16ps(1, 7, 5);
+        break;
+    case 12:
+        _tile_loadd(6, a + 2 * RING * TILE_BYTES, PANEL_LINE);
+        _tile_dpbf16ps(2, 6, 5);
+        break;
+    case 16:
+        _tile_loadd(7, a + 3 * RING * TILE_BYTES, PANEL_LINE);
+        _tile_dpbf16ps(3, 7, 5);
+    }
+}
+
+/* The same of two to four tiles of rows of x, by two panels or one. */
+UNPACK_INLINE void multiply_tiles(const struct job *j, const uint8_t *a, const uint8_t *x,
+                                  int row_tiles, int panels, int q)
 {
     size_t step = j->x_step;
 
     switch (q) {
     case 0:
-        if (row_tiles == 1)
-            _tile_loadd(5, x, j->x_line);
-        else
-            _tile_stream_loadd(4, x, PANEL_LINE);
+        _tile_stream_loadd(4, x, PANEL_LINE);
         break;
     case 1:
         _tile_loadd(6, a, PANEL_LINE);
-        if (row_tiles == 1)
-            _tile_dpbf16ps(0, 6, 5);
-        else
-            _tile_dpbf16ps(0, 6, 4);
+        _tile_dpbf16ps(0, 6, 4);
         if (row_tiles > 2) {
             _tile_stream_loadd(4, x + step, PANEL_LINE);
             _tile_dpbf16ps(1, 6, 4);
@@ -86,7 +106,7 @@ UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t
         if (row_tiles == 4) {
             _tile_stream_loadd(4, x + 2 * step, PANEL_LINE);
             _tile_dpbf16ps(2, 6, 4);
-        } else if (row_tiles > 1) {
+        } else {
             _tile_stream_loadd(5, x + (size_t)(row_tiles - 1) * step, PANEL_LINE);
             _tile_dpbf16ps(2, 6, 5);
         }
@@ -98,34 +118,39 @@ UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t
         }
         if (panels == 2) {
             _tile_loadd(7, a + RING * TILE_BYTES, PANEL_LINE);
-            if (row_tiles == 1)
-                _tile_dpbf16ps(1, 7, 5);
-            else
-                _tile_dpbf16ps(1, 7, 4);
-            if (row_tiles == 2)
-                _tile_dpbf16ps(3, 7, 5);
+            _tile_dpbf16ps(1, 7, 4);
+            _tile_dpbf16ps(3, 7, 5);
         }
     }
 }
 
+UNPACK_INLINE void multiply(const struct job *j, const uint8_t *a, const uint8_t *x, int row_tiles,
+                            int panels, int q)
+{
+    if (row_tiles == 1)
+        multiply_tile(j, a, x, panels, q);
+    else
+        multiply_tiles(j, a, x, row_tiles, panels, q);
+}
+
 /* What the steps of a stream share: per panel a ring of tiles and tables, of even blocks and of odd
- * ones, and what lies `bytes` further in the second panel. */
+ * ones, and what lies `bytes` further in the next panel. */
 struct steps {
-    uint8_t ring[2][RING][TILE_BYTES] __attribute__((aligned(64)));
-    struct table table[2][2];
+    uint8_t ring[PANELS][RING][TILE_BYTES] __attribute__((aligned(64)));
+    struct table table[PANELS][2];
     size_t bytes;
 };
 
-/* One block of one or two panels to tiles; asks for what is at `ahead` instead of `lines`. Beside it the
+/* One block of the panels to tiles; asks for what is at `ahead` instead of `lines`. Beside it the
  * tables of the next block, whose scales are at `next`, and the products of the block before it, with x. */
 UNPACK_INLINE void step(struct steps *s, const struct job *j, enum dtype type, int row_tiles,
                         int panels, int odd, const uint8_t *lines, const uint8_t *ahead,
                         struct table_at next, const uint8_t *x)
 {
-    struct table_make make[2];
+    struct table_make make[PANELS];
     size_t bytes = s->bytes;
 
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 0; k < 4 * panels; k++) {
         int i = k / 4, q = k % 4;
 
@@ -151,13 +176,13 @@ static void put_row(const struct job *j, const float *sums, uint32_t p)
                           _mm512_load_ps(sums));
 }
 
-/* Panel p, or two, by all rows of x: all of y that they give. */
+/* Panels from p on by all rows of x: all of y that they give. */
 UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int row_tiles,
                           int panels)
 {
     float sums[4][16 * 16] __attribute__((aligned(64)));
     struct steps s;
-    struct table_make make[2];
+    struct table_make make[PANELS];
     const uint8_t *panel = panel_at(j->w, p), *x = j->x, *before = NULL;
     size_t blocks = j->blocks, bytes = j->w->panel_bytes, b;
     size_t line = j->m == 1 ? 4 : PANEL_LINE; /* of sums */
@@ -198,18 +223,14 @@ UNPACK_INLINE void stream(const struct job *j, uint32_t p, enum dtype type, int 
         multiply(j, s.ring[0][(blocks - 1) % RING], before, row_tiles, panels, q);
     _tile_stored(0, sums[0], line);
     _tile_stored(1, sums[1], line);
-    if (row_tiles == 1 && j->m == 1) {
-        for (int i = 0; i < panels; i++)
-            put_row(j, sums[i], p + (uint32_t)i);
-        return;
-    }
-    _tile_stored(2, sums[2], PANEL_LINE);
-    _tile_stored(3, sums[3], PANEL_LINE);
-    for (uint32_t i = 0; i < (uint32_t)row_tiles; i++) {
-        put(j, sums[row_tiles > 2 ? i : 2 * i], i, p);
-        if (panels == 2)
-            put(j, sums[2 * i + 1], i, p + 1);
-    }
+    _tile_stored(2, sums[2], line);
+    _tile_stored(3, sums[3], line);
+    for (uint32_t i = 0; i < (uint32_t)panels; i++)
+        if (j->m == 1)
+            put_row(j, sums[i], p + i);
+        else
+            for (uint32_t r = 0; r < (uint32_t)row_tiles; r++)
+                put(j, sums[row_tiles > 2 ? r : 2 * r + i], r, p + i);
 }
 
 UNPACK_INLINE void stream_all(const struct job *j, enum dtype type, int row_tiles, uint32_t p0,
@@ -218,6 +239,9 @@ UNPACK_INLINE void stream_all(const struct job *j, enum dtype type, int row_tile
     uint32_t p = p0;
 
     configure(row_tiles == 1 ? 0 : row_tiles == 4 ? 3 : 2, (j->m - 1) % 16 + 1);
+    if (row_tiles == 1)
+        for (; p + PANELS <= p1; p += PANELS)
+            stream(j, p, type, row_tiles, PANELS);
     if (row_tiles <= 2)
         for (; p + 2 <= p1; p += 2)
             stream(j, p, type, row_tiles, 2);
@@ -246,8 +270,9 @@ static void run_q4_k(const struct job *j, uint32_t p0, uint32_t p1)
     run(j, DTYPE_Q4_K, p0, p1);
 }
 
-/* Block b of up to 16 rows of x from `row` on, turned. */
-static void turn_block(uint8_t *to, const struct act_bf16 *x, uint32_t row, uint32_t m, uint32_t b)
+/* Block b of up to 16 rows of x from `row` on, turned, in lines of so many bytes. */
+static void turn_block(uint8_t *to, const struct act_bf16 *x, uint32_t row, uint32_t m, uint32_t b,
+                       size_t line)
 {
     const uint16_t *from = act_bf16_at(x, row, b);
     __m512i l[16];
@@ -255,27 +280,25 @@ static void turn_block(uint8_t *to, const struct act_bf16 *x, uint32_t row, uint
     for (uint32_t r = 0; r < 16; r++)
         l[r] = row + r < m ? _mm512_load_si512(from + r * QK) : _mm512_setzero_si512();
     table_turn(l);
-    for (uint32_t i = 0; i < 16; i++)
-        _mm512_store_si512(to + i * PANEL_LINE, l[i]);
+    for (uint32_t i = 0; i < 16; i++) /* what is over a line is overwritten by the next */
+        _mm512_storeu_si512(to + i * line, l[i]);
 }
 
 void matmul_few_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
                     uint32_t m, uint32_t p0, uint32_t p1)
 {
-    uint8_t turned[MATMUL_FEW_K / QK * TILE_BYTES] __attribute__((aligned(64)));
+    uint8_t turned[MATMUL_FEW_K / QK * TILE_BYTES + PANEL_LINE] __attribute__((aligned(64)));
     uint32_t blocks = x->k_pad / QK;
-    struct job j = {y, y_stride, w, turned, (size_t)blocks * TILE_BYTES, TILE_BYTES, PANEL_LINE,
-                    m, blocks};
+    /* of few rows beside each other: all of x stays in L1 */
+    size_t line = m == 1 ? 4 : m == 2 ? 8 : m <= 4 ? 16 : m <= 8 ? 32 : PANEL_LINE;
+    struct job j = {y, y_stride, w, turned, (size_t)blocks * TILE_BYTES, 16 * line, line, m, blocks};
 
-    if (m == 1) { /* lines of 4 bytes beside each other: all of x stays in L1 */
-        j.x_block = PANEL_LINE;
-        j.x_line = 4;
+    if (m == 1)
         for (uint32_t b = 0; b < blocks; b++)
             memcpy(turned + b * j.x_block, act_bf16_at(x, 0, b), j.x_block);
-    }
     for (uint32_t row = 0; m > 1 && row < m; row += 16)
         for (uint32_t b = 0; b < blocks; b++)
-            turn_block(turned + row / 16 * j.x_step + b * TILE_BYTES, x, row, m, b);
+            turn_block(turned + row / 16 * j.x_step + b * j.x_block, x, row, m, b, line);
     if (w->type == DTYPE_Q4_0)
         run_q4_0(&j, p0, p1);
     else

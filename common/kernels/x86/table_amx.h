@@ -176,16 +176,21 @@ UNPACK_INLINE void table_part(struct table *t, struct table_make *m, enum dtype 
     }
 }
 
-/* The tables of one panel's block, or of two panels' that are step and bytes apart. */
+/* The tables of a block of up to four panels that are step and bytes apart. */
 UNPACK_INLINE void table_whole(struct table *t, size_t step, const struct table_make *m,
                                enum dtype type, const uint8_t *f16, size_t bytes, int panels)
 {
-    /* of two d that are finite and not zero the product is, too: they come from f16 */
-    if (type == DTYPE_Q4_0 &&
-        table_is_any(panels == 2 ? _mm512_mul_ps(m[0].d, m[1].d) : m[0].d))
-        for (int i = 0; i < panels; i++)
-            if (table_is_any(unpack_f16(f16 + i * bytes)))
-                table_any(t + i * step, unpack_f16(f16 + i * bytes));
+    if (type == DTYPE_Q4_0) {
+        /* of four d that are finite and not zero the product is, too: they come from f16 */
+        __m512 d = m[0].d;
+
+        for (int i = 1; i < panels; i++)
+            d = _mm512_mul_ps(d, m[i].d);
+        if (table_is_any(d))
+            for (int i = 0; i < panels; i++)
+                if (table_is_any(unpack_f16(f16 + i * bytes)))
+                    table_any(t + i * step, unpack_f16(f16 + i * bytes));
+    }
     TABLE_STORED();
 }
 
