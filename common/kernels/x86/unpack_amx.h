@@ -57,18 +57,24 @@ UNPACK_INLINE void unpack_scales(struct unpack_scale *s, const uint8_t *f16, flo
     }
 }
 
-/* Bytes 4n + first, 4n + first + 1 of line, n = 8 half ..., as floats 2^15 + byte. */
-UNPACK_INLINE __m512 unpack_bytes(__m512i line, int half, int first)
+/* Bytes 4n + first, 4n + first + 1 of line, n = 8 half ..., as byte `to` of floats that are else `base`. */
+UNPACK_INLINE __m512 unpack_bytes_to(__m512i line, int half, int first, uint32_t base, int to)
 {
     const __m512i at = _mm512_slli_epi32(
         _mm512_add_epi32(
             _mm512_slli_epi32(unpack_twice(half), 2),
             _mm512_set_epi32(1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0)),
-        8);
+        8 * to);
 
     return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
-        _mm512_set1_epi32(0x47000000), 0x2222222222222222,
-        _mm512_add_epi32(at, _mm512_set1_epi32(first << 8)), line));
+        _mm512_set1_epi32((int)base), 0x1111111111111111ull << to,
+        _mm512_add_epi32(at, _mm512_set1_epi32(first << 8 * to)), line));
+}
+
+/* As floats 2^15 + byte. */
+UNPACK_INLINE __m512 unpack_bytes(__m512i line, int half, int first)
+{
+    return unpack_bytes_to(line, half, first, 0x47000000, 1);
 }
 
 /* Two lines of a tile from a line of 16 rows x 4 bytes. */
@@ -162,14 +168,13 @@ UNPACK_INLINE void unpack_q4_0_quarter(struct unpack *u, uint8_t *tile, int q)
     }
 }
 
-/* Two lines of a tile as unpack_line, of weights d u + bias, rounded to f32. */
-UNPACK_INLINE void unpack_line_k(uint8_t *tile, __m512i line, const struct unpack_scale *s)
+/* Two lines of a tile as unpack_line, of weights d (2^7 + u) + bias with u < 2^7: d may have 18 bits, of
+ * which a bias with more than 2^7 in it would lose some. */
+UNPACK_INLINE void unpack_line_7(uint8_t *tile, __m512i line, const struct unpack_scale *s)
 {
-    const __m512 base = _mm512_set1_ps(0x1p15f);
-
     for (int i = 0; i < 2; i++) {
-        __m512 lo = _mm512_sub_ps(unpack_bytes(line, 0, 2 * i), base);
-        __m512 hi = _mm512_sub_ps(unpack_bytes(line, 1, 2 * i), base);
+        __m512 lo = unpack_bytes_to(line, 0, 2 * i, 0x43000000, 2);
+        __m512 hi = unpack_bytes_to(line, 1, 2 * i, 0x43000000, 2);
 
         lo = _mm512_fmadd_ps(lo, s->d[0], s->bias[0]);
         hi = _mm512_fmadd_ps(hi, s->d[1], s->bias[1]);
@@ -237,7 +242,7 @@ UNPACK_INLINE __m512i unpack_join(__m512i low, __m512i high)
     return _mm512_and_si512(q, _mm512_set1_epi8(63));
 }
 
-/* Of a half block, d sc (q - 32), exact: 11 + 7 + 6 bits. */
+/* Of a half block, d sc (q - 32), exact: 11 + 7 + 6 bits; the bias has 3 more than d sc. */
 UNPACK_INLINE void unpack_q6_k(struct unpack *u, const uint8_t *panel, int half)
 {
     const uint8_t *at = panel + u->b / (QK_K / QK) * panel_k_bytes(DTYPE_Q6_K);
@@ -248,7 +253,7 @@ UNPACK_INLINE void unpack_q6_k(struct unpack *u, const uint8_t *panel, int half)
     if (!half)
         unpack_ahead_k(at, u->b, u->ahead);
     u->at = at + PANEL_K_LINES + i * 3 * PANEL_LINE;
-    unpack_spread(&u->s, d, _mm512_mul_ps(d, _mm512_set1_ps(-32)));
+    unpack_spread(&u->s, d, _mm512_mul_ps(d, _mm512_set1_ps(-(0x1p7f + 32))));
     for (int j = 0; j < 3; j++) {
         u->t[j] = _mm512_load_si512(u->at + j * PANEL_LINE);
         _mm_prefetch(u->at + j * PANEL_LINE + u->ahead, _MM_HINT_T0);
@@ -260,8 +265,8 @@ UNPACK_INLINE void unpack_q6_k_quarter(struct unpack *u, uint8_t *tile, int q)
     __m512i low = u->t[q % 2], high = u->t[2];
 
     tile += q * 4 * PANEL_LINE;
-    unpack_line_k(tile, unpack_join(low, q % 2 ? high : _mm512_slli_epi16(high, 4)), &u->s);
-    unpack_line_k(tile + 2 * PANEL_LINE,
+    unpack_line_7(tile, unpack_join(low, q % 2 ? high : _mm512_slli_epi16(high, 4)), &u->s);
+    unpack_line_7(tile + 2 * PANEL_LINE,
                   unpack_join(_mm512_srli_epi16(low, 4),
                               q % 2 ? _mm512_srli_epi16(high, 2) : _mm512_slli_epi16(high, 2)),
                   &u->s);
