@@ -115,6 +115,8 @@ static double run_attention(const struct bench *b, const struct bench_case *c,
     for (uint32_t n = pages * KV_PAGE_TOKENS; a.first < n; a.first += ATTENTION_SEGMENT) {
         for (uint32_t r = 0; r < a.rows; r++)
             tokens[r] = u32_min(n - a.first, ATTENTION_SEGMENT);
+        a.next = b->pages + (a.first + tokens[0]) / KV_PAGE_TOKENS;
+        a.next_count = pages - (a.first + tokens[0]) / KV_PAGE_TOKENS;
         k->attention(b->y, HEAD_DIM, tops, sums, &a);
     }
     return (decode ? (double)(pages * b->kv.page_bytes)

@@ -8,14 +8,12 @@
  * A tile of K or V is loaded once for both tiles of rows; q, S, p and o stay in L1 while K and V come
  * from L2. One row takes the same way as many: tiles with fewer rows. What a row does not attend to
  * has p = 0, and adds a zero: o is as if it had not been there, but that -0 may become +0, wherefore
- * the end of a row turns all -0 into +0.
- *
- * A kv head's part of a page is too short for the hardware's prefetcher, and the next page's is far
- * away: with each block, a block of the four pages after is asked for. */
+ * the end of a row turns all -0 into +0. */
 #include <math.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "kernels/ahead.h"
 #include "kernels/tiers.h"
 #include "kernels/x86/fold_avx512.h"
 #include "kernels/x86/lanes_avx512.h"
@@ -28,6 +26,7 @@
 #define DIMS_MAX 1024      /* of a head: HPARAMS_HEAD_DIM_MAX */
 #define K_BLOCK_BYTES 2048 /* 32 dimensions of K of a page: two tiles beside each other */
 #define LINE 64            /* bytes of a tile's row */
+#define ASKS 3             /* times to ask for lines of pages ahead, at a block of K or V of a page */
 
 /* Tiles 0-3 are sums, 4 and 5 q or p, of so many rows; 6 and 7 are K or V. */
 static void configure(uint32_t rows)
@@ -51,9 +50,8 @@ struct pass {
     float mx[HEADS], sum[HEADS], corr[HEADS]; /* mx: of log2(e) * scores */
     uint32_t n[HEADS];                        /* tokens of the segment */
     const struct attention *a;
-    const uint8_t *next[PAGES]; /* K of the four pages after */
-    size_t ask;                 /* bytes of a page to ask for with each block; 0: it is in L2 */
-    uint32_t count, dims;       /* dims: 16s of a head */
+    uint32_t count, dims, blocks;             /* dims: 16s of a head; blocks: 32s */
+    struct ahead ahead;                       /* without room where all is in L2 */
 } __attribute__((aligned(64)));
 
 /* q of one head: scaled, rounded to bf16, zeros after the last dimension. */
@@ -78,7 +76,7 @@ static void take(struct pass *x, const struct attention *a, uint32_t h0)
     x->a = a;
     x->count = all - h0 < HEADS ? all - h0 : HEADS;
     x->dims = a->layout->v_stride / 16;
-    x->ask = h0 ? 0 : size_round_up(a->layout->head_bytes / (2 * ((x->dims + 1) / 2)), LINE);
+    x->blocks = (dim + 31) / 32;
     for (uint32_t i = 0; i < x->count; i++) {
         uint32_t row = (h0 + i) / a->group, g = (h0 + i) % a->group;
 
@@ -122,18 +120,12 @@ static const uint8_t *end_of_k(struct pass *x, const uint8_t *k, size_t dims)
     return x->k_end;
 }
 
-/* Part i of the page four after page j: into L2, as L1 is full of what is at work. */
-TILE_INLINE void ask(const struct pass *x, uint32_t j, size_t i)
-{
-    for (size_t at = 0; at < x->ask; at += LINE)
-        _mm_prefetch(x->next[j] + i * x->ask + at, _MM_HINT_T1);
-}
-
 /* x->s = q K of page j for the heads from h on: 16, or 32 if `two`. */
 TILE_INLINE void multiply_k(struct pass *x, uint32_t h, uint32_t j, const uint8_t *k, bool two)
 {
     size_t dim = x->a->layout->head_dim;
 
+    ahead_turn(&x->ahead);
     _tile_zero(0);
     _tile_zero(1);
     if (two) {
@@ -143,10 +135,12 @@ TILE_INLINE void multiply_k(struct pass *x, uint32_t h, uint32_t j, const uint8_
     for (size_t i = 0; i < dim; i += 32, k += K_BLOCK_BYTES) {
         const uint8_t *b = dim - i < 32 ? end_of_k(x, k, dim - i) : k;
 
-        ask(x, j, i / 32);
+        ahead_ask(&x->ahead);
         _tile_loadd(4, x->q[i / 32][h], LINE);
         _tile_stream_loadd(6, b, 4 * TOKENS);
+        ahead_ask(&x->ahead);
         _tile_stream_loadd(7, b + LINE, 4 * TOKENS);
+        ahead_ask(&x->ahead);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         if (two) {
@@ -186,6 +180,8 @@ TILE_INLINE bool raise(struct pass *x, uint32_t h, uint32_t t, uint32_t pages, b
     TILE_UNROLL for (int g = 0; g < FOLD_HEADS; g++) {
         uint32_t left = x->n[h + g] > t ? x->n[h + g] - t : 0;
 
+        for (uint32_t i = 0; i < x->blocks; i += 2)
+            ahead_ask(&x->ahead);
         v[g] = low;
         for (uint32_t j = 0; j < 2 * pages; j++) {
             __m512 s = _mm512_load_ps(x->s[j][h + g]);
@@ -213,6 +209,8 @@ TILE_INLINE void weigh(struct pass *x, uint32_t h, uint32_t pages)
     TILE_UNROLL for (int g = 0; g < FOLD_HEADS; g++) {
         __m512 top = _mm512_set1_ps(x->mx[h + g]);
 
+        for (uint32_t i = 0; i < x->blocks; i += 2)
+            ahead_ask(&x->ahead);
         v[g] = _mm512_setzero_ps();
         for (uint32_t j = 0; j < pages; j++) {
             __m512 lo = exp2_down(_mm512_sub_ps(_mm512_load_ps(x->s[2 * j][h + g]), top));
@@ -286,7 +284,7 @@ TILE_INLINE void multiply_v(struct pass *x, uint32_t h, uint32_t i, uint8_t *con
         const uint8_t *v = page[j] + at + i * LINE, *w = v + LINE;
         size_t step = stride;
 
-        ask(x, j, (x->dims + i + 1) / 2);
+        ahead_ask(&x->ahead);
         if (c - j * TOKENS < TOKENS) {
             v = end_of_v(x->v_end[0], v, stride, c % TOKENS);
             if (wide)
@@ -295,9 +293,11 @@ TILE_INLINE void multiply_v(struct pass *x, uint32_t h, uint32_t i, uint8_t *con
         }
         _tile_loadd(4, x->p[j][h], LINE);
         _tile_stream_loadd(6, v, step);
+        ahead_ask(&x->ahead);
         _tile_dpbf16ps(0, 4, 6);
         if (wide) {
             _tile_stream_loadd(7, w, step);
+            ahead_ask(&x->ahead);
             _tile_dpbf16ps(1, 4, 7);
         }
         if (two) {
@@ -331,23 +331,23 @@ TILE_INLINE void attend(struct pass *x, uint32_t h, uint32_t t, uint32_t c, uint
         multiply_v(x, h, i, page, v, c, two, true);
     if (i < x->dims)
         multiply_v(x, h, i, page, v, c, two, false);
+    ahead_ask_rest(&x->ahead);
 }
 
-static void through_pages(struct pass *x)
+/* cold: these are the first heads that go through them. */
+static void through_pages(struct pass *x, bool cold)
 {
     const struct attention *a = x->a;
     size_t at = kv_layout_k(a->layout, a->layer, a->head);
     uint8_t *const *page = a->pages + a->first / TOKENS;
-    uint32_t n = x->n[x->count - 1], left = (n + TOKENS - 1) / TOKENS;
-    size_t bytes = x->ask;
+    uint32_t n = x->n[x->count - 1];
 
+    ahead_init(&x->ahead, a, n, ASKS * x->blocks);
     for (uint32_t t = 0; t < n; t += PAGES * TOKENS, page += PAGES) {
         uint32_t c = n - t < PAGES * TOKENS ? n - t : PAGES * TOKENS;
 
-        for (uint32_t j = 0; j < PAGES; j++) /* past the last, one that is there anyway */
-            x->next[j] = page[j + PAGES < left ? j + PAGES : 0] + at;
-        x->ask = left > PAGES ? bytes : 0;
-        left -= left < PAGES ? left : PAGES;
+        if (cold)
+            ahead_room(&x->ahead, kv_layout_pages(c));
         if (x->count <= ROWS)
             attend(x, 0, t, c, page, at, false);
         else if (x->n[ROWS - 1] <= t)
@@ -369,7 +369,7 @@ void attention_amx(float *o, size_t o_stride, float *mx, float *sum, const struc
     configure(all < ROWS ? all : ROWS);
     for (uint32_t h = 0; h < all; h += x.count) {
         take(&x, a, h);
-        through_pages(&x);
+        through_pages(&x, h == 0);
         give(&x, o, o_stride, mx, sum, h);
     }
     _tile_release();

@@ -1,7 +1,8 @@
 #include <string.h>
 
-#include "kernels/tiers.h"
+#include "kernels/ahead.h"
 #include "kernels/heads.h"
+#include "kernels/tiers.h"
 #include "kernels/x86/fold_avx512.h"
 #include "kernels/x86/lanes_avx512.h"
 #include "kernels/tile.h"
@@ -24,10 +25,12 @@ TILE_INLINE __m512 elements(const uint8_t *base, enum kv_type type, size_t i)
     return _mm512_loadu_ps(base + 4 * i);
 }
 
-/* s[g][t] = the dot products of heads q[g] with the page's 32 keys, times their scales if it has any.
- * next: K of the page after. */
+/* After so many bytes of K or V, pages ahead are asked for. */
+#define ASK_BYTES 512
+
+/* s[g][t] = the dot products of heads q[g] with the page's 32 keys, times their scales if it has any. */
 TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t *k,
-                        const uint8_t *scales, const uint8_t *next, size_t dim, enum kv_type type,
+                        const uint8_t *scales, struct ahead *ahead, size_t dim, enum kv_type type,
                         int heads)
 {
     const size_t row = TOKENS * (type == KV_F16 ? 2 : type == KV_Q8 ? 1 : 4);
@@ -41,7 +44,8 @@ TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t
     for (size_t i = 0; i < dim; i++) {
         __m512 k0 = elements(k, type, i * TOKENS), k1 = elements(k, type, i * TOKENS + 16);
 
-        _mm_prefetch(next + i * row, _MM_HINT_T0);
+        if (i * row % ASK_BYTES == 0)
+            ahead_ask(ahead);
         TILE_UNROLL for (int g = 0; g < heads; g++) {
             __m512 xi = _mm512_set1_ps(x[g][i]);
 
@@ -126,8 +130,9 @@ TILE_INLINE void scale_weights(float (*p)[TOKENS], const uint8_t *scales, int he
  * on; of the last 16 only `lanes` exist. corr NULL: 1. */
 TILE_INLINE void values(float *const *o, float (*p)[TOKENS], const float *corr, const uint8_t *v,
                         size_t stride, uint32_t t0, uint32_t t1, size_t i, __mmask16 lanes,
-                        enum kv_type type, int vectors, int heads)
+                        enum kv_type type, int vectors, int heads, struct ahead *ahead)
 {
+    const size_t row = 16 * (size_t)vectors * (type == KV_F16 ? 2 : type == KV_Q8 ? 1 : 4);
     __m512 acc[HEADS][4];
 
     TILE_UNROLL for (int g = 0; g < heads; g++)
@@ -139,6 +144,8 @@ TILE_INLINE void values(float *const *o, float (*p)[TOKENS], const float *corr, 
     for (size_t t = t0; t < t1; t++) {
         __m512 x[4];
 
+        if (t * row % ASK_BYTES == 0)
+            ahead_ask(ahead);
         TILE_UNROLL for (int j = 0; j < vectors; j++)
             x[j] = elements(v, type, t * stride + i + j * 16);
         TILE_UNROLL for (int g = 0; g < heads; g++) {
@@ -156,16 +163,17 @@ TILE_INLINE void values(float *const *o, float (*p)[TOKENS], const float *corr, 
 /* All dimensions of V. */
 TILE_INLINE void all_values(float *const *o, float (*p)[TOKENS], const float *corr,
                             const uint8_t *v, const struct kv_layout *l, uint32_t t0, uint32_t t1,
-                            enum kv_type type, int heads)
+                            enum kv_type type, int heads, struct ahead *ahead)
 {
     const int vectors = heads > 4 ? 2 : 4;
     size_t i = 0;
 
     for (; i + 16 * vectors <= l->head_dim; i += 16 * vectors)
-        values(o, p, corr, v, l->v_stride, t0, t1, i, 0xffff, type, vectors, heads);
+        values(o, p, corr, v, l->v_stride, t0, t1, i, 0xffff, type, vectors, heads,
+               ahead);
     for (; i < l->head_dim; i += 16)
         values(o, p, corr, v, l->v_stride, t0, t1, i, lanes_avx512(l->head_dim - i), type, 1,
-               heads);
+               heads, ahead);
 }
 
 /* Scores and weights of `heads` heads from h on. */
@@ -176,7 +184,7 @@ TILE_INLINE void tile_weights(struct heads *hs, uint32_t h, const struct page *x
 
     for (int g = 0; g < heads; g++)
         c[g] = heads_tokens(hs, h + (uint32_t)g, x->t);
-    scores(hs->p + h, hs->q + h, x->k, x->k_scales, x->next, x->l->head_dim, type, heads);
+    scores(hs->p + h, hs->q + h, x->k, x->k_scales, x->ahead, x->l->head_dim, type, heads);
     softmax(hs->p + h, hs->corr + h, hs->mx + h, hs->sum + h, c, scale, heads);
     if (x->v_scales)
         scale_weights(hs->p + h, x->v_scales, heads);
@@ -188,10 +196,10 @@ TILE_INLINE void tile_values(struct heads *hs, uint32_t h, const struct page *x,
 {
     uint32_t c = heads_tokens(hs, h, x->t);
 
-    all_values(hs->o + h, hs->p + h, hs->corr + h, x->v, x->l, 0, c, type, heads);
+    all_values(hs->o + h, hs->p + h, hs->corr + h, x->v, x->l, 0, c, type, heads, x->ahead);
     for (uint32_t g = h + 1; g < h + (uint32_t)heads; g++)
         if (heads_tokens(hs, g, x->t) > c)
-            all_values(hs->o + g, hs->p + g, NULL, x->v, x->l, c, heads_tokens(hs, g, x->t), type, 1);
+            all_values(hs->o + g, hs->p + g, NULL, x->v, x->l, c, heads_tokens(hs, g, x->t), type, 1, x->ahead);
 }
 
 #define TILE(type, heads) tile_weights(hs, h, x, scale, type, heads)
@@ -218,51 +226,48 @@ static void weighted(struct heads *hs, uint32_t h, const struct page *x)
 }
 #undef TILE
 
-/* n elements of a page become f32, if several tiles will read them. next: the same of the page after. */
-TILE_INLINE void widen(float *to, const uint8_t *from, const uint8_t *next, size_t n,
-                       enum kv_type type)
+/* n elements of a page become f32, if several tiles will read them. */
+TILE_INLINE void widen(float *to, const uint8_t *from, struct ahead *ahead, size_t n, enum kv_type type)
 {
     const size_t bytes = type == KV_F16 ? 2 : 1;
 
     for (size_t i = 0; i < n; i += 32) {
-        _mm_prefetch(next + bytes * i, _MM_HINT_T1);
+        if (i * bytes % ASK_BYTES == 0)
+            ahead_ask(ahead);
         _mm512_storeu_ps(to + i, elements(from, type, i));
         _mm512_storeu_ps(to + i + 16, elements(from, type, i + 16));
     }
 }
 
-static const uint8_t *widened(struct heads *hs, const uint8_t *from, const uint8_t *next, size_t n,
+static const uint8_t *widened(struct heads *hs, const uint8_t *from, struct ahead *ahead, size_t n,
                               enum kv_type type)
 {
     if (type == KV_F16)
-        widen(hs->page, from, next, n, KV_F16);
+        widen(hs->page, from, ahead, n, KV_F16);
     else
-        widen(hs->page, from, next, n, KV_Q8);
+        widen(hs->page, from, ahead, n, KV_Q8);
     return (const uint8_t *)hs->page;
 }
 
-/* One page, of which t is the first token, for the heads from lo on; k and next are the kv head's K
- * in this page and the one after. */
-static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, const uint8_t *next,
+/* One page, of which t is the first token, for the heads from lo on; k is the kv head's K in it. */
+static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, struct ahead *ahead,
                    const struct kv_layout *l, float scale)
 {
-    struct page x = page_at(l, t, k, next);
-    const uint8_t *next_v = next + l->v_offset;
+    struct page x = page_at(l, t, k, NULL);
     bool widens = l->type != KV_F32 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
 
+    x.ahead = ahead;
     if (widens) {
-        x.k = x.next = widened(hs, k, next, (size_t)l->head_dim * TOKENS, l->type);
+        x.k = widened(hs, k, ahead, (size_t)l->head_dim * TOKENS, l->type);
         x.type = KV_F32;
     }
     for (uint32_t h = lo; h < hs->count; h += HEADS)
         weights(hs, h, &x, scale);
     if (widens)
-        x.v = widened(hs, x.v, next_v, (size_t)l->v_stride * TOKENS, l->type);
-    else
-        for (size_t line = 0; line < l->head_bytes - l->v_offset; line += 64)
-            _mm_prefetch(next_v + line, _MM_HINT_T1);
+        x.v = widened(hs, x.v, ahead, (size_t)l->v_stride * TOKENS, l->type);
     for (uint32_t h = lo; h < hs->count; h += HEADS)
         weighted(hs, h, &x);
+    ahead_ask_rest(ahead);
 }
 
 void attention_avx512vnni(float *o, size_t o_stride, float *mx, float *sum,
@@ -273,12 +278,17 @@ void attention_avx512vnni(float *o, size_t o_stride, float *mx, float *sum,
 
     for (uint32_t h = 0; h < a->rows * a->group; h += hs.count) {
         uint8_t *const *page = a->pages + a->first / TOKENS;
+        struct ahead ahead;
 
         heads_take(&hs, o, o_stride, mx, sum, a, h);
+        ahead_init(&ahead, a, hs.n[hs.count - 1], ahead_lines(a->layout));
         for (uint32_t t = 0, lo = 0, n = hs.n[hs.count - 1]; t < n; t += TOKENS, page++) {
             while (hs.n[lo] <= t)
                 lo++;
-            attend(&hs, lo, t, page[0] + at, page[t + TOKENS < n] + at, a->layout, a->scale);
+            ahead_turn(&ahead);
+            if (!h)
+                ahead_room(&ahead, 1);
+            attend(&hs, lo, t, page[0] + at, &ahead, a->layout, a->scale);
         }
     }
 }

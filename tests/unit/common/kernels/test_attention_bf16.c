@@ -265,6 +265,32 @@ static void test_every_number_of_rows(void **state)
         check(head_dims[rows % 8], rows, 1 + rows % 2, 0, 1 + rows * 7 % 50);
 }
 
+/* What is said to come next changes no bit, and no more of its list is read than there is. */
+static void test_next_pages(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n < 300 && amx; n += 37)
+        for (uint32_t count = 0; count < 6; count++) {
+            struct fixture f;
+            struct guard list;
+            struct result want, got;
+
+            fixture_open(&f, head_dims[count], 1 + n % 20, 4, 32, n, n);
+            run(&want, &f);
+            f.a.next = (uint8_t *const *)guard_open(&list, count * sizeof(f.page[0]));
+            f.a.next_count = count;
+            f.a.next_head = count % 2;
+            for (uint32_t i = 0; i < count; i++)
+                ((uint8_t **)list.data)[i] = f.page[0];
+            run(&got, &f);
+            assert_same(&got, &want);
+            result_close(&got);
+            result_close(&want);
+            guard_close(&list);
+            fixture_close(&f);
+        }
+}
+
 /* The rounding of q, K, V and p shows, by at most a few 2^-8 of values below 1. */
 static void test_near_softmax_in_double(void **state)
 {
@@ -391,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_every_head_dim_and_group),
         cmocka_unit_test(test_every_number_of_tokens),
         cmocka_unit_test(test_every_number_of_rows),
+        cmocka_unit_test(test_next_pages),
         cmocka_unit_test(test_near_softmax_in_double),
         cmocka_unit_test(test_large_scores),
         cmocka_unit_test(test_tiny_values),
