@@ -17,6 +17,12 @@ struct job {
     uint32_t r0, r1, h;
 };
 
+/* A segment of a job. */
+struct step {
+    struct job job;
+    uint32_t segment;
+};
+
 /* o, mx and sum of a job's query heads over one segment; o rows are o_stride floats apart. */
 struct part {
     float *o, *mx, *sum;
@@ -27,6 +33,7 @@ struct part {
  * cost more and the threads should end together; of each block all kv heads. */
 struct walk {
     struct job job;
+    uint32_t n;    /* jobs before it */
     uint32_t most; /* rows of a block */
 };
 
@@ -53,9 +60,19 @@ static void walk_block(struct walk *w, const struct lane *t, uint32_t r1)
 /* False: that was the last. */
 static bool walk_next(struct walk *w, const struct lane *t)
 {
+    w->n++;
     if (++w->job.h == t->hp->n_head_kv)
         walk_block(w, t, w->job.r0);
     return w->job.r1 > 0;
+}
+
+/* On to the job that n are before, if there is one. */
+static bool walk_to(struct walk *w, const struct lane *t, uint32_t n)
+{
+    while (w->n < n)
+        if (!walk_next(w, t))
+            return false;
+    return true;
 }
 
 /* Blocks of at most so many rows that every thread gets some jobs. */
@@ -63,6 +80,7 @@ static void walk_start(struct walk *w, const struct lane *t, uint32_t most)
 {
     uint32_t share = (uint32_t)((uint64_t)t->n * t->hp->n_head_kv / (4 * t->nt));
 
+    w->n = 0;
     w->most = u32_max(1, u32_min(share, most));
     walk_block(w, t, t->n);
 }
@@ -102,19 +120,33 @@ static struct part lane_part(const struct lane *t, const struct job *j, uint32_t
     return (struct part){buffer, mx, mx + heads, (size_t)lane_group(t) * d};
 }
 
-/* One segment, for those rows that reach it. */
-static void job_segment(struct lane *t, uint32_t layer, const struct job *j, uint32_t segment,
-                        const struct part *to)
+/* What is read after a, if it is known. */
+static void attention_next(struct attention *a, const struct lane *t, const struct step *next)
 {
-    uint32_t r = job_row(t, j, segment), group = lane_group(t), d = t->hp->head_dim, n[ATTENTION_HEADS];
+    const struct batch_row *last = lane_batch_row(t, next->job.r1 - 1);
+    uint32_t pages = ATTENTION_SEGMENT / KV_PAGE_TOKENS, first = next->segment * pages;
+
+    a->next = last->pages + first;
+    a->next_count = u32_min(pages, kv_layout_pages(last->pos + 1) - first);
+    a->next_head = next->job.h;
+}
+
+/* One segment, for those rows that reach it. next: what this thread reads after it, or NULL. */
+static void step_run(struct lane *t, uint32_t layer, const struct step *s, const struct part *to,
+                     const struct step *next)
+{
+    const struct job *j = &s->job;
+    uint32_t r = job_row(t, j, s->segment), group = lane_group(t), d = t->hp->head_dim, n[ATTENTION_HEADS];
     size_t skip = r - j->r0;
     struct attention a = {.q = t->s->q + r * t->s->q_stride + (size_t)j->h * group * d,
                           .q_stride = t->s->q_stride,
                           .pages = lane_batch_row(t, r)->pages, .layout = &t->e->layout,
                           .layer = layer, .head = j->h, .rows = j->r1 - r, .group = group,
-                          .first = segment * ATTENTION_SEGMENT, .n = n,
+                          .first = s->segment * ATTENTION_SEGMENT, .n = n,
                           .scale = 1.0f / sqrtf((float)d)};
 
+    if (next)
+        attention_next(&a, t, next);
     for (uint32_t i = 0; i < a.rows; i++)
         n[i] = u32_min(ATTENTION_SEGMENT, lane_batch_row(t, r + i)->pos + 1 - a.first);
     t->k->attention(to->o + skip * to->o_stride, to->o_stride, to->mx + skip * group,
@@ -153,42 +185,50 @@ static void job_finish(struct lane *t, const struct job *j, const struct part *a
     }
 }
 
+/* The next job is drawn before the last segment of the one at hand, which asks for its first pages. */
 static void attend_whole(struct lane *t, uint32_t layer, unsigned kind, struct walk *w)
 {
-    uint32_t n = 0, mine = lane_draw(t), heads = t->s->block_rows * lane_group(t);
+    uint32_t heads = t->s->block_rows * lane_group(t);
     float *buffer = t->s->seg + (size_t)t->tid * t->s->seg_width;
+    bool more = walk_to(w, t, lane_draw(t));
 
-    do {
-        struct part all = lane_part(t, &w->job, 0, buffer, heads), part;
+    while (more) {
+        const struct job job = w->job;
+        struct part all = lane_part(t, &job, 0, buffer, heads), part;
+        uint32_t segments = job_segments(t, &job);
 
-        if (n++ != mine)
-            continue;
         /* one buffer will do: the first segment's o is in att, and its mx and sum stay before the others' */
-        part = lane_part(t, &w->job, 1, buffer, heads);
+        part = lane_part(t, &job, 1, buffer, heads);
         part.mx = all.sum + heads;
         part.sum = part.mx + heads;
-        lane_await_head(t, layer, w->job.h);
-        job_segment(t, layer, &w->job, 0, &all);
-        for (uint32_t s = 1; s < job_segments(t, &w->job); s++) {
-            job_segment(t, layer, &w->job, s, &part);
-            job_merge(t, &w->job, s, &all, &part);
+        lane_await_head(t, layer, job.h);
+        for (uint32_t s = 0; s < segments; s++) {
+            struct step next = {job, s + 1};
+
+            if (next.segment == segments) {
+                more = walk_to(w, t, lane_draw(t));
+                next = (struct step){w->job, 0};
+            }
+            step_run(t, layer, &(struct step){job, s}, s ? &part : &all, more ? &next : NULL);
+            if (s)
+                job_merge(t, &job, s, &all, &part);
         }
-        job_finish(t, &w->job, &all, kind);
-        mine = lane_draw(t);
-    } while (walk_next(w, t));
+        job_finish(t, &job, &all, kind);
+    }
 }
 
-/* Segment s of a job whose parts are in the slots from `slot` on; done counts those that are there. */
-static void attend_part(struct lane *t, uint32_t layer, unsigned kind, const struct job *j, uint32_t s,
-                        uint32_t slot, _Atomic uint32_t *done)
+/* A segment of a job whose parts are in the slots from `slot` on; done counts those that are there. */
+static void attend_part(struct lane *t, uint32_t layer, unsigned kind, const struct step *s,
+                        uint32_t slot, _Atomic uint32_t *done, const struct step *next)
 {
+    const struct job *j = &s->job;
     uint32_t heads = t->s->part_rows * lane_group(t), segments = job_segments(t, j);
     float *at = t->s->parts + (size_t)slot * t->s->part_width;
     struct part all = lane_part(t, j, 0, at, heads);
-    struct part part = lane_part(t, j, s, at + (size_t)s * t->s->part_width, heads);
+    struct part part = lane_part(t, j, s->segment, at + (size_t)s->segment * t->s->part_width, heads);
 
     lane_await_head(t, layer, j->h);
-    job_segment(t, layer, j, s, &part);
+    step_run(t, layer, s, &part, next);
     /* acq_rel: who counts the last one sees what the others wrote before they counted */
     if (atomic_fetch_add_explicit(done, 1, memory_order_acq_rel) + 1 < segments)
         return;
@@ -198,6 +238,18 @@ static void attend_part(struct lane *t, uint32_t layer, unsigned kind, const str
         job_merge(t, j, i, &all, &part);
     }
     job_finish(t, j, &all, kind);
+}
+
+/* The step that is n steps after segment s of w's job; false: there is none. */
+static bool step_after(struct step *next, const struct lane *t, struct walk w, uint32_t s, uint32_t n)
+{
+    for (s += n; s >= job_segments(t, &w.job);) {
+        s -= job_segments(t, &w.job);
+        if (!walk_next(&w, t))
+            return false;
+    }
+    *next = (struct step){w.job, s};
+    return true;
 }
 
 /* As many jobs at a time as there are slots for; then all threads meet and the slots are free again. */
@@ -212,11 +264,17 @@ static void attend_parts(struct lane *t, uint32_t layer, unsigned kind, struct w
         do { /* one job always fits */
             uint32_t segments = job_segments(t, &w->job);
 
-            for (uint32_t s = 0; s < segments; s++)
-                if (n++ == mine) {
-                    attend_part(t, layer, kind, &w->job, s, used, &t->s->parts_done[i]);
-                    mine = lane_draw(t);
-                }
+            for (uint32_t s = 0; s < segments; s++, n++) {
+                struct step next;
+                bool known;
+
+                if (n != mine)
+                    continue;
+                mine = lane_draw(t);
+                known = step_after(&next, t, *w, s, mine - n);
+                attend_part(t, layer, kind, &(struct step){w->job, s}, used, &t->s->parts_done[i],
+                            known ? &next : NULL);
+            }
             used += segments;
             i++;
             more = walk_next(w, t);
