@@ -297,10 +297,11 @@ void attention_merge_avx512vnni(float *oa, float *ma, float *sa, const float *ob
                                 float sb, uint32_t head_dim)
 {
     float top = *ma > mb ? *ma : mb;
-    float ca = kernels_exp(*ma - top), cb = kernels_exp(mb - top);
-    __m512 va = _mm512_set1_ps(ca), vb = _mm512_set1_ps(cb);
+    __m512 x = _mm512_mask_mov_ps(_mm512_set1_ps(*ma - top), 2, _mm512_set1_ps(mb - top));
+    __m128 c = _mm512_castps512_ps128(exp_down_avx512(x, 3)), d = _mm_movehdup_ps(c);
+    __m512 va = _mm512_broadcastss_ps(c), vb = _mm512_broadcastss_ps(d);
 
-    *sa = fmaf(sb, cb, *sa * ca);
+    *sa = fmaf(sb, _mm_cvtss_f32(d), *sa * _mm_cvtss_f32(c));
     *ma = top;
     for (size_t i = 0; i < head_dim; i += 16) {
         __mmask16 lanes = lanes_avx512(head_dim - i);
