@@ -87,11 +87,17 @@ TILE_INLINE void ahead_ask(struct ahead *x)
     }
 }
 
+/* So much that part / parts of the room have been asked for. */
+static inline void ahead_ask_part(struct ahead *x, uint32_t part, uint32_t parts)
+{
+    for (uint32_t n = x->room * part / parts; x->asked < n;)
+        ahead_ask(x);
+}
+
 /* The rest of the room. */
 static inline void ahead_ask_rest(struct ahead *x)
 {
-    while (x->asked < x->room)
-        ahead_ask(x);
+    ahead_ask_part(x, 1, 1);
 }
 
 #endif

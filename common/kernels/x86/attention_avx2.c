@@ -1,7 +1,8 @@
 #include <string.h>
 
-#include "kernels/tiers.h"
+#include "kernels/ahead.h"
 #include "kernels/heads.h"
+#include "kernels/tiers.h"
 #include "kernels/x86/lanes_avx2.h"
 #include "kernels/tile.h"
 #include "kv/kv_q8.h"
@@ -22,13 +23,10 @@ TILE_INLINE __m256 elements(const uint8_t *base, enum kv_type type, size_t i)
     return _mm256_loadu_ps((const float *)(const void *)(base + 4 * i));
 }
 
-/* s[g][t] = the dot products of heads q[g] with the page's 32 keys, times their scales if it has any.
- * next: K of the page after. */
+/* s[g][t] = the dot products of heads q[g] with the page's 32 keys, times their scales if it has any. */
 TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t *k,
-                        const uint8_t *scales, const uint8_t *next, size_t dim, enum kv_type type,
-                        int heads)
+                        const uint8_t *scales, size_t dim, enum kv_type type, int heads)
 {
-    const size_t row = TOKENS * (type == KV_F16 ? 2 : type == KV_Q8 ? 1 : 4);
     __m256 acc[HEADS][VECTORS];
 
     TILE_UNROLL for (int g = 0; g < heads; g++)
@@ -37,7 +35,6 @@ TILE_INLINE void scores(float (*s)[TOKENS], const float *const *q, const uint8_t
     for (size_t i = 0; i < dim; i++) {
         __m256 x[HEADS];
 
-        _mm_prefetch(next + i * row, _MM_HINT_T0);
         TILE_UNROLL for (int g = 0; g < heads; g++)
             x[g] = _mm256_broadcast_ss(q[g] + i);
         TILE_UNROLL for (int j = 0; j < VECTORS; j++) {
@@ -145,7 +142,7 @@ TILE_INLINE void all_values(float *const *o, float (*p)[TOKENS], const float *co
 TILE_INLINE void tile_weights(struct heads *hs, uint32_t h, const struct page *x, float scale,
                               enum kv_type type, int heads)
 {
-    scores(hs->p + h, hs->q + h, x->k, x->k_scales, x->next, x->l->head_dim, type, heads);
+    scores(hs->p + h, hs->q + h, x->k, x->k_scales, x->l->head_dim, type, heads);
     for (uint32_t g = h; g < h + (uint32_t)heads; g++) {
         hs->corr[g] = softmax(hs->p[g], hs->mx + g, hs->sum + g, heads_tokens(hs, g, x->t), scale);
         if (x->v_scales)
@@ -205,24 +202,29 @@ static const uint8_t *widen(float *to, const uint8_t *from, size_t n, enum kv_ty
     return (const uint8_t *)to;
 }
 
-/* One page, of which t is the first token, for the heads from lo on; k and next are the kv head's K
- * in this page and the one after. What is not f32 is converted once if several tiles will read it. */
-static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, const uint8_t *next,
+/* One page, of which t is the first token, for the heads from lo on; k is the kv head's K in it. What is
+ * not f32 is converted once if several tiles will read it. */
+static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, struct ahead *ahead,
                    const struct kv_layout *l, float scale)
 {
-    struct page x = page_at(l, t, k, next);
+    struct page x = page_at(l, t, k, NULL);
     bool widens = l->type != KV_F32 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
+    uint32_t part = 0, parts = 2 * ((hs->count - lo + HEADS - 1) / HEADS);
 
     if (widens) {
-        x.k = x.next = widen(hs->page, k, (size_t)l->head_dim * TOKENS, l->type);
+        x.k = widen(hs->page, k, (size_t)l->head_dim * TOKENS, l->type);
         x.type = KV_F32;
     }
-    for (uint32_t h = lo; h < hs->count; h += HEADS)
+    for (uint32_t h = lo; h < hs->count; h += HEADS) {
+        ahead_ask_part(ahead, ++part, parts);
         weights(hs, h, &x, scale);
+    }
     if (widens)
         x.v = widen(hs->page, x.v, (size_t)l->v_stride * TOKENS, l->type);
-    for (uint32_t h = lo; h < hs->count; h += HEADS)
+    for (uint32_t h = lo; h < hs->count; h += HEADS) {
+        ahead_ask_part(ahead, ++part, parts);
         weighted(hs, h, &x);
+    }
 }
 
 void attention_avx2(float *o, size_t o_stride, float *mx, float *sum, const struct attention *a)
@@ -232,12 +234,17 @@ void attention_avx2(float *o, size_t o_stride, float *mx, float *sum, const stru
 
     for (uint32_t h = 0; h < a->rows * a->group; h += hs.count) {
         uint8_t *const *page = a->pages + a->first / TOKENS;
+        struct ahead ahead;
 
         heads_take(&hs, o, o_stride, mx, sum, a, h);
+        ahead_init(&ahead, a, hs.n[hs.count - 1], ahead_lines(a->layout));
         for (uint32_t t = 0, lo = 0, n = hs.n[hs.count - 1]; t < n; t += TOKENS, page++) {
             while (hs.n[lo] <= t)
                 lo++;
-            attend(&hs, lo, t, page[0] + at, page[t + TOKENS < n] + at, a->layout, a->scale);
+            ahead_turn(&ahead);
+            if (!h)
+                ahead_room(&ahead, 1);
+            attend(&hs, lo, t, page[0] + at, &ahead, a->layout, a->scale);
         }
     }
 }
