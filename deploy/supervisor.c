@@ -351,10 +351,10 @@ static void supervise_loop(struct supervise *s)
             supervise_end(s, 1, strerror(errno));
             continue;
         }
+        if (s->up_fd >= 0 && fds[1].revents) /* first: what died after all were ready did not die at start */
+            supervise_up(s);
         if (fds[0].revents)
             supervise_signals(s);
-        if (s->up_fd >= 0 && fds[1].revents)
-            supervise_up(s);
         if (s->control_fd >= 0 && fds[2].revents)
             control_serve(s->control_fd, supervise_answer, s);
     }

@@ -61,8 +61,11 @@ static void wait_for(const struct rundir *d, const char *name, long n)
     struct stat st = {0};
 
     snprintf(path, sizeof(path), "%s/%s", d->path, name);
-    while (stat(path, &st) || st.st_size < n)
+    for (int i = 0; stat(path, &st) || st.st_size < n; i++) {
+        if (i == 30000)
+            fail_msg("%s has %ld bytes, not %ld, after a minute", path, (long)st.st_size, n);
         usleep(2000);
+    }
 }
 
 static void test_a_death_at_start_is_told_with_its_last_words(void **state)
@@ -119,6 +122,28 @@ static void test_what_dies_later_is_restarted(void **state)
     wait_for(&d, "starts", 1);
     supervisor_tell(&s, SUPERVISOR_READY);
     make_file(&d, "die");
+    wait_for(&d, "starts", 2);
+    assert_false(supervisor_failed(&s, 0, &e));
+    assert_int_equal(supervisor_stop(&s), 0);
+    assert_true(is_gone(&d));
+}
+
+/* Both are there when it looks: that all are ready, and then that one has died. */
+static void test_what_dies_once_all_are_ready_is_restarted(void **state)
+{
+    struct rundir d;
+    struct supervisor s = start(&d, mortal);
+    struct err e = {0};
+    int status;
+
+    (void)state;
+    wait_for(&d, "starts", 1);
+    kill(s.pid, SIGSTOP);
+    assert_int_equal(waitpid(s.pid, &status, WUNTRACED), s.pid); /* it has stopped */
+    supervisor_tell(&s, SUPERVISOR_READY);
+    make_file(&d, "die");
+    usleep(200000);
+    kill(s.pid, SIGCONT);
     wait_for(&d, "starts", 2);
     assert_false(supervisor_failed(&s, 0, &e));
     assert_int_equal(supervisor_stop(&s), 0);
@@ -293,6 +318,7 @@ int main(void)
         cmocka_unit_test(test_a_death_at_start_is_told_with_its_last_words),
         cmocka_unit_test(test_a_program_that_is_no_program),
         cmocka_unit_test(test_what_dies_later_is_restarted),
+        cmocka_unit_test(test_what_dies_once_all_are_ready_is_restarted),
         cmocka_unit_test(test_stop_at_once_leaves_nothing),
         cmocka_unit_test(test_the_end_of_up_is_the_end_of_all),
         cmocka_unit_test(test_it_goes_on_once_up_has_detached),
