@@ -5,6 +5,8 @@
  *           has, threads share a sequence so. Each segment's result waits in a slot; who ends the
  *           last one of a block and head merges them.
  *
+ * What a thread will draw next it guesses, and asks for its pages while it works on the last ones: were
+ * it drawn so early, an idle thread could not have it.
  * Both merge segments in ascending order, and a segment's length is fixed, so which of the two it is
  * changes no bit, nor does the number of threads. */
 #include <math.h>
@@ -40,6 +42,12 @@ struct walk {
 static uint32_t lane_draw(struct lane *t)
 {
     return atomic_fetch_add_explicit(&t->p->drawn, 1, memory_order_relaxed);
+}
+
+/* What this thread would draw now: if no other does, the next draw. */
+static uint32_t lane_guess(const struct lane *t)
+{
+    return atomic_load_explicit(&t->p->drawn, memory_order_relaxed);
 }
 
 static const struct batch_row *lane_batch_row(const struct lane *t, uint32_t r)
@@ -131,7 +139,7 @@ static void attention_next(struct attention *a, const struct lane *t, const stru
     a->next_head = next->job.h;
 }
 
-/* One segment, for those rows that reach it. next: what this thread reads after it, or NULL. */
+/* One segment, for those rows that reach it. next: what this thread may read after it, or NULL. */
 static void step_run(struct lane *t, uint32_t layer, const struct step *s, const struct part *to,
                      const struct step *next)
 {
@@ -185,35 +193,35 @@ static void job_finish(struct lane *t, const struct job *j, const struct part *a
     }
 }
 
-/* The next job is drawn before the last segment of the one at hand, which asks for its first pages. */
 static void attend_whole(struct lane *t, uint32_t layer, unsigned kind, struct walk *w)
 {
     uint32_t heads = t->s->block_rows * lane_group(t);
     float *buffer = t->s->seg + (size_t)t->tid * t->s->seg_width;
-    bool more = walk_to(w, t, lane_draw(t));
 
-    while (more) {
-        const struct job job = w->job;
-        struct part all = lane_part(t, &job, 0, buffer, heads), part;
-        uint32_t segments = job_segments(t, &job);
+    while (walk_to(w, t, lane_draw(t))) {
+        const struct job *job = &w->job;
+        struct part all = lane_part(t, job, 0, buffer, heads), part;
+        uint32_t segments = job_segments(t, job);
 
         /* one buffer will do: the first segment's o is in att, and its mx and sum stay before the others' */
-        part = lane_part(t, &job, 1, buffer, heads);
+        part = lane_part(t, job, 1, buffer, heads);
         part.mx = all.sum + heads;
         part.sum = part.mx + heads;
-        lane_await_head(t, layer, job.h);
+        lane_await_head(t, layer, job->h);
         for (uint32_t s = 0; s < segments; s++) {
-            struct step next = {job, s + 1};
+            struct step next = {*job, s + 1};
+            struct walk guess = *w;
+            bool known = s + 1 < segments;
 
-            if (next.segment == segments) {
-                more = walk_to(w, t, lane_draw(t));
-                next = (struct step){w->job, 0};
+            if (!known && walk_to(&guess, t, lane_guess(t))) {
+                next = (struct step){guess.job, 0};
+                known = true;
             }
-            step_run(t, layer, &(struct step){job, s}, s ? &part : &all, more ? &next : NULL);
+            step_run(t, layer, &(struct step){*job, s}, s ? &part : &all, known ? &next : NULL);
             if (s)
-                job_merge(t, &job, s, &all, &part);
+                job_merge(t, job, s, &all, &part);
         }
-        job_finish(t, &job, &all, kind);
+        job_finish(t, job, &all, kind);
     }
 }
 
@@ -266,14 +274,12 @@ static void attend_parts(struct lane *t, uint32_t layer, unsigned kind, struct w
 
             for (uint32_t s = 0; s < segments; s++, n++) {
                 struct step next;
-                bool known;
 
                 if (n != mine)
                     continue;
-                mine = lane_draw(t);
-                known = step_after(&next, t, *w, s, mine - n);
                 attend_part(t, layer, kind, &(struct step){w->job, s}, used, &t->s->parts_done[i],
-                            known ? &next : NULL);
+                            step_after(&next, t, *w, s, lane_guess(t) - n) ? &next : NULL);
+                mine = lane_draw(t);
             }
             used += segments;
             i++;
