@@ -72,16 +72,17 @@ struct result {
     struct guard o, mx, sum;
 };
 
-/* The first row attends to n tokens from `first` on, each row after it to one more. */
-static void attend(struct result *r, const struct kernels *k, const struct sequence *s,
-                   uint32_t first, uint32_t n)
+/* The first row attends to n tokens from `first` on, each row after it to one more; `next` pages of list
+ * are said to be read after it. */
+static void attend_then(struct result *r, const struct kernels *k, const struct sequence *s,
+                        uint32_t first, uint32_t n, uint8_t *const *list, uint32_t next)
 {
     size_t heads = (size_t)s->rows * s->group, row = (size_t)s->group * s->l.head_dim;
     uint32_t tokens[ROWS_MAX];
     struct attention a = {.q = (float *)s->q.data, .q_stride = row, .pages = s->page,
                           .layout = &s->l, .layer = 1, .head = 1, .rows = s->rows,
-                          .group = s->group, .first = first, .n = tokens,
-                          .scale = 1 / sqrtf((float)s->l.head_dim)};
+                          .group = s->group, .first = first, .n = tokens, .next = list,
+                          .next_count = next, .scale = 1 / sqrtf((float)s->l.head_dim)};
 
     for (uint32_t i = 0; i < s->rows; i++)
         tokens[i] = n + i;
@@ -89,6 +90,12 @@ static void attend(struct result *r, const struct kernels *k, const struct seque
     guard_open(&r->mx, heads * sizeof(float));
     guard_open(&r->sum, heads * sizeof(float));
     k->attention((float *)r->o.data, row, (float *)r->mx.data, (float *)r->sum.data, &a);
+}
+
+static void attend(struct result *r, const struct kernels *k, const struct sequence *s,
+                   uint32_t first, uint32_t n)
+{
+    attend_then(r, k, s, first, n, NULL, 0);
 }
 
 static void result_close(struct result *r)
@@ -476,6 +483,36 @@ static void test_store_writes_its_slot_only(void **state)
                 check_store(types[type], head_dims[d], pos);
 }
 
+/* What will be read next changes no bit, and its list is not read past its end. */
+static void test_next_pages(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < ARRAY_LEN(types) * 8 * 6; i++) {
+        uint32_t count = i % 6, n = 1 + i / 6 % 8 * 41;
+        struct sequence s;
+        struct guard list;
+
+        sequence_open(&s, types[i / 48], i % 2 ? 64 : 80, 4, n, i);
+        guard_open(&list, count * sizeof(s.page[0]));
+        for (uint32_t j = 0; j < count; j++)
+            ((uint8_t **)list.data)[j] = s.page[0];
+        FOR_TIERS(k)
+        {
+            struct result want, got;
+
+            attend(&want, k, &s, 0, n);
+            attend_then(&got, k, &s, 0, n, (uint8_t *const *)list.data, count);
+            assert_memory_equal(got.o.data, want.o.data, want.o.bytes);
+            assert_memory_equal(got.mx.data, want.mx.data, want.mx.bytes);
+            assert_memory_equal(got.sum.data, want.sum.data, want.sum.bytes);
+            result_close(&got);
+            result_close(&want);
+        }
+        guard_close(&list);
+        sequence_close(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -489,6 +526,7 @@ int main(void)
         cmocka_unit_test(test_zero_scores),
         cmocka_unit_test(test_score_at_the_end_of_exp),
         cmocka_unit_test(test_store_writes_its_slot_only),
+        cmocka_unit_test(test_next_pages),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "kernels/kernels.h"
 #include "kernels/tiers.h"
+#include "model/blocks.h"
 #include "tests/lib/guard.h"
 #include "tests/lib/weights.h"
 
@@ -276,6 +277,48 @@ static void test_every_number_of_rows_of_x(void **state)
             check(weights_types[t], 30 + m % 4, 256 + m % 8 / 7 * 512, m, WEIGHTS_PLAIN, m);
 }
 
+/* Four panels beside each other, and what is left of them; blocks of 32 in odd numbers. */
+static void test_panels_beside_each_other(void **state)
+{
+    static const uint32_t n_outs[] = {49, 64, 80, 145}, n_ins[] = {32, 96, 544};
+    static const uint32_t ms[] = {1, 2, 5, 8, 9, 16, 17};
+
+    (void)state;
+    for (uint32_t i = 0; i < ARRAY_LEN(n_outs) * ARRAY_LEN(n_ins) * ARRAY_LEN(ms); i++) {
+        uint32_t n_out = n_outs[i % 4], n_in = n_ins[i / 4 % 3], m = ms[i / 12];
+
+        for (uint32_t kind = 0; kind < WEIGHTS_KIND_COUNT; kind++) {
+            check(DTYPE_Q4_0, n_out, n_in, m, (enum weights_kind)kind, i);
+            check(DTYPE_Q4_K, n_out, n_in / 96 * QK_K + QK_K, m, (enum weights_kind)kind, i);
+        }
+    }
+}
+
+/* One scale that is zero or a denormal, in a row of nothing else, in any of four panels. */
+static void test_one_odd_scale(void **state)
+{
+    static const uint16_t scales[] = {0x0000, 0x8000, 0x0001, 0x83ff};
+
+    (void)state;
+    for (uint32_t i = 0; i < 4 * 4 * 3; i++) {
+        uint32_t row = i % 4 * 16 + i / 16 * 5, b = i / 16;
+        struct fixture f;
+
+        fixture_open(&f, DTYPE_Q4_0, 64, 96, 1 + i % 3 * 7, WEIGHTS_PLAIN, i);
+        for (uint32_t j = 0; j < 3; j++) {
+            struct block_q4_0 *block = (struct block_q4_0 *)(void *)f.rows.data + row * 3 + j;
+
+            if (j == b)
+                memcpy(block, &scales[i / 4 % 4], 2);
+            else
+                memset(block->qs, 0x88, sizeof(block->qs));
+        }
+        prepare(&f);
+        FOR_TIERS(k) check_tier(k, &f);
+        fixture_close(&f);
+    }
+}
+
 static void test_odd_lengths_of_bf16_rows(void **state)
 {
     (void)state;
@@ -364,6 +407,8 @@ int main(void)
         cmocka_unit_test(test_matrix_unit_adds_as_the_manual_says),
         cmocka_unit_test(test_every_number_of_rows_of_w),
         cmocka_unit_test(test_every_number_of_rows_of_x),
+        cmocka_unit_test(test_panels_beside_each_other),
+        cmocka_unit_test(test_one_odd_scale),
         cmocka_unit_test(test_odd_lengths_of_bf16_rows),
         cmocka_unit_test(test_many_rows),
         cmocka_unit_test(test_random_shapes_and_extremes),
