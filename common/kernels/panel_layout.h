@@ -115,9 +115,9 @@ static inline size_t panel_k_lines_at(enum dtype type, size_t b)
            (small ? PANEL_LINE : PANEL_K_LINES + b % 8 * panel_k_lines(type) * PANEL_LINE);
 }
 
-/* How far on a kernel asks for lines that reads `panels` panels beside each other, each once, and is at
- * block b of 32 k: a whole number of blocks, 2 to 3 KiB (1 KiB is slower, 4 KiB by a tenth), which near
- * the end of the panels are blocks of those behind them. */
+/* How far on a kernel asks for lines that reads `panels` panels of a quantised type or BF16 beside each
+ * other, each once, and is at block b of 32 k: a whole number of blocks, 2 to 3.4 KB (1 KiB is slower, 4 KiB by a
+ * tenth), which near the end of the panels are blocks of those behind them. Ternary ones not. */
 static inline size_t panel_ahead(enum dtype type, size_t b, size_t blocks, size_t panel_bytes,
                                  int panels)
 {

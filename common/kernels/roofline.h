@@ -1,6 +1,7 @@
 /* roofline: what this machine can do at most, measured with a team: bytes read a second, and
  * multiply-adds a second of each unit that kernels use. Nothing here depends on a model.
  *
+ * Loops multiply numbers without a pattern: of zeros a unit does a fifth more, as the clock rises.
  * The rates move with the clock, and with whoever shares a core or the memory: measure in the same
  * round as what is compared with them, and look at best and median. By the team's thread 0. */
 #ifndef TANDEM_KERNELS_ROOFLINE_H

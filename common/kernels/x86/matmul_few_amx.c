@@ -58,8 +58,8 @@ static void put(const struct job *j, const float *sums, uint32_t tile, uint32_t 
             _mm512_mask_storeu_ps(y + r * j->y_stride, cols, _mm512_castsi512_ps(l[r]));
 }
 
-/* Part q of 4 of: sums += weights at a, those of the next panel RING tiles on, by a tile of rows of x.
- * What is stored last is loaded last. */
+/* Part q of 4 of: sums += weights at a, those of the next panel RING tiles on, by a tile of rows of x; 1, 2
+ * or 4 panels. What is stored last is loaded last. */
 UNPACK_INLINE void multiply_tile(const struct job *j, const uint8_t *a, const uint8_t *x, int panels,
                                  int q)
 {
@@ -287,13 +287,13 @@ static void turn_block(uint8_t *to, const struct act_bf16 *x, uint32_t row, uint
 void matmul_few_amx(float *y, size_t y_stride, const struct panels *w, const struct act_bf16 *x,
                     uint32_t m, uint32_t p0, uint32_t p1)
 {
-    uint8_t turned[MATMUL_FEW_K / QK * TILE_BYTES + PANEL_LINE] __attribute__((aligned(64)));
+    uint8_t turned[MATMUL_FEW_K / QK * TILE_BYTES] __attribute__((aligned(64)));
     uint32_t blocks = x->k_pad / QK;
-    /* of few rows beside each other: all of x stays in L1 */
+    /* of few rows beside each other: x takes half of L1 or less */
     size_t line = m == 1 ? 4 : m == 2 ? 8 : m <= 4 ? 16 : m <= 8 ? 32 : PANEL_LINE;
     struct job j = {y, y_stride, w, turned, (size_t)blocks * TILE_BYTES, 16 * line, line, m, blocks};
 
-    if (m == 1)
+    if (m == 1) /* past the lines of up to 8 rows there is room for what a store writes too much */
         for (uint32_t b = 0; b < blocks; b++)
             memcpy(turned + b * j.x_block, act_bf16_at(x, 0, b), j.x_block);
     for (uint32_t row = 0; m > 1 && row < m; row += 16)

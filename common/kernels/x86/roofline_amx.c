@@ -6,7 +6,8 @@
 #include "kernels/roofline_loops.h"
 #include "kernels/x86/tile_config_amx.h"
 
-static void tiles_begin(struct tile_config *before, uint32_t l1[4][256], uint32_t any, uint32_t fixed)
+static void tiles_begin(struct tile_config *before, uint32_t l1[4][256], uint32_t any,
+                        uint32_t fixed)
 {
     struct tile_config c = {.palette = 1};
 
@@ -34,7 +35,7 @@ static void tiles_begin(struct tile_config *before, uint32_t l1[4][256], uint32_
         product(3, 5, 7);                                                                          \
     } while (0)
 
-#define LOOP(name, product, k, any, fixed)                                                                   \
+#define LOOP(name, product, k, any, fixed)                                                         \
     double roofline_##name##_amx(uint32_t turns)                                                   \
     {                                                                                              \
         _Alignas(64) uint32_t l1[4][256];                                                          \

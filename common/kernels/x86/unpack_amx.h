@@ -5,6 +5,7 @@
  * of 2^15: that float is 2^15 + u. One fused multiply-add then takes off the bias and the zero
  * point z at once, exactly, because (2^15 + z) d fits in 24 bits:
  *   d (u - z) = fma(2^15 + u, d, -(2^15 + z) d)
+ * With more bits in d, as in Q6_K, u goes into bits 16..22 of 2^7 instead.
  * Such a vector is one byte permutation of a line of the panel, in the order (row 0, k), (row 0,
  * k + 1), (row 1, k), ... of 8 rows, so that two of them rounded to bf16 are a line of the tile. */
 #ifndef TANDEM_KERNELS_X86_UNPACK_AMX_H
@@ -168,8 +169,8 @@ UNPACK_INLINE void unpack_q4_0_quarter(struct unpack *u, uint8_t *tile, int q)
     }
 }
 
-/* Two lines of a tile as unpack_line, of weights d (2^7 + u) + bias with u < 2^7: d may have 18 bits, of
- * which a bias with more than 2^7 in it would lose some. */
+/* Two lines of a tile as unpack_line, of weights d (2^7 + u) + bias with u < 2^7: d may have 18 bits, and
+ * a bias with 2^15 in it would need 29. */
 UNPACK_INLINE void unpack_line_7(uint8_t *tile, __m512i line, const struct unpack_scale *s)
 {
     for (int i = 0; i < 2; i++) {
