@@ -210,12 +210,13 @@ static void attend_whole(struct lane *t, uint32_t layer, unsigned kind, struct w
         lane_await_head(t, layer, job->h);
         for (uint32_t s = 0; s < segments; s++) {
             struct step next = {*job, s + 1};
-            struct walk guess = *w;
-            bool known = s + 1 < segments;
+            bool known = true;
 
-            if (!known && walk_to(&guess, t, lane_guess(t))) {
+            if (next.segment == segments) {
+                struct walk guess = *w;
+
+                known = walk_to(&guess, t, lane_guess(t));
                 next = (struct step){guess.job, 0};
-                known = true;
             }
             step_run(t, layer, &(struct step){*job, s}, s ? &part : &all, known ? &next : NULL);
             if (s)

@@ -6,7 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/ahead.h"
 #include "kernels/kernels.h"
 
 /* Room for K or V of one page in f32, for heads of up to so many values; longer ones are converted
@@ -50,15 +49,15 @@ struct page {
     const struct kv_layout *l;
     uint32_t t;        /* its first token */
     enum kv_type type; /* of k and v: the layout's, or f32 that they were converted to */
-    const uint8_t *k, *v, *next;         /* next: k of the page after, for tiers without ahead */
+    const uint8_t *k, *v;
     const uint8_t *k_scales, *v_scales;  /* [32] f32 of q8; else NULL */
-    struct ahead *ahead;
+    const uint8_t *next; /* what a tier asks for: k of the page after, */
+    struct ahead *ahead; /* or pages further on */
 };
 
-static inline struct page page_at(const struct kv_layout *l, uint32_t t, const uint8_t *k,
-                                  const uint8_t *next)
+static inline struct page page_at(const struct kv_layout *l, uint32_t t, const uint8_t *k)
 {
-    struct page x = {.l = l, .t = t, .type = l->type, .k = k, .v = k + l->v_offset, .next = next};
+    struct page x = {.l = l, .t = t, .type = l->type, .k = k, .v = k + l->v_offset};
 
     if (l->type == KV_Q8) {
         x.k_scales = k + l->k_scales;

@@ -93,7 +93,7 @@ struct attention {
     const uint32_t *n; /* [rows], > 0, not descending: a row attends to first <= t < first + n[row] */
     float scale;
     /* What the caller will read next, and no result depends on: so many pages, of this layer and of
-     * kv head next_head. They are asked for while the last ones of the segment are worked on. */
+     * kv head next_head. A tier may ask for them while the last ones of the segment are worked on. */
     uint8_t *const *next;
     uint32_t next_count, next_head;
 };

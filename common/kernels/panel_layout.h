@@ -116,15 +116,16 @@ static inline size_t panel_k_lines_at(enum dtype type, size_t b)
 }
 
 /* How far on a kernel asks for lines that reads `panels` panels of a quantised type or BF16 beside each
- * other, each once, and is at block b of 32 k: a whole number of blocks, 2 to 3.4 KB (1 KiB is slower, 4 KiB by a
- * tenth), which near the end of the panels are blocks of those behind them. Ternary ones not. */
+ * other, each once, and is at block b of 32 k (ternary: 256): a whole number of blocks, 2 to 3.4 KB (1 KiB
+ * is slower, 4 KiB by a tenth), which near the end of the panels are blocks of those behind them. */
 static inline size_t panel_ahead(enum dtype type, size_t b, size_t blocks, size_t panel_bytes,
                                  int panels)
 {
-    size_t n = type == DTYPE_BF16 ? 2 : type == DTYPE_Q8_0 ? 4 : 8;
-    size_t bytes = type == DTYPE_BF16   ? n * QK * PANEL_LINE / 2
-                   : panel_is_k(type) ? panel_k_bytes(type)
-                                      : panel_scales_at(type, n);
+    size_t n = type == DTYPE_BF16 || type == DTYPE_TQ2_0 ? 2 : type == DTYPE_Q8_0 ? 4 : 8;
+    size_t bytes = type == DTYPE_BF16    ? n * QK * PANEL_LINE / 2
+                   : type == DTYPE_TQ2_0 ? n * PANEL_T_BYTES
+                   : panel_is_k(type)    ? panel_k_bytes(type)
+                                         : panel_scales_at(type, n);
 
     return bytes + (b + n < blocks ? 0 : (size_t)(panels - 1) * panel_bytes);
 }

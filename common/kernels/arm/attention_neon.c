@@ -195,9 +195,10 @@ static const uint8_t *widen(float *to, const uint8_t *from, size_t n, enum kv_ty
 static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, const uint8_t *next,
                    const struct kv_layout *l, float scale)
 {
-    struct page x = page_at(l, t, k, next);
+    struct page x = page_at(l, t, k);
     bool widens = l->type != KV_F32 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
 
+    x.next = next;
     if (widens) {
         x.k = x.next = widen(hs->page, k, (size_t)l->head_dim * TOKENS, l->type);
         x.type = KV_F32;

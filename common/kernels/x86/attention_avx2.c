@@ -207,7 +207,7 @@ static const uint8_t *widen(float *to, const uint8_t *from, size_t n, enum kv_ty
 static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, struct ahead *ahead,
                    const struct kv_layout *l, float scale)
 {
-    struct page x = page_at(l, t, k, NULL);
+    struct page x = page_at(l, t, k);
     bool widens = l->type != KV_F32 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
     uint32_t part = 0, parts = 2 * ((hs->count - lo + HEADS - 1) / HEADS);
 

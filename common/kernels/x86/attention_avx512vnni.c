@@ -169,8 +169,7 @@ TILE_INLINE void all_values(float *const *o, float (*p)[TOKENS], const float *co
     size_t i = 0;
 
     for (; i + 16 * vectors <= l->head_dim; i += 16 * vectors)
-        values(o, p, corr, v, l->v_stride, t0, t1, i, 0xffff, type, vectors, heads,
-               ahead);
+        values(o, p, corr, v, l->v_stride, t0, t1, i, 0xffff, type, vectors, heads, ahead);
     for (; i < l->head_dim; i += 16)
         values(o, p, corr, v, l->v_stride, t0, t1, i, lanes_avx512(l->head_dim - i), type, 1,
                heads, ahead);
@@ -199,7 +198,8 @@ TILE_INLINE void tile_values(struct heads *hs, uint32_t h, const struct page *x,
     all_values(hs->o + h, hs->p + h, hs->corr + h, x->v, x->l, 0, c, type, heads, x->ahead);
     for (uint32_t g = h + 1; g < h + (uint32_t)heads; g++)
         if (heads_tokens(hs, g, x->t) > c)
-            all_values(hs->o + g, hs->p + g, NULL, x->v, x->l, c, heads_tokens(hs, g, x->t), type, 1, x->ahead);
+            all_values(hs->o + g, hs->p + g, NULL, x->v, x->l, c, heads_tokens(hs, g, x->t), type, 1,
+                       x->ahead);
 }
 
 #define TILE(type, heads) tile_weights(hs, h, x, scale, type, heads)
@@ -253,7 +253,7 @@ static const uint8_t *widened(struct heads *hs, const uint8_t *from, struct ahea
 static void attend(struct heads *hs, uint32_t lo, uint32_t t, const uint8_t *k, struct ahead *ahead,
                    const struct kv_layout *l, float scale)
 {
-    struct page x = page_at(l, t, k, NULL);
+    struct page x = page_at(l, t, k);
     bool widens = l->type != KV_F32 && hs->count - lo > HEADS && l->head_dim <= HEADS_DIM;
 
     x.ahead = ahead;

@@ -12,7 +12,6 @@
 #define TILE_ROWS 8
 #define FEW 4
 #define ROWS 128
-#define AHEAD (2 * PANEL_T_BYTES)
 
 /* What one tile works on: rows of x and y from the tile's first, panels from its first. */
 struct tile {
@@ -79,7 +78,7 @@ TILE_INLINE void few(const struct tile *t, int panels, int rows)
             acc[i][m] = _mm512_setzero_ps();
     for (size_t b = 0; b < t->blocks; b++) {
         const uint8_t *at = t->panel + b * PANEL_T_BYTES;
-        size_t ahead = AHEAD + (b + 2 < t->blocks ? 0 : (size_t)(panels - 1) * t->panel_bytes);
+        size_t ahead = panel_ahead(DTYPE_TQ2_0, b, t->blocks, t->panel_bytes, panels);
         __m512i s[TILE_PANELS][FEW][4];
 
         TILE_UNROLL for (int i = 0; i < panels; i++) {

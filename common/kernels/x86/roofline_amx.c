@@ -6,12 +6,12 @@
 #include "kernels/roofline_loops.h"
 #include "kernels/x86/tile_config_amx.h"
 
-static void tiles_begin(struct tile_config *before, uint32_t l1[4][256], uint32_t any,
+static void tiles_begin(struct tile_config *before, uint32_t l1[4 * 256], uint32_t any,
                         uint32_t fixed)
 {
     struct tile_config c = {.palette = 1};
 
-    roofline_noise(l1[0], 4 * 256, any, fixed);
+    roofline_noise(l1, 4 * 256, any, fixed);
     __asm__ volatile("" : : "r"(l1) : "memory");
     memset(before, 0, sizeof(*before));
     _tile_storeconfig(before);
@@ -21,10 +21,10 @@ static void tiles_begin(struct tile_config *before, uint32_t l1[4][256], uint32_
         c.rows[i] = 16;
     }
     tile_config_load(&c); /* and zeroes all tiles */
-    _tile_loadd(4, l1[0], 64);
-    _tile_loadd(5, l1[2], 64);
-    _tile_loadd(6, l1[1], 64);
-    _tile_loadd(7, l1[3], 64);
+    _tile_loadd(4, l1, 64);
+    _tile_loadd(5, l1 + 2 * 256, 64);
+    _tile_loadd(6, l1 + 256, 64);
+    _tile_loadd(7, l1 + 3 * 256, 64);
 }
 
 #define TILES_MULTIPLY(product)                                                                    \
@@ -38,7 +38,7 @@ static void tiles_begin(struct tile_config *before, uint32_t l1[4][256], uint32_
 #define LOOP(name, product, k, any, fixed)                                                         \
     double roofline_##name##_amx(uint32_t turns)                                                   \
     {                                                                                              \
-        _Alignas(64) uint32_t l1[4][256];                                                          \
+        _Alignas(64) uint32_t l1[4 * 256];                                                         \
         struct tile_config before;                                                                 \
                                                                                                    \
         tiles_begin(&before, l1, any, fixed);                                                      \
@@ -50,17 +50,17 @@ static void tiles_begin(struct tile_config *before, uint32_t l1[4][256], uint32_
                                                                                                    \
     double roofline_##name##_l1_amx(uint32_t turns)                                                \
     {                                                                                              \
-        _Alignas(64) uint32_t l1[4][256];                                                          \
+        _Alignas(64) uint32_t l1[4 * 256];                                                         \
         struct tile_config before;                                                                 \
                                                                                                    \
         tiles_begin(&before, l1, any, fixed);                                                      \
         for (uint32_t i = 0; i < turns; i++) {                                                     \
-            _tile_loadd(4, l1[0], 64);                                                             \
-            _tile_loadd(6, l1[1], 64);                                                             \
+            _tile_loadd(4, l1, 64);                                                                \
+            _tile_loadd(6, l1 + 256, 64);                                                          \
             product(0, 4, 6);                                                                      \
-            _tile_loadd(5, l1[2], 64);                                                             \
+            _tile_loadd(5, l1 + 2 * 256, 64);                                                      \
             product(2, 5, 6);                                                                      \
-            _tile_loadd(7, l1[3], 64);                                                             \
+            _tile_loadd(7, l1 + 3 * 256, 64);                                                      \
             product(1, 4, 7);                                                                      \
             product(3, 5, 7);                                                                      \
         }                                                                                          \

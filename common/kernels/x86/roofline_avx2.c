@@ -4,12 +4,12 @@
 
 double roofline_f32_avx2(uint32_t turns)
 {
-    _Alignas(32) uint32_t noise[3][8];
+    _Alignas(32) uint32_t noise[3 * 8];
     __m256 a[ROOFLINE_CHAINS], x[3];
 
-    roofline_noise(noise[0], 24, ROOFLINE_ANY_F32, ROOFLINE_ONE_F32);
+    roofline_noise(noise, 24, ROOFLINE_ANY_F32, ROOFLINE_ONE_F32);
     for (int j = 0; j < 3; j++)
-        x[j] = _mm256_load_ps((const float *)noise[j]);
+        x[j] = _mm256_load_ps((const float *)(noise + 8 * j));
     _Pragma("GCC unroll 12") for (int j = 0; j < ROOFLINE_CHAINS; j++)
         a[j] = x[0];
     for (uint32_t i = 0; i < turns; i++)
@@ -24,12 +24,12 @@ double roofline_f32_avx2(uint32_t turns)
 /* maddubs, madd and add: what one exact step of 32 products takes without VNNI. */
 double roofline_int8_avx2(uint32_t turns)
 {
-    _Alignas(32) uint32_t noise[2][8];
+    _Alignas(32) uint32_t noise[2 * 8];
     __m256i a[ROOFLINE_CHAINS], x, y, ones = _mm256_set1_epi16(1);
 
-    roofline_noise(noise[0], 16, UINT32_MAX, 0);
-    x = _mm256_load_si256((const __m256i *)noise[0]);
-    y = _mm256_load_si256((const __m256i *)noise[1]);
+    roofline_noise(noise, 16, UINT32_MAX, 0);
+    x = _mm256_load_si256((const __m256i *)noise);
+    y = _mm256_load_si256((const __m256i *)(noise + 8));
     _Pragma("GCC unroll 12") for (int j = 0; j < ROOFLINE_CHAINS; j++)
         a[j] = x;
     for (uint32_t i = 0; i < turns; i++)

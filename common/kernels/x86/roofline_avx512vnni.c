@@ -4,12 +4,12 @@
 
 double roofline_f32_avx512vnni(uint32_t turns)
 {
-    _Alignas(64) uint32_t noise[4][16];
+    _Alignas(64) uint32_t noise[4 * 16];
     __m512 a[ROOFLINE_CHAINS], x[4];
 
-    roofline_noise(noise[0], 64, ROOFLINE_ANY_F32, ROOFLINE_ONE_F32);
+    roofline_noise(noise, 64, ROOFLINE_ANY_F32, ROOFLINE_ONE_F32);
     for (int j = 0; j < 4; j++)
-        x[j] = _mm512_load_ps((const float *)noise[j]);
+        x[j] = _mm512_load_ps((const float *)noise + 16 * j);
     _Pragma("GCC unroll 12") for (int j = 0; j < ROOFLINE_CHAINS; j++)
         a[j] = x[0];
     for (uint32_t i = 0; i < turns; i++)
@@ -23,12 +23,12 @@ double roofline_f32_avx512vnni(uint32_t turns)
 
 double roofline_int8_avx512vnni(uint32_t turns)
 {
-    _Alignas(64) uint32_t noise[4][16];
+    _Alignas(64) uint32_t noise[4 * 16];
     __m512i a[ROOFLINE_CHAINS], x[4];
 
-    roofline_noise(noise[0], 64, UINT32_MAX, 0);
+    roofline_noise(noise, 64, UINT32_MAX, 0);
     for (int j = 0; j < 4; j++)
-        x[j] = _mm512_load_si512(noise[j]);
+        x[j] = _mm512_load_si512(noise + 16 * j);
     _Pragma("GCC unroll 12") for (int j = 0; j < ROOFLINE_CHAINS; j++)
         a[j] = x[0];
     for (uint32_t i = 0; i < turns; i++)
